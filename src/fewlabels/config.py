@@ -1,0 +1,43 @@
+"""Checks shared by every config: a refusal names the key and what is allowed."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from math import isfinite
+from typing import Any, TypeVar
+
+from fewlabels.errors import UserError
+
+T = TypeVar("T")
+
+
+def build(kind: type[T], values: Mapping[str, Any]) -> T:
+    """``kind(**values)`` for a dataclass, with unknown and missing keys refused by name."""
+    known = [field.name for field in fields(kind)]
+    unknown = [key for key in values if key not in known]
+    if unknown:
+        raise UserError(f"unknown parameter {', '.join(unknown)}; there are: {', '.join(known)}")
+    return kind(**values)
+
+
+def one_of(key: str, value: Any, allowed: Iterable[Any]) -> None:
+    """Refuse a value that is not among the allowed ones."""
+    allowed = list(allowed)
+    if value not in allowed:
+        raise UserError(f"{key} is {value!r}; allowed: {', '.join(map(str, allowed))}")
+
+
+def whole(key: str, value: Any, low: int, high: int | None = None) -> None:
+    """Refuse what is not an integer in ``low..high`` (``high=None``: no upper end)."""
+    ok = isinstance(value, int) and not isinstance(value, bool) and value >= low
+    if not ok or (high is not None and value > high):
+        span = f"{low} or more" if high is None else f"{low} to {high}"
+        raise UserError(f"{key} is {value!r}; allowed: a whole number, {span}")
+
+
+def positive(key: str, value: Any, or_zero: bool = False) -> None:
+    """Refuse what is not a finite number above zero (or zero, where ``or_zero``)."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    if not number or value < 0 or (value == 0 and not or_zero):
+        raise UserError(
+            f"{key} is {value!r}; allowed: a number {'of at least' if or_zero else 'above'} zero"
+        )
