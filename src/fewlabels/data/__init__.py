@@ -1,0 +1,33 @@
+"""Image data sets by name, all of one shape: :class:`~fewlabels.data.images.ImageData`.
+
+A data set is one module with a ``load()`` and an ``md5()``; ``DATASETS`` names it. ``md5()`` has to
+answer without the files where the official checksum is known, because a run's identity holds it.
+"""
+
+from functools import lru_cache
+
+from fewlabels import config
+from fewlabels.data import digits, mnist
+from fewlabels.data.images import ImageData, Split, draw_labels, hold_out
+
+DATASETS = {"mnist": mnist, "digits": digits}
+
+__all__ = ["DATASETS", "ImageData", "Split", "draw_labels", "hold_out", "load", "md5"]
+
+
+@lru_cache(maxsize=4)
+def load(name: str) -> ImageData:
+    """The data set ``name``, read once per process.
+
+    Raises:
+        UserError: unknown name, or files that are missing, partial or not the official ones.
+    """
+    config.one_of("dataset", name, DATASETS)
+    return DATASETS[name].load()
+
+
+@lru_cache(maxsize=16)
+def md5(name: str) -> str:
+    """Checksum of the data set ``name``, without loading it where that is possible."""
+    config.one_of("dataset", name, DATASETS)
+    return DATASETS[name].md5()
