@@ -1,0 +1,280 @@
+"""Runs: config -> record, and the store that computes each run once.
+
+A run's identity is a hash of its config, its recipe version and the checksums of its data, so a
+record made from other data or by an older recipe has another name and never counts as the run
+asked for. A record is one JSON file, written under a temporary name and renamed.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import platform
+import time
+import warnings
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from filelock import FileLock
+from lightning.fabric import Fabric
+
+from fewlabels import data, paths
+
+FORMAT = 1
+LIBRARIES = ("torch", "torchvision", "lightning", "numpy", "scikit-learn", "fewlabels")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run measured."""
+
+    metrics: dict[str, float]
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    predictions: dict[str, np.ndarray] = field(default_factory=dict)
+    """Classes (uint8), or probabilities (float16) where fusion or calibration needs them."""
+    parameters: dict[str, int] = field(default_factory=dict)
+    """Parameter counts, ``total`` and ``trained``."""
+    weights: dict[str, torch.Tensor] | None = None
+    """State dict for runs that build on this one; goes to the cache, never into the record."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Base of the configs: a frozen dataclass whose fields are all that decides the result.
+
+    A kind of experiment names itself (``kind``), counts the versions of its procedure (``recipe``,
+    raised whenever a change of code changes results), and knows how to ``execute`` itself.
+    """
+
+    kind: ClassVar[str]
+    recipe: ClassVar[int]
+
+    dataset: str
+
+    def cell(self) -> dict[str, str | int]:
+        """The row of the tables this run counts towards: dataset, labels, method, backbone,
+        protocol. Runs that differ only in their label draw and seed share it."""
+        raise NotImplementedError
+
+    def needs(self) -> Sequence["Experiment"]:
+        """Runs whose weights this one starts from."""
+        return ()
+
+    def execute(self, fabric: Fabric, store: "Store") -> Outcome:
+        """Compute the run. Seeds itself; scores the test set once, at the end."""
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, Any]:
+        """Config, kind and recipe as plain JSON values, nested runs included."""
+        described: dict[str, Any] = {"kind": self.kind, "recipe": self.recipe}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Experiment):
+                value = value.describe()
+            elif hasattr(value, "__dataclass_fields__"):
+                value = asdict(value)
+            described[item.name] = value
+        return described
+
+    def checksums(self) -> dict[str, str]:
+        """md5 of every data set the run reads."""
+        return {self.dataset: data.md5(self.dataset)}
+
+    @property
+    def id(self) -> str:
+        """Twelve hex digits: the hash of config, recipe and data."""
+        identity = {"config": self.describe(), "data": self.checksums(), "format": FORMAT}
+        return hashlib.sha256(_canonical(identity)).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished run as stored. ``config`` holds kind, recipe and every setting."""
+
+    id: str
+    config: dict[str, Any]
+    cell: dict[str, str | int]
+    data: dict[str, str]
+    inputs: dict[str, str]
+    """sha256 of the weights this run started from, by the id of the run that made them."""
+    metrics: dict[str, float]
+    curves: dict[str, list[float]]
+    predictions: dict[str, np.ndarray]
+    parameters: dict[str, int]
+    seconds: float
+    finished: str
+    """UTC time, ISO 8601."""
+    versions: dict[str, str]
+    hardware: dict[str, str | int]
+
+
+class Store:
+    """Records in a folder, and the weights that belong to them in the cache.
+
+    Args:
+        folder: where the records are; made on the first write.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+
+    def path(self, experiment: Experiment) -> Path:
+        return self.folder / f"{experiment.kind}-{experiment.id}.json"
+
+    def get(self, experiment: Experiment) -> Record | None:
+        """The record of exactly this run, or None.
+
+        A file under its name that is truncated, altered or of another run is moved to
+        ``set-aside/`` with a warning and never used.
+        """
+        path = self.path(experiment)
+        if not path.exists():
+            return None
+        record = self._read(path)
+        if record is not None and record.config != _plain(experiment.describe()):
+            return self._set_aside(path, "it holds another run's config")
+        return record
+
+    def records(self) -> list[Record]:
+        """Every readable record in the folder, in the order of their names."""
+        found = [self._read(path) for path in sorted(self.folder.glob("*.json"))]
+        return [record for record in found if record is not None]
+
+    def run(self, experiment: Experiment, fabric: Fabric) -> Record:
+        """The record of this run, computed if it is not there yet.
+
+        Two processes asking for the same run compute it once: the second waits for the first.
+        """
+        record = self.get(experiment)
+        if record is None:
+            with self._lock(experiment):
+                record = self.get(experiment) or self._compute(experiment, fabric)
+        return record
+
+    def weights(self, experiment: Experiment, fabric: Fabric) -> dict[str, torch.Tensor]:
+        """State dict that the run left, computed again where the cache has lost it."""
+        path = self._weights_path(experiment)
+        if not path.exists():
+            with self._lock(experiment):
+                if not path.exists():
+                    self._compute(experiment, fabric)
+        return torch.load(path, map_location=fabric.device, weights_only=True)
+
+    def _compute(self, experiment: Experiment, fabric: Fabric) -> Record:
+        start = time.perf_counter()
+        outcome = experiment.execute(fabric, self)
+        seconds = time.perf_counter() - start
+        if outcome.weights is not None:
+            path = self._weights_path(experiment)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(f".{os.getpid()}.tmp")
+            torch.save(outcome.weights, partial)
+            partial.replace(path)
+        record = Record(
+            id=experiment.id,
+            config=_plain(experiment.describe()),
+            cell=experiment.cell(),
+            data=experiment.checksums(),
+            inputs={need.id: _sha256(self._weights_path(need)) for need in experiment.needs()},
+            metrics=outcome.metrics,
+            curves=outcome.curves,
+            predictions=outcome.predictions,
+            parameters=outcome.parameters,
+            seconds=round(seconds, 3),
+            finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            versions={name: version(name) for name in LIBRARIES} | {"python": _python()},
+            hardware=hardware(fabric),
+        )
+        self._write(self.path(experiment), record)
+        return record
+
+    def _write(self, path: Path, record: Record) -> None:
+        if path.exists():
+            # Weights were computed again for a run whose record stands: the record is not touched.
+            return
+        content = asdict(record)
+        content["predictions"] = {k: _pack(v) for k, v in record.predictions.items()}
+        body = json.dumps(content, indent=1, sort_keys=True)
+        digest = hashlib.sha256(body.encode()).hexdigest()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.tmp")
+        partial.write_text(f'{{"format": {FORMAT}, "sha256": "{digest}", "record":\n{body}\n}}\n')
+        partial.replace(path)
+
+    def _read(self, path: Path) -> Record | None:
+        try:
+            text = path.read_text()
+            content = json.loads(text)
+            body = text.split("\n", 1)[1].rsplit("\n}", 1)[0]
+            if content["format"] != FORMAT:
+                return self._set_aside(path, f"it has format {content['format']}, not {FORMAT}")
+            if hashlib.sha256(body.encode()).hexdigest() != content["sha256"]:
+                return self._set_aside(path, "its content does not match its checksum")
+            record = content["record"]
+            record["predictions"] = {k: _unpack(v) for k, v in record["predictions"].items()}
+            return Record(**record)
+        except (ValueError, KeyError, IndexError, TypeError, zlib.error) as error:
+            return self._set_aside(path, f"it cannot be read ({type(error).__name__})")
+
+    def _set_aside(self, path: Path, why: str) -> None:
+        aside = path.parent / "set-aside" / path.name
+        aside.parent.mkdir(exist_ok=True)
+        path.replace(aside)
+        warnings.warn(
+            f"{path.name} was moved to {aside.parent}: {why}. The run will be computed again.",
+            stacklevel=3,
+        )
+
+    def _weights_path(self, experiment: Experiment) -> Path:
+        return paths.cache() / "weights" / f"{experiment.kind}-{experiment.id}.pt"
+
+    def _lock(self, experiment: Experiment) -> FileLock:
+        folder = paths.cache() / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        where = hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:8]
+        return FileLock(folder / f"{experiment.kind}-{experiment.id}-{where}.lock")
+
+
+def hardware(fabric: Fabric) -> dict[str, str | int]:
+    """Device, processor, threads and precision a run is made with."""
+    cuda = fabric.device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(fabric.device) if cuda else "cpu",
+        "processor": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "precision": str(fabric._precision.precision),
+        "devices": fabric.world_size,
+    }
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _plain(value: Any) -> Any:
+    """As it will be after a trip through JSON (tuples become lists)."""
+    return json.loads(_canonical(value))
+
+
+def _pack(array: np.ndarray) -> dict[str, Any]:
+    packed = base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 9)).decode()
+    return {"dtype": str(array.dtype), "shape": list(array.shape), "zlib_base64": packed}
+
+
+def _unpack(packed: dict[str, Any]) -> np.ndarray:
+    raw = zlib.decompress(base64.b64decode(packed["zlib_base64"]))
+    return np.frombuffer(raw, packed["dtype"]).reshape(packed["shape"])
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _python() -> str:
+    return platform.python_version()

@@ -1,0 +1,91 @@
+"""A grid of runs onto processes.
+
+Every run has one CPU thread, so that its result does not depend on how many run beside it; on a
+GPU the workers share the card. A sweep that is stopped loses only the runs under way: started
+again, it goes on with what is missing.
+"""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+
+import torch
+from lightning.fabric import Fabric
+from threadpoolctl import threadpool_limits
+
+from fewlabels.runs import Experiment, Record, Store
+
+Progress = Callable[[int, int, Record], None]
+
+
+def print_line(done: int, total: int, record: Record) -> None:
+    """One line per finished run, for notebooks and logs."""
+    cell = " ".join(str(part) for part in record.cell.values() if part != "")
+    print(f"{done}/{total}  {cell}  {record.id}  {record.seconds:.0f} s", flush=True)
+
+
+def run_all(
+    experiments: Sequence[Experiment],
+    store: Store,
+    device: str = "auto",
+    precision: str = "32-true",
+    workers: int = 0,
+    progress: Progress = print_line,
+) -> list[Record]:
+    """Records of all experiments, in their order; those that are missing are computed.
+
+    Args:
+        device: a Fabric accelerator: ``auto``, ``cpu``, ``cuda``, ``mps``.
+        precision: a Fabric precision, ``32-true`` or ``bf16-mixed`` for example.
+        workers: processes at once; 0 means one per CPU core, 1 computes in this process.
+        progress: called as ``progress(done, missing, record)`` after each computed run.
+    """
+    missing = list(dict.fromkeys(run for run in experiments if store.get(run) is None))
+    needed = {need for run in missing for need in run.needs()}
+    stages = [[run for run in missing if run in needed], [r for r in missing if r not in needed]]
+    done = 0
+    for stage in stages:
+        for record in _compute_all(stage, store, device, precision, workers or os.cpu_count() or 1):
+            done += 1
+            progress(done, len(missing), record)
+    return [store.get(run) for run in experiments]
+
+
+def _compute_all(stage: list[Experiment], store: Store, device: str, precision: str, workers: int):
+    """Yield the records of a stage as they are finished."""
+    if min(workers, len(stage)) <= 1:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            for run in stage:
+                yield _compute(run, store, device, precision)
+        finally:
+            torch.set_num_threads(threads)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(stage)), context, _start_worker) as pool:
+        waiting = [
+            pool.submit(_compute, run, store, device, precision, i) for i, run in enumerate(stage)
+        ]
+        try:
+            for future in as_completed(waiting):
+                yield future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _compute(run: Experiment, store: Store, device: str, precision: str, place: int = 0) -> Record:
+    """``place`` spreads the runs of a stage over several cards."""
+    cards = torch.cuda.device_count() if device in ("auto", "cuda", "gpu") else 0
+    devices = [place % cards] if cards else 1
+    with threadpool_limits(1):
+        return store.run(run, Fabric(accelerator=device, devices=devices, precision=precision))
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    # A worker whose parent was killed must not go on by itself.
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

@@ -1,0 +1,191 @@
+"""The one training loop.
+
+Lightning Fabric brings the device, the precision and several GPUs; everything else is here, top to
+bottom. The data lie on the device already, so a step is: draw positions, ask the method for its
+loss on them, update. A method is a function ``loss(module, index) -> scalar`` over those positions.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from fewlabels import config
+
+Loss = Callable[[nn.Module, Tensor], Tensor]
+Evaluate = Callable[[nn.Module], dict[str, float]]
+Curves = dict[str, list[float]]
+
+CHECK_EVERY = 50
+"""Steps between looks at the losses: a look waits for the device, and a step should not."""
+
+
+class NonFiniteLoss(ArithmeticError):
+    """The loss became NaN or infinite; the message names the step and the config."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained. Every setting is part of the run's identity."""
+
+    steps: int
+    """Updates of the weights; none leaves the network untrained."""
+    batch_size: int
+    rate: float
+    """Learning rate at the start; ``schedule`` says how it goes on."""
+    optimiser: str = "adam"
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    """``constant``, or ``cosine`` to zero after a linear warm-up over the first 5% of the steps."""
+    evaluations: int = 20
+    """Points of the learning curves, evenly spaced, the last one after the last step; at most
+    ``steps``."""
+    keep: str = "last"
+    """``last``, or ``best``: the evaluated state with the lowest validation loss."""
+
+    def __post_init__(self):
+        config.whole("steps", self.steps, 0)
+        config.whole("batch_size", self.batch_size, 1)
+        config.whole("evaluations", self.evaluations, 0, self.steps)
+        config.positive("rate", self.rate)
+        config.positive("weight_decay", self.weight_decay, or_zero=True)
+        config.one_of("optimiser", self.optimiser, ("adam", "adamw", "sgd"))
+        config.one_of("schedule", self.schedule, ("constant", "cosine"))
+        config.one_of("keep", self.keep, ("last", "best"))
+
+
+def fit(
+    module: nn.Module,
+    loss: Loss,
+    count: int,
+    recipe: Recipe,
+    fabric: Fabric,
+    evaluate: Evaluate | None = None,
+    label: str = "",
+) -> Curves:
+    """Train ``module`` in place.
+
+    Only parameters with ``requires_grad`` are trained. A module that is frozen has to be put into
+    evaluation mode by its owner as well (override ``train``), or its batch norm goes on moving.
+
+    Args:
+        module: the network, on any device.
+        loss: called as ``loss(module, index)`` with int64 positions [batch_size] in ``0..count-1``.
+        count: number of training images. Positions come from a fresh permutation per epoch; the
+            last, shorter batch of an epoch is used too.
+        recipe: see :class:`Recipe`.
+        fabric: device and precision. With several devices each takes its own part of the batch.
+        evaluate: called without gradients and in evaluation mode at every point of the learning
+            curve, with validation data, never with test data. Its keys become curves;
+            ``keep="best"`` needs ``valid_loss`` among them.
+        label: names the run in the message about a non-finite loss.
+
+    Returns:
+        Curves by name, one value per evaluation: ``step``, ``train_loss`` (mean over the steps
+        since the previous point) and whatever ``evaluate`` returns.
+
+    Raises:
+        NonFiniteLoss: names the first bad step and the run.
+    """
+    trained = [p for p in module.parameters() if p.requires_grad]
+    optimiser = _optimiser(trained, recipe)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _factor(step, recipe))
+    wrapped, optimiser = fabric.setup(module, optimiser)
+    points = {round(recipe.steps * (i + 1) / recipe.evaluations) for i in range(recipe.evaluations)}
+    losses = torch.zeros(recipe.steps, device=fabric.device)
+    curves: Curves = {"step": [], "train_loss": []}
+    best_loss, best_state = float("inf"), None
+    checked = 0
+
+    wrapped.train()
+    for step, index in enumerate(_batches(count, recipe, fabric), start=1):
+        optimiser.zero_grad(set_to_none=True)
+        value = loss(wrapped, index)
+        fabric.backward(value)
+        optimiser.step()
+        schedule.step()
+        losses[step - 1] = value.detach()
+
+        if step % CHECK_EVERY == 0 or step in points:
+            _require_finite(losses[checked:step], checked, recipe, label)
+            checked = step
+        if step in points:
+            since = int(curves["step"][-1]) if curves["step"] else 0
+            curves["step"].append(float(step))
+            curves["train_loss"].append(losses[since:step].mean().item())
+            if evaluate is not None:
+                measured = evaluated(module, evaluate)
+                for name, number in measured.items():
+                    curves.setdefault(name, []).append(number)
+                if recipe.keep == "best" and measured["valid_loss"] < best_loss:
+                    best_loss = measured["valid_loss"]
+                    best_state = {k: v.detach().clone() for k, v in module.state_dict().items()}
+    if best_state is not None:
+        module.load_state_dict(best_state)
+    module.eval()
+    return curves
+
+
+def evaluated(module: nn.Module, evaluate: Evaluate) -> dict[str, float]:
+    """``evaluate(module)`` in evaluation mode and without gradients; the mode is restored."""
+    mode = module.training
+    module.eval()
+    with torch.no_grad():
+        measured = evaluate(module)
+    module.train(mode)
+    return measured
+
+
+@torch.no_grad()
+def predict(module: Callable[[Tensor], Tensor], images: Tensor, batch_size: int = 500) -> Tensor:
+    """Outputs [N, ...] of ``module`` on images [N, C, H, W], batch by batch, float32."""
+    return torch.cat([module(part).float() for part in images.split(batch_size)])
+
+
+def _batches(count: int, recipe: Recipe, fabric: Fabric) -> Iterator[Tensor]:
+    """``recipe.steps`` batches of positions; with several devices, this device's part of each."""
+    steps = 0
+    while steps < recipe.steps:
+        order = torch.randperm(count, device=fabric.device)
+        if fabric.world_size > 1:
+            order = fabric.broadcast(order)
+        for index in order.split(recipe.batch_size):
+            yield index[fabric.global_rank :: fabric.world_size]
+            steps += 1
+            if steps == recipe.steps:
+                return
+
+
+def _optimiser(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    settings = {"lr": recipe.rate, "weight_decay": recipe.weight_decay}
+    match recipe.optimiser:
+        case "adam":
+            return torch.optim.Adam(parameters, **settings)
+        case "adamw":
+            return torch.optim.AdamW(parameters, **settings)
+        case _:
+            return torch.optim.SGD(parameters, momentum=0.9, nesterov=True, **settings)
+
+
+def _factor(step: int, recipe: Recipe) -> float:
+    """Learning rate at ``step`` (0-based) as a fraction of ``recipe.rate``."""
+    if recipe.schedule == "constant":
+        return 1.0
+    warmup = max(1, round(0.05 * recipe.steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, recipe.steps - warmup)
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _require_finite(losses: Tensor, start: int, recipe: Recipe, label: str) -> None:
+    bad = (~losses.isfinite()).nonzero()
+    if len(bad):
+        step = start + int(bad[0]) + 1
+        raise NonFiniteLoss(
+            f"loss is {losses[bad[0]].item()} at step {step} of {recipe.steps} ({label or 'run'}, "
+            f"{recipe}); try a lower rate"
+        )
