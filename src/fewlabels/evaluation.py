@@ -1,0 +1,159 @@
+"""Metrics of one run, from class probabilities [N, K] or predicted classes [N] and labels [N]."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import (
+    accuracy_score,
+    cohen_kappa_score,
+    confusion_matrix,
+    precision_recall_fscore_support,
+    recall_score,
+    roc_auc_score,
+)
+
+from fewlabels.errors import UserError
+
+BINS = 15
+# Records keep probabilities as float16: below this they are 0 there. Raising all of them to it
+# lets a run score the same before and after it is stored.
+SMALLEST = float(np.finfo(np.float16).smallest_subnormal)
+
+
+def evaluate(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """All metrics of one run; fractions in 0..1 except ``cohen_kappa`` (-1..1) and ``nll`` (nats).
+
+    probabilities: [N, K] floats, K >= 2, in 0..1, rows summing to 1 within 1e-3 (so that float16
+    passes; rows are then normalised in float64). labels: [N] integers in 0..K-1. The prediction is
+    the most probable class, the first of them in a tie.
+
+    - ``accuracy``.
+    - ``mean_class_accuracy``: mean of the recalls of the classes present in the labels.
+    - ``precision``, ``recall``, ``f1``: macro averages as scikit-learn takes them, over the classes
+      that occur in the labels or the predictions, an undefined ratio counting as 0. ``recall``
+      differs from ``mean_class_accuracy`` only where a class is predicted but absent.
+    - ``auc``: area under the ROC curve; with K = 2 of class 1, else the macro average of one class
+      against the rest; nan where a class is absent from the labels.
+    - ``cohen_kappa``: nan where labels and predictions are all one and the same class.
+    - ``calibration_error``: expected calibration error (Guo et al. 2017, section 2) of the top
+      probability over 15 equal-width bins, absolute differences. Our own lines: torchmetrics puts a
+      probability of exactly 1, common in float16, into a sixteenth bin.
+    - ``nll``: mean negative log likelihood, probabilities below 2**-24 (float16's smallest) raised
+      to it: one image adds at most 16.6.
+
+    Raises UserError for the wrong shape or type, nan, logits, or labels out of range.
+    """
+    p = _checked_probabilities(probabilities)
+    k = p.shape[1]
+    labels = checked_classes(labels, k, "labels")
+    if len(labels) != len(p):
+        raise UserError(f"{len(p)} rows of probabilities for {len(labels)} labels: pair them.")
+
+    predicted = p.argmax(axis=1)
+    top = p.max(axis=1)
+    present = np.unique(labels)
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        labels, predicted, average="macro", zero_division=0
+    )
+    if len(present) < k:
+        auc = np.nan
+    elif k == 2:
+        auc = roc_auc_score(labels, p[:, 1])
+    else:
+        auc = roc_auc_score(labels, p, multi_class="ovr", average="macro")
+    one_class = len(present) == 1 and (predicted == present[0]).all()
+    # Bins are closed on the right, as in Guo et al.: (m - 1) / 15 < top <= m / 15.
+    bins = np.ceil(top * BINS).astype(int)
+    gaps = np.bincount(bins, weights=(predicted == labels) - top)
+    of_label = p[np.arange(len(p)), labels]
+    metrics = {
+        "accuracy": accuracy_score(labels, predicted),
+        "mean_class_accuracy": recall_score(labels, predicted, labels=present, average="macro"),
+        "precision": precision,
+        "recall": recall,
+        "f1": f1,
+        "auc": auc,
+        "cohen_kappa": np.nan if one_class else cohen_kappa_score(labels, predicted),
+        "calibration_error": np.abs(gaps).sum() / len(p),
+        "nll": -np.log(of_label.clip(min=SMALLEST)).mean(),
+    }
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def per_class(predicted: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    """One row per class, in the order of ``classes``: class, precision, recall, f1, support.
+
+    predicted, labels: [N] integers in 0..len(classes)-1. An undefined ratio (a class never
+    predicted, or absent from the labels) counts as 0; ``support`` is the number of its labels.
+    Raises UserError as `evaluate` does.
+    """
+    predicted, labels = _checked_pair(predicted, labels, len(classes))
+    precision, recall, f1, support = precision_recall_fscore_support(
+        labels, predicted, labels=range(len(classes)), zero_division=0
+    )
+    return pd.DataFrame(
+        {
+            "class": list(classes),
+            "precision": precision,
+            "recall": recall,
+            "f1": f1,
+            "support": support,
+        }
+    )
+
+
+def confusion(predicted: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """Counts [K, K], true classes in rows, predicted classes in columns; UserError as above."""
+    predicted, labels = _checked_pair(predicted, labels, k)
+    return confusion_matrix(labels, predicted, labels=range(k))
+
+
+def checked_classes(indices: np.ndarray, k: int, name: str) -> np.ndarray:
+    """``indices`` as an int64 array [N] with N >= 1 and values in 0..k-1, or a UserError."""
+    indices = np.asarray(indices)
+    if indices.ndim != 1 or indices.size == 0:
+        raise UserError(f"{name} has shape {indices.shape}: pass [N], one class per image.")
+    if indices.dtype.kind not in "iu":
+        raise UserError(f"{name} is {indices.dtype}: pass integer class indices in 0..{k - 1}.")
+    if indices.min() < 0 or indices.max() >= k:
+        raise UserError(
+            f"{name} runs from {indices.min()} to {indices.max()}: with {k} classes, class "
+            f"indices have to be in 0..{k - 1}."
+        )
+    return indices.astype(np.int64)
+
+
+def _checked_pair(
+    predicted: np.ndarray, labels: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    predicted = checked_classes(predicted, k, "predicted")
+    labels = checked_classes(labels, k, "labels")
+    if len(predicted) != len(labels):
+        raise UserError(f"{len(predicted)} predictions for {len(labels)} labels: pair them.")
+    return predicted, labels
+
+
+def _checked_probabilities(probabilities: np.ndarray) -> np.ndarray:
+    p = np.asarray(probabilities)
+    if p.ndim != 2 or p.shape[1] < 2 or len(p) == 0:
+        raise UserError(
+            f"probabilities has shape {p.shape}: pass [N, K], a column for each of K >= 2 classes."
+        )
+    if p.dtype.kind != "f":
+        raise UserError(f"probabilities is {p.dtype}: pass floats, the softmax of the logits.")
+    p = p.astype(np.float64)
+    if not np.isfinite(p).all():
+        rows = int((~np.isfinite(p)).any(axis=1).sum())
+        raise UserError(
+            f"probabilities holds nan or inf in {rows} of {len(p)} rows: the run has diverged or "
+            "overflowed; mend it before scoring."
+        )
+    sums = p.sum(axis=1, keepdims=True)
+    off = np.abs(sums - 1).max()
+    if p.min() < 0 or off > 1e-3:
+        raise UserError(
+            f"probabilities runs from {p.min():.3g} to {p.max():.3g} and its rows sum to 1 only "
+            f"within {off:.2g} (0.001 allowed): these look like logits; take their softmax first."
+        )
+    return p / sums
