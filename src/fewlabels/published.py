@@ -1,0 +1,108 @@
+"""What the five source reports print: their claims and their figures.
+
+Nothing here is measured by this book. Figures keep the units they were printed in, which differ
+between the sources; each function says which.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import pandas as pd
+import yaml
+
+from fewlabels.errors import UserError
+
+_REFERENCE = files("fewlabels") / "reference"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One empirical claim of a source, in our own words.
+
+    ``published`` maps a quantity to its printed figure: percent, unless the quantity's name says
+    otherwise (``epoch``, ``minutes``, ``seconds_...`` as [low, high], ``trainable_...`` a count).
+    It is None where only prose makes the claim. ``decide`` says which measurement settles it.
+    ``erratum`` says where the source contradicts itself, None where it does not.
+    """
+
+    id: str
+    source: str
+    chapter: str
+    text: str
+    published: dict | None
+    decide: str
+    erratum: str | None = None
+
+
+@cache
+def _document() -> dict:
+    return yaml.safe_load((_REFERENCE / "claims.yaml").read_text(encoding="utf-8"))
+
+
+def sources() -> dict[str, str]:
+    """Short name of every source -> its full title."""
+    return dict(_document()["sources"])
+
+
+def claims(chapter: str | None = None) -> dict[str, Claim]:
+    """Every claim by its id, in the order of the sources, or those of one chapter.
+
+    Raises UserError for a chapter without claims.
+    """
+    everything = {
+        entry["id"]: Claim(
+            id=entry["id"],
+            source=entry["source"],
+            chapter=entry["chapter"],
+            text=entry["claim"],
+            published=entry["published"],
+            decide=entry["decide"],
+            erratum=entry.get("erratum"),
+        )
+        for entry in _document()["claims"]
+    }
+    if chapter is None:
+        return everything
+    found = {id: claim for id, claim in everything.items() if claim.chapter == chapter}
+    if not found:
+        chapters = dict.fromkeys(claim.chapter for claim in everything.values())
+        raise UserError(f"no claims for chapter {chapter!r}: choose one of {', '.join(chapters)}")
+    return found
+
+
+def claim(id: str) -> Claim:
+    """The claim with this id, such as ``"R3"``. Raises UserError for an unknown one."""
+    everything = claims()
+    if id not in everything:
+        raise UserError(f"no claim {id!r}: choose one of {', '.join(everything)}")
+    return everything[id]
+
+
+def rotnet_mnist() -> pd.DataFrame:
+    """The RotNet report's classification tables: fractions (0..1), printed to two decimals.
+
+    Columns: model (rotnet, cnn), task (digits, rotations), class (a class's number, or accuracy,
+    macro, weighted), precision, recall, f1, support (images). A row named accuracy has its figure
+    under f1, as in the printed table.
+    """
+    return pd.read_csv(_REFERENCE / "rotnet_mnist.csv", dtype={"class": str})
+
+
+def ssl_medmnist() -> pd.DataFrame:
+    """The medical-imaging report's tables: percent (0..100), printed to two decimals.
+
+    Columns: dataset, labels (full, quarter), method, backbone (scratch, frozen, finetuned),
+    metric (accuracy, mean_class_accuracy, recall_class_<number>), value_percent.
+    """
+    return pd.read_csv(_REFERENCE / "ssl_medmnist.csv")
+
+
+def chest_xray() -> pd.DataFrame:
+    """The chest X-ray report's figures: rates are fractions (0..1) to two or three decimals.
+
+    Columns: model (resnet50_transfer, cnn_scratch), metric, value. The metrics
+    ``true_..._pred_...`` are numbers of test images; loss, trainable_parameters and epochs are what
+    they say.
+    """
+    return pd.read_csv(_REFERENCE / "chest_xray.csv")

@@ -1,0 +1,134 @@
+"""The rule by which a claim gets its verdict.
+
+A claim about a difference (A is better than B) states its sign. The interval of the mean paired
+difference over label draws (95%) decides: wholly on the claimed side of zero, the claim *holds*;
+wholly on the other side, it is *reversed*; with zero inside or at an end, it is *within noise*.
+
+A printed figure is one run of the source. It *holds* when it lies in the interval in which 95% of
+further runs of the same protocol are expected, after allowing half a unit of the printed rounding;
+otherwise our runs contradict it and the verdict is *reversed*, and the reason says on which side of
+the interval it lies.
+
+A claim that one class is the worst (or best) is compared with every other class by paired
+sign-flip tests over label draws, with Holm's correction at 5%. It *holds* when the class is
+significantly lower (higher) than every other one; it is *reversed* when some other class is
+significantly lower (higher) than it; otherwise it is *within noise*.
+
+A claim is *not tested* when it was not run, when fewer than three runs measure it, or when there
+are so few runs that even complete agreement among them could not be significant.
+
+The rule is applied to the protocol that the claim was made under.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from fewlabels.errors import UserError
+from fewlabels.statistics import Interval, PairedDifference, holm, paired_difference
+from fewlabels.tables import number, percent
+
+WORDS = ("holds", "reversed", "within noise", "not tested")
+FEWEST_RUNS = 3
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One of `WORDS`, and the computed reason for it. As a string it is the word."""
+
+    word: Literal["holds", "reversed", "within noise", "not tested"]
+    reason: str
+
+    def __str__(self) -> str:
+        return self.word
+
+
+def direction(interval: Interval | PairedDifference | None, claimed: int) -> Verdict:
+    """Verdict on a claimed sign (+1 or -1) of a difference, from the interval of its mean.
+
+    interval: of the paired difference, in fractions (0..1). Its reason is in percentage points.
+    Raises UserError for any other `claimed`.
+    """
+    if claimed not in (1, -1):
+        raise UserError(f"claimed is {claimed!r}: give +1 or -1, the sign the source claims.")
+    if reason := _untested(interval):
+        return Verdict("not tested", reason)
+    reason = f"difference {percent(interval, sign=True)} points (n = {interval.n})"
+    if interval.low <= 0 <= interval.high:
+        return Verdict("within noise", reason)
+    return Verdict("holds" if interval.low * claimed > 0 else "reversed", reason)
+
+
+def figure(
+    published: float, prediction: Interval | None, rounding: float, in_percent: bool = True
+) -> Verdict:
+    """Verdict on a printed figure, from the prediction interval for one further run.
+
+    published: as printed, in percent unless `in_percent` is False. prediction: in fractions (0..1),
+    or in the printed unit where `in_percent` is False. rounding: the printed unit's last place, 1
+    for "73%", 0.01 for "93.48%"; half of it is allowed on both sides.
+
+    "reversed" means that our runs contradict the figure; the reason says on which side it lies.
+    """
+    if reason := _untested(prediction):
+        return Verdict("not tested", reason)
+    scale = 100 if in_percent else 1
+    low, high = scale * prediction.low, scale * prediction.high
+    # The last term keeps 73.5 = 73 + 0.5 inside, whatever binary fractions make of it.
+    slack = rounding / 2 + 1e-9
+    side = "below" if published < low - slack else "above" if published > high + slack else "inside"
+    decimals = max(1, -math.floor(math.log10(rounding)))
+    span = f"{number(low, decimals)} to {number(high, decimals)}"
+    reason = f"published {published:,.12g} {side} {span} (n = {prediction.n})"
+    return Verdict("holds" if side == "inside" else "reversed", reason)
+
+
+def extreme(values: pd.DataFrame, name: str, worst: bool = True) -> Verdict:
+    """Verdict on "class `name` is the worst of all" (or the best, with worst=False).
+
+    values: [draws, classes], a metric in fractions (0..1), one row per label draw, one column per
+    class. Raises UserError for an unknown class and for values that are missing.
+    """
+    if name not in values.columns:
+        raise UserError(f"no class {name!r}: choose one of {', '.join(map(str, values.columns))}")
+    if values.isna().to_numpy().any():
+        raise UserError("values has missing entries: leave those draws out of every class.")
+    others = [column for column in values.columns if column != name]
+    n = len(values)
+    # 2 / 2**n is the smallest p value of a sign-flip test; Holm multiplies it by the comparisons.
+    if n < FEWEST_RUNS or len(others) * 2 / 2**n > ALPHA:
+        reason = f"{n} draws cannot separate {name} from {len(others)} others"
+        return Verdict("not tested", reason)
+    toward = 1 if worst else -1
+    comparisons = [
+        paired_difference((toward * values[name]).to_dict(), (toward * values[other]).to_dict())
+        for other in others
+    ]
+    frame = pd.DataFrame(
+        {"mean": [c.mean for c in comparisons], "p": holm([c.p for c in comparisons])},
+        index=others,
+    )
+    significant = frame[frame["p"] <= ALPHA]
+    lower = "lower" if worst else "higher"
+    ours = f"{name}: {percent(values[name].mean())}"
+    beaten_by = significant[significant["mean"] > 0]
+    if len(beaten_by):
+        other = beaten_by["mean"].idxmax()
+        rival = f"{other}: {percent(values[other].mean())}"
+        return Verdict("reversed", f"{rival} is {lower} than {ours} (n = {n})")
+    if len(significant) == len(others):
+        return Verdict("holds", f"{ours} is {lower} than all {len(others)} others (n = {n})")
+    close = frame.drop(significant.index)["mean"].idxmax()
+    rival = f"{close}: {percent(values[close].mean())}"
+    return Verdict("within noise", f"{ours} is not {lower} than {rival} for certain (n = {n})")
+
+
+def _untested(interval: Interval | PairedDifference | None) -> str | None:
+    if interval is None:
+        return "not run"
+    if interval.n < FEWEST_RUNS or math.isnan(interval.low) or math.isnan(interval.high):
+        return f"too few runs (n = {interval.n})"
+    return None

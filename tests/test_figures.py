@@ -1,0 +1,243 @@
+import io
+import math
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from fewlabels import figures
+from fewlabels.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def book_style(monkeypatch):
+    matplotlib.use("agg")
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    with matplotlib.rc_context():
+        figures.style()
+        yield
+
+
+def curves():
+    values = {
+        ("loss", "training", 0): [1.0, 0.5, 0.3],
+        ("loss", "training", 1): [2.0, 0.7, 0.5],
+        ("loss", "validation", 0): [1.5, 0.9, 1.0],
+        ("accuracy", "training", 0): [0.2, 0.5, 0.8],
+    }
+    return pd.DataFrame(
+        [
+            {"panel": panel, "series": series, "run": run, "epoch": epoch, "value": value}
+            for (panel, series, run), line in values.items()
+            for epoch, value in enumerate(line, start=1)
+        ]
+    )
+
+
+def forest():
+    columns = ["comparison", "mean", "low", "high", "n"]
+    rows = [("a - b", -0.03, -0.04, -0.02, 20), ("c - d", 0.01, -0.01, 0.03, 10)]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def labelled(ax):
+    return {line.get_label(): line for line in ax.get_lines()}
+
+
+def test_learning_curves_draw_runs_mean_and_band():
+    fig = figures.learning_curves(curves())
+    loss, accuracy = fig.axes
+    assert (loss.get_ylabel(), accuracy.get_ylabel()) == ("loss", "accuracy")
+    assert loss.get_xlabel() == "epoch"
+    lines = labelled(loss)
+    np.testing.assert_allclose(lines["training"].get_ydata(), [1.5, 0.6, 0.4])
+    np.testing.assert_allclose(lines["training"].get_xdata(), [1, 2, 3])
+    np.testing.assert_allclose(lines["validation"].get_ydata(), [1.5, 0.9, 1.0])
+    # Two runs, their mean, and the single validation run; the band belongs to the two runs only.
+    assert len(loss.get_lines()) == 4
+    assert len(loss.collections) == 1
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["training", "validation"]
+
+
+def test_learning_curves_average_only_the_epochs_that_all_runs_reached():
+    frame = curves().query("panel == 'loss' and series == 'training'").drop(columns="panel")
+    frame = frame[~((frame["run"] == 1) & (frame["epoch"] == 3))]
+    fig = figures.learning_curves(frame, ylabel="loss")
+    np.testing.assert_allclose(labelled(fig.axes[0])["training"].get_ydata(), [1.5, 0.6])
+
+
+def test_learning_curves_share_an_axis_of_one_unit():
+    fig = figures.learning_curves(curves(), ylabel="value")
+    first, second = fig.axes
+    assert first.get_ylim() == second.get_ylim()
+    assert (first.get_title(), second.get_title()) == ("loss", "accuracy")
+
+
+def test_confusion_is_in_percent_of_each_row():
+    fig = figures.confusion(np.array([[8, 2, 0], [1, 299, 0], [0, 0, 0]]), ["a", "b", "c"])
+    (ax,) = fig.axes
+    # The third class has no images: its row stays empty.
+    assert [text.get_text() for text in ax.texts] == ["80", "20", "", "<1", ">99", ""]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["a", "b", "c"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b", "c"]
+    shares = ax.collections[0].get_array().reshape(3, 3)
+    np.testing.assert_allclose(shares[0], [80, 20, 0])
+
+
+@pytest.mark.parametrize("matrix", [np.ones((2, 3)), np.ones((3, 3)), -np.ones((2, 2))])
+def test_confusion_refuses(matrix):
+    with pytest.raises(UserError, match="matrix has"):
+        figures.confusion(matrix, ["a", "b"])
+
+
+def test_accuracy_against_labels():
+    frame = pd.DataFrame(
+        [
+            ("rotnet", 100, 0.73, 0.70, 0.76),
+            ("rotnet", 10, 0.40, 0.35, 0.45),
+            ("cnn", 10, 0.50, 0.45, 0.55),
+            ("cnn", 100, 0.75, 0.72, 0.78),
+        ],
+        columns=["method", "labels", "mean", "low", "high"],
+    )
+    fig = figures.accuracy_against_labels(frame)
+    (ax,) = fig.axes
+    assert ax.get_xscale() == "log"
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["10", "100"]
+    lines = labelled(ax)
+    np.testing.assert_allclose(lines["RotNet"].get_xdata(), [10, 100])
+    np.testing.assert_allclose(lines["RotNet"].get_ydata(), [40, 73])
+    assert lines["RotNet"].get_marker() != lines["plain CNN"].get_marker()
+    # The best at the right end comes first.
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["plain CNN", "RotNet"]
+
+
+def test_a_method_without_a_look_is_refused():
+    with pytest.raises(UserError, match=r"'byol'.*METHODS.*rotnet"):
+        figures.look("byol")
+
+
+def test_image_grid_shows_each_image_once():
+    images = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
+    fig = figures.image_grid(images, ["a", "b", "c"], columns=2)
+    assert len(fig.axes) == 4
+    shown = [ax.images[0] for ax in fig.axes if ax.images]
+    np.testing.assert_array_equal([image.get_array() for image in shown], images)
+    assert {(image.norm.vmin, image.norm.vmax) for image in shown} == {(0, 255)}
+    assert [ax.get_title() for ax in fig.axes] == ["a", "b", "c", ""]
+
+
+def test_image_grid_takes_channels_first():
+    grey = np.arange(2 * 16, dtype=np.uint8).reshape(2, 1, 4, 4)
+    np.testing.assert_array_equal(
+        figures.image_grid(grey).axes[1].images[0].get_array(), grey[1, 0]
+    )
+    colour = np.arange(48, dtype=np.uint8).reshape(1, 3, 4, 4)
+    picture = figures.image_grid(colour).axes[0].images[0].get_array()
+    np.testing.assert_array_equal(picture, np.moveaxis(colour[0], 0, -1))
+
+
+@pytest.mark.parametrize(
+    ("images", "titles"),
+    [
+        (np.zeros((2, 4, 4)), None),
+        (np.zeros((4, 4), np.uint8), None),
+        (np.zeros((2, 2, 4, 4), np.uint8), None),
+        (np.zeros((2, 4, 4, 3), np.uint8), None),
+        (np.zeros((0, 4, 4), np.uint8), None),
+        (np.zeros((2, 4, 4), np.uint8), ["one"]),
+    ],
+)
+def test_image_grid_refuses(images, titles):
+    with pytest.raises(UserError):
+        figures.image_grid(images, titles)
+
+
+def test_embedding_names_each_class_at_its_median():
+    points = np.array([[0, 0], [1, 1], [5, 2], [9, 9]], dtype=float)
+    fig = figures.embedding(points, np.array([0, 0, 0, 2]), ["a", "b", "c"])
+    (ax,) = fig.axes
+    assert {text.get_text(): text.get_position() for text in ax.texts} == {"a": (1, 1), "c": (9, 9)}
+    np.testing.assert_array_equal(ax.collections[0].get_offsets(), points[:3])
+
+
+@pytest.mark.parametrize(
+    ("points", "labels"),
+    [
+        (np.zeros((3, 3)), np.zeros(3, int)),
+        (np.zeros((3, 2)), np.zeros(2, int)),
+        (np.zeros((3, 2)), np.array([0, 1, 2])),
+        (np.zeros((3, 2)), np.array([-1, 0, 1])),
+    ],
+)
+def test_embedding_refuses(points, labels):
+    with pytest.raises(UserError):
+        figures.embedding(points, labels, ["a", "b"])
+
+
+def test_paired_differences_are_in_points():
+    (ax,) = figures.paired_differences(forest()).axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a - b", "c - d"]
+    marks = [line for line in ax.get_lines() if line.get_marker() == "o"]
+    np.testing.assert_allclose([mark.get_xdata()[0] for mark in marks], [-3, 1])
+    # Hollow where the interval contains zero.
+    assert [mark.get_markerfacecolor() for mark in marks] == [figures.BLUE, "white"]
+    bars = [line.get_xdata() for line in ax.get_lines() if len(line.get_xdata()) == 2][1:]
+    np.testing.assert_allclose(bars, [[-4, -2], [-1, 3]])
+    assert ax.texts[1].get_text() == (
+        "\N{MINUS SIGN}3.0 [\N{MINUS SIGN}4.0, \N{MINUS SIGN}2.0]  n = 20"
+    )
+
+
+def test_published_against_ours_marks_the_printed_figure():
+    frame = pd.DataFrame(
+        [("RotNet", 0.73, 0.765, 0.712, 0.818, 20), ("CNN", 0.75, math.nan, math.nan, math.nan, 0)],
+        columns=["quantity", "published", "mean", "low", "high", "n"],
+    )
+    (ax,) = figures.published_against_ours(frame).axes
+    printed = [line for line in ax.get_lines() if line.get_marker() == "D"]
+    np.testing.assert_allclose([mark.get_xdata()[0] for mark in printed], [73, 75])
+    texts = [text.get_text() for text in ax.texts]
+    assert texts == ["published / our mean", "73 / 76.5  n = 20", "75 / not run  n = 0"]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        figures.learning_curves,
+        figures.accuracy_against_labels,
+        figures.paired_differences,
+        figures.published_against_ours,
+    ],
+)
+def test_missing_columns_are_named(draw):
+    with pytest.raises(UserError, match=r"the frame lacks .*: it has nothing"):
+        draw(pd.DataFrame({"nothing": [1]}))
+
+
+@pytest.mark.parametrize("suffix", ["svg", "pdf"])
+def test_files_are_the_same_to_the_byte(suffix):
+    def saved():
+        file = io.BytesIO()
+        figures.paired_differences(forest()).savefig(file, format=suffix)
+        return file.getvalue()
+
+    assert saved() == saved()
+
+
+def test_no_figure_stays_open_to_be_shown_twice():
+    figures.paired_differences(forest())
+    assert plt.get_fignums() == []
+
+
+def test_markers_and_colours_tell_methods_of_a_chapter_apart():
+    chapters = [
+        ["cnn", "cnn-augmented", "rotnet", "rotnet-finetuned", "random"],
+        ["supervised", "simclr", "moco", "aim", "mae", "fusion"],
+    ]
+    for methods in chapters:
+        looks = [figures.look(method) for method in methods]
+        assert len({look.marker for look in looks}) == len(methods)
+        assert len({look.colour for look in looks}) == len(methods)

@@ -1,0 +1,78 @@
+import dataclasses
+from collections import Counter
+
+import pytest
+
+from fewlabels import published
+from fewlabels.errors import UserError
+
+
+def test_every_claim_parses():
+    claims = published.claims()
+    assert Counter(claim.chapter for claim in claims.values()) == {
+        "rotnet-mnist": 9,
+        "rotation-equivariance": 6,
+        "chest-xray-transfer": 7,
+        "ssl-medmnist": 20,
+        "fusion": 6,
+        "few-data-caltech": 5,
+        "autoencoders-vae": 4,
+    }
+    # 57 entries in the file: a repeated id would have swallowed one.
+    assert len(claims) == 57
+    for id, claim in claims.items():
+        assert id == claim.id
+        assert claim.source in published.sources()
+        assert claim.text and claim.decide
+        assert claim.published is None or isinstance(claim.published, dict)
+
+
+def test_a_claim_in_full():
+    assert published.claim("R3") == published.Claim(
+        id="R3",
+        source="rotnet",
+        chapter="rotnet-mnist",
+        text="With frozen convolutions and 100 labels, RotNet classifies digits with 73% accuracy.",
+        published={"accuracy": 73},
+        decide="same protocol, many label draws and seeds",
+        erratum=None,
+    )
+    assert published.claim("C1").erratum.endswith("balanced accuracy 0.725")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        published.claim("R3").text = "something else"
+
+
+def test_claims_of_a_chapter_keep_the_order_of_the_file():
+    assert list(published.claims("rotnet-mnist")) == [f"R{n}" for n in range(1, 10)]
+
+
+def test_unknown_names_list_what_exists():
+    with pytest.raises(UserError, match=r"no claim 'R10'.*R1, R2.*A4"):
+        published.claim("R10")
+    with pytest.raises(UserError, match=r"'mnist'.*rotnet-mnist, .*fusion"):
+        published.claims("mnist")
+
+
+def test_printed_figures_keep_their_units():
+    rotnet = published.rotnet_mnist().set_index(["model", "task", "class"])
+    assert rotnet.loc[("rotnet", "digits", "5"), "recall"] == 0.49
+    assert rotnet.loc[("cnn", "digits", "accuracy"), "f1"] == 0.75
+    ssl = published.ssl_medmnist().set_index(["dataset", "labels", "method", "backbone", "metric"])
+    cell = ("bloodmnist", "full", "moco", "finetuned", "accuracy")
+    assert ssl.loc[cell, "value_percent"] == 94.91
+    chest = published.chest_xray().set_index(["model", "metric"])["value"]
+    assert chest["resnet50_transfer", "accuracy"] == 0.779
+    assert chest["resnet50_transfer", "true_normal_pred_normal"] == 119
+
+
+def test_claims_agree_with_the_printed_tables():
+    """The two files were typed in separately: where both print a figure, it is the same one."""
+    ssl = published.ssl_medmnist().set_index(["dataset", "labels", "method", "backbone", "metric"])
+    for id, labels in {"S1": "full", "S2": "quarter"}.items():
+        for metric, figure in published.claim(id).published.items():
+            printed = ssl.loc[("bloodmnist", labels, "supervised", "scratch", metric)]
+            assert printed["value_percent"] == figure
+    rotnet = published.rotnet_mnist().set_index(["model", "task", "class"])
+    r3 = published.claim("R3").published["accuracy"]
+    assert 100 * rotnet.loc[("rotnet", "digits", "accuracy"), "f1"] == r3
+    assert 100 * rotnet.loc[("rotnet", "digits", "5"), "recall"] == 49

@@ -1,0 +1,186 @@
+import math
+
+import pandas as pd
+import pytest
+
+from fewlabels import published, tables
+from fewlabels.errors import UserError
+from fewlabels.statistics import Interval, PairedDifference
+from fewlabels.verdicts import Verdict
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def interval(mean, low, high, n=20):
+    return Interval(mean, low, high, n, "by hand")
+
+
+def cells(table):
+    """The pipe table's rows, header first, without the rule."""
+    lines = [line for line in str(table).splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    return [rows[0], *rows[2:]]
+
+
+def rule(table):
+    return [line for line in str(table).splitlines() if line.startswith("|")][1].strip("| ")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (interval(0.958, 0.949, 0.967), "95.8 [94.9, 96.7]"),
+        (interval(1.0, 1.0, 1.0), "100.0 [100.0, 100.0]"),
+        (interval(0.958, math.nan, math.nan, n=1), "95.8 (one run)"),
+        (0.5, "50.0"),
+        (math.nan, "not run"),
+        (None, "not run"),
+    ],
+)
+def test_percent(value, text):
+    assert tables.percent(value) == text
+
+
+def test_differences_carry_their_sign():
+    difference = PairedDifference(-0.021, -0.043, 0.001, 20, 0.06, "by hand")
+    text = f"{MINUS}2.1 [{MINUS}4.3, +0.1]"
+    assert tables.percent(difference, sign=True) == text
+    # A difference that rounds to zero has no minus.
+    assert tables.percent(-0.0001, sign=True) == "+0.0"
+    assert tables.percent(-0.0001) == "0.0"
+
+
+def test_number_in_other_units():
+    assert tables.number(interval(8.25, 7.9, 9.1), decimals=2) == "8.25 [7.90, 9.10]"
+    assert tables.number(2326082, decimals=0) == "2,326,082"
+    assert tables.number(-1.5) == f"{MINUS}1.5"
+
+
+def test_show_writes_a_cross_reference_block():
+    frame = pd.DataFrame({"method": ["a", "b|c"], "n": [3, 12345], "x": [0.25, math.nan]})
+    table = tables.show(frame, "tbl-one", "Two methods, n = 3.", decimals=2)
+    text = table._repr_markdown_()
+    assert text.startswith("::: {#tbl-one}\n\n| method | n | x |\n")
+    assert text.endswith("|\n\nTwo methods, n = 3.\n\n:::\n")
+    assert cells(table)[1:] == [["a", "3", "0.25"], [r"b\|c", "12,345", "not run"]]
+    # Text to the left, numbers to the right.
+    method, n, x = rule(table).split(" | ")
+    assert method.startswith(":-") and not method.endswith(":")
+    assert n.endswith("-:") and x.endswith("-:")
+
+
+def test_intervals_and_missing_marks_count_as_numbers():
+    column = [f"{MINUS}2.1 [{MINUS}4.3, +0.1]", "95.8 (one run)", "not run", "\N{EN DASH}", "98"]
+    frame = pd.DataFrame({"number": column, "text": ["28 px", "1", "2", "3", "4"]})
+    number, text = rule(tables.show(frame, "tbl-x", "Caption.")).split(" | ")
+    assert number.endswith("-:")
+    assert text.startswith(":-")
+
+
+def test_a_named_index_becomes_columns():
+    frame = pd.DataFrame({"x": [1]}, index=pd.Index(["row"], name="method"))
+    assert cells(tables.show(frame, "tbl-x", "Caption.")) == [["method", "x"], ["row", "1"]]
+
+
+def test_long_text_wraps_and_short_columns_do_not():
+    long = "a sentence that goes on and on " * 6
+    frame = pd.DataFrame({"text": [long], "ours": ["95.8 [94.9, 96.7]"], "verdict": ["not tested"]})
+    text, ours, verdict = (
+        len(part) for part in rule(tables.show(frame, "tbl-x", "C.")).split(" | ")
+    )
+    assert ours >= len("95.8 [94.9, 96.7]")
+    assert verdict >= len("not tested")
+    assert text + ours + verdict == pytest.approx(tables.PAGE, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("frame", "label", "caption", "message"),
+    [
+        (pd.DataFrame({"x": [1]}), "one", "Caption.", "tbl-"),
+        (pd.DataFrame({"x": [1]}), "tbl-One", "Caption.", "a-z"),
+        (pd.DataFrame({"x": [1]}), "tbl-one", " ", "no caption"),
+        (pd.DataFrame({"x": []}), "tbl-one", "Caption.", "empty"),
+        (pd.DataFrame({("x", "y"): [1]}), "tbl-one", "Caption.", "several levels"),
+    ],
+)
+def test_show_refuses(frame, label, caption, message):
+    with pytest.raises(UserError, match=message):
+        tables.show(frame, label, caption)
+
+
+def test_published_against_ours():
+    rows = [
+        {
+            "quantity": "RotNet, 100 labels",
+            "published": 73,
+            "ours": interval(0.765, 0.751, 0.779),
+            "verdict": Verdict("holds", "published 73 inside"),
+        },
+        {
+            "quantity": "RotNet against CNN",
+            "published": -2,
+            "ours": PairedDifference(-0.03, -0.041, 0.019, 12, 0.2, ""),
+            "verdict": "within noise",
+        },
+        {
+            "quantity": "epoch",
+            "published": 10,
+            "ours": "8.2 [7.9, 9.1]",
+            "n": 15,
+            "verdict": "reversed",
+        },
+        {"quantity": "tuned", "published": None, "ours": None, "verdict": "not tested"},
+    ]
+    assert cells(tables.published_against_ours(rows, "tbl-x", "Caption.")) == [
+        ["Quantity", "Published", "Ours", "n", "Verdict"],
+        ["RotNet, 100 labels", "73", "76.5 [75.1, 77.9]", "20", "holds"],
+        [
+            "RotNet against CNN",
+            f"{MINUS}2",
+            f"{MINUS}3.0 [{MINUS}4.1, +1.9]",
+            "12",
+            "within noise",
+        ],
+        ["epoch", "10", "8.2 [7.9, 9.1]", "15", "reversed"],
+        ["tuned", "\N{EN DASH}", "not run", "0", "not tested"],
+    ]
+
+
+def test_claims_table():
+    rows = [
+        {
+            "claim": published.claim("C5"),
+            "ours": "4,098 and 2,262,434",
+            "n": 1,
+            "verdict": "reversed",
+            "note": "Counted.",
+        },
+        {"claim": published.claim("R8"), "ours": None, "verdict": "not tested"},
+    ]
+    header, first, second = cells(tables.claims_table(rows, "tbl-x", "Caption."))
+    assert header == ["Claim", "Published", "Ours", "n", "Verdict"]
+    assert first == [
+        "**C5** The transfer model trains 13,696 parameters, the CNN 2,326,082. *Counted.* *In the "
+        "source, a 2048-to-2 head has 4,098 parameters; the printed CNN has 2,262,434.*",
+        "trainable transfer 13,696; trainable cnn 2,326,082",
+        "4,098 and 2,262,434",
+        "1",
+        "reversed",
+    ]
+    assert second[1:] == ["\N{EN DASH}", "not run", "0", "not tested"]
+
+
+def test_every_claim_of_the_book_can_be_a_row():
+    rows = [
+        {"claim": c, "ours": None, "verdict": "not tested"} for c in published.claims().values()
+    ]
+    table = tables.claims_table(rows, "tbl-x", "Caption.")
+    assert len(cells(table)) == 1 + 57
+    published_ranges = dict(zip(table.frame["Claim"], table.frame["Published"], strict=True))
+    e6 = next(text for claim, text in published_ranges.items() if claim.startswith("**E6**"))
+    assert e6 == "seconds mlp 69 to 99; seconds cnn 55 to 81"
+
+
+def test_a_row_with_a_wrong_key_names_the_right_ones():
+    with pytest.raises(UserError, match="ours, published, quantity, verdict"):
+        tables.published_against_ours([{"quantity": "x", "value": 3}], "tbl-x", "Caption.")
