@@ -1,0 +1,36 @@
+"""The chapters by name: each a notebook in ``chapters/`` and a module here.
+
+A chapter's module has ``Settings`` (the notebook's parameters, checked), ``plan(settings)`` (every
+run the chapter needs) and functions that turn records into what the notebook shows.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from fewlabels import paths
+from fewlabels.errors import UserError
+
+NOTEBOOKS = {"rotnet-mnist": "01-rotnet-mnist.ipynb"}
+
+
+def names() -> list[str]:
+    """Chapter names in the order of the book."""
+    return list(NOTEBOOKS)
+
+
+def notebook(name: str) -> Path:
+    """Path of the chapter's notebook. Raises UserError for an unknown name."""
+    _known(name)
+    return paths.CHAPTERS / NOTEBOOKS[name]
+
+
+def load(name: str) -> ModuleType:
+    """The chapter's module. Raises UserError for an unknown name."""
+    _known(name)
+    return import_module(f"{__name__}.{name.replace('-', '_')}")
+
+
+def _known(name: str) -> None:
+    if name not in NOTEBOOKS:
+        raise UserError(f"there is no chapter {name!r}; there are: {', '.join(NOTEBOOKS)}")

@@ -1,0 +1,254 @@
+"""Chapter 1: does predicting rotations help to read digits with few labels?
+
+Settings of protocol ``tuned`` were chosen on training images held out from training (runs with
+``scored_on="validation"``), never on the test set.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from fewlabels import config, data, paths
+from fewlabels.experiments.rotnet import DigitClassification, RotationPretraining
+from fewlabels.runs import Experiment, Store
+from fewlabels.training import Recipe
+
+NAME = "rotnet-mnist"
+LABELS = 100
+"""The report's number of labels: ten of every digit."""
+UNLABELLED_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The notebook's parameters. The defaults are the profile ``full``."""
+
+    dataset: Literal["mnist", "digits"] = "mnist"
+    store: Literal["results", "cache"] = "results"
+    """Where the records are: the book's own, or the reader's."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    workers: int = 0
+    """Runs at once; 0 means one per CPU core."""
+    label_draws: int = 20
+    curve_draws: int = 5
+    """Label draws at the other numbers of labels."""
+    semi_supervised_draws: int = 10
+    """Label draws of S4L and FixMatch at 100 labels."""
+    choice_draws: int = 3
+    """Label draws behind the choices of protocol ``tuned``, on held-out training images."""
+    pretraining_seeds: int = 3
+    label_numbers: list[int] = field(default_factory=lambda: [10, 20, 50, 100, 200, 500, 1000])
+    unlabelled: int = 60_000
+    """Training images shown without their labels, at most."""
+    pretraining_epochs: int = 1
+    """Passes over the turned images in protocol ``report``; the source made 20."""
+    epochs: int = 20
+    """Passes over the labelled images in protocol ``report``."""
+    tuned_pretraining_epochs: int = 5
+    tuned_steps: int = 300
+    semi_supervised_steps: int = 1000
+
+    def __post_init__(self):
+        config.one_of("dataset", self.dataset, data.DATASETS)
+        config.one_of("store", self.store, ("results", "cache"))
+        config.one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))
+        config.one_of("precision", self.precision, ("32-true", "bf16-mixed"))
+        config.whole("workers", self.workers, 0)
+        config.whole("unlabelled", self.unlabelled, 100)
+        for key in (
+            "label_draws",
+            "curve_draws",
+            "semi_supervised_draws",
+            "choice_draws",
+            "pretraining_seeds",
+            "pretraining_epochs",
+            "epochs",
+            "tuned_pretraining_epochs",
+            "tuned_steps",
+            "semi_supervised_steps",
+        ):
+            config.whole(key, getattr(self, key), 1)
+        for number in self.label_numbers:
+            config.one_of("label_numbers", number, [*range(10, 101, 10), 200, 500, 1000])
+
+
+def store(settings: Settings) -> Store:
+    """The folder of the records that the settings name."""
+    if settings.store == "results":
+        return Store(paths.RESULTS / NAME)
+    return Store(paths.cache() / "runs" / NAME)
+
+
+def plan(settings: Settings) -> list[Experiment]:
+    """Every run of the chapter, the pretraining first."""
+    return [
+        *pretraining(settings, "report"),
+        *pretraining(settings, "tuned"),
+        *untrained(settings, "report"),
+        *untrained(settings, "tuned"),
+        *candidates(settings),
+        *report_runs(settings),
+        *tuned_runs(settings),
+    ]
+
+
+def pretraining(
+    settings: Settings, protocol: str, scored_on: str = "test"
+) -> list[RotationPretraining]:
+    """One rotation pretraining per seed."""
+    images = min(settings.unlabelled, len(data.load(settings.dataset).train.labels))
+    if protocol == "report":
+        batch = 256
+        steps = settings.pretraining_epochs * -(-images * 4 * 4 // 5 // batch)
+        recipe = Recipe(steps, batch, rate=0.01, evaluations=min(20, steps))
+    else:
+        steps = settings.tuned_pretraining_epochs * -(-images // UNLABELLED_BATCH)
+        recipe = Recipe(
+            steps,
+            UNLABELLED_BATCH,
+            rate=0.003,
+            optimiser="adamw",
+            weight_decay=0.01,
+            schedule="cosine",
+            evaluations=min(20, steps),
+        )
+    return [
+        RotationPretraining(
+            settings.dataset, protocol, seed, settings.unlabelled, recipe, scored_on
+        )
+        for seed in range(settings.pretraining_seeds)
+    ]
+
+
+def untrained(settings: Settings, protocol: str) -> list[RotationPretraining]:
+    """The floor: as many networks with their initial weights."""
+    nothing = Recipe(steps=0, batch_size=1, rate=0.01, evaluations=0)
+    return [
+        RotationPretraining(settings.dataset, protocol, seed, settings.unlabelled, nothing)
+        for seed in range(settings.pretraining_seeds)
+    ]
+
+
+def report_runs(settings: Settings) -> list[DigitClassification]:
+    """The report's comparison at 100 labels, its floor, and what the report suggests (R8)."""
+    turned, floor = pretraining(settings, "report"), untrained(settings, "report")
+    recipe = Recipe(settings.epochs, batch_size=80, rate=0.01, evaluations=settings.epochs)
+    decayed = Recipe(settings.epochs, 80, rate=0.01, weight_decay=1e-3, evaluations=settings.epochs)
+    runs = []
+    for draw in range(settings.label_draws):
+        common = {
+            "dataset": settings.dataset,
+            "protocol": "report",
+            "labels": LABELS,
+            "draw": draw,
+            "training": recipe,
+        }
+        frozen = common | {"method": "rotnet", "backbone": "frozen"}
+        own = turned[draw % len(turned)]
+        runs += [
+            DigitClassification(**common, method="cnn", backbone="scratch"),
+            DigitClassification(**frozen, pretraining=own),
+            DigitClassification(**frozen, pretraining=floor[draw % len(floor)]),
+            *(
+                DigitClassification(**frozen, pretraining=start[draw % len(start)], readout=readout)
+                for start in (turned, floor)
+                for readout in ("linear probe", "kNN")
+            ),
+            DigitClassification(
+                **common | {"training": decayed},
+                method="cnn",
+                backbone="scratch",
+                augmented=True,
+            ),
+            DigitClassification(**frozen | {"training": decayed}, pretraining=own, augmented=True),
+        ]
+    return runs
+
+
+def tuned_runs(settings: Settings) -> list[DigitClassification]:
+    """Our methods at 100 labels, and their curves over the number of labels."""
+    runs = []
+    for labels in sorted({LABELS, *settings.label_numbers}):
+        at_100 = labels == LABELS
+        draws = settings.label_draws if at_100 else settings.curve_draws
+        semi = settings.semi_supervised_draws if at_100 else settings.curve_draws
+        for draw in range(draws):
+            runs += supervised_tuned(settings, labels, draw)
+            runs += semi_supervised(settings, labels, draw) if draw < semi else []
+    return runs
+
+
+def supervised_tuned(settings: Settings, labels: int, draw: int) -> list[DigitClassification]:
+    """From scratch, from rotations (fine-tuned, and frozen under probes), and the frozen floor."""
+    common = _common(settings, labels, draw) | {"training": _tuned(settings.tuned_steps, labels)}
+    turned, floor = (
+        starts[draw % len(starts)]
+        for starts in (pretraining(settings, "tuned"), untrained(settings, "tuned"))
+    )
+    rotnet = common | {"method": "rotnet"}
+    return [
+        DigitClassification(**common, method="cnn", backbone="scratch", augmented=True),
+        DigitClassification(**rotnet, backbone="fine-tuned", pretraining=turned, augmented=True),
+        *(
+            DigitClassification(**rotnet, backbone="frozen", pretraining=start, readout=readout)
+            for start in (turned, floor)
+            for readout in ("linear probe", "kNN")
+        ),
+    ]
+
+
+def semi_supervised(settings: Settings, labels: int, draw: int) -> list[DigitClassification]:
+    """The two methods that see unlabelled images while they learn the digits."""
+    common = _common(settings, labels, draw) | {"unlabelled": settings.unlabelled}
+    recipe = _tuned(settings.semi_supervised_steps, UNLABELLED_BATCH)
+    return [
+        DigitClassification(**common, method=method, backbone="scratch", training=recipe)
+        for method in ("s4l", "fixmatch")
+    ]
+
+
+def candidates(settings: Settings) -> list[DigitClassification]:
+    """What was compared on held-out training images to settle protocol ``tuned``: augmentation,
+    learning rate, and freezing against fine-tuning."""
+    (turned,) = pretraining(replace(settings, pretraining_seeds=1), "tuned", "validation")
+    runs = []
+    for draw in range(settings.choice_draws):
+        # Draws that no test run uses.
+        common = _common(settings, LABELS, 1000 + draw) | {"scored_on": "validation"}
+        for rate in (0.003, 0.001):
+            recipe = replace(_tuned(settings.tuned_steps, LABELS), rate=rate)
+            own = common | {"training": recipe, "augmented": True}
+            runs += [
+                DigitClassification(**own, method="cnn", backbone="scratch"),
+                DigitClassification(
+                    **own, method="rotnet", backbone="fine-tuned", pretraining=turned
+                ),
+            ]
+        plain = common | {"training": _tuned(settings.tuned_steps, LABELS)}
+        runs += [
+            DigitClassification(**plain, method="cnn", backbone="scratch"),
+            DigitClassification(
+                **plain,
+                method="rotnet",
+                backbone="frozen",
+                pretraining=turned,
+                readout="linear probe",
+            ),
+        ]
+    return runs
+
+
+def _common(settings: Settings, labels: int, draw: int) -> dict:
+    return {"dataset": settings.dataset, "protocol": "tuned", "labels": labels, "draw": draw}
+
+
+def _tuned(steps: int, batch_size: int) -> Recipe:
+    return Recipe(
+        steps,
+        min(batch_size, UNLABELLED_BATCH),
+        rate=0.003,
+        optimiser="adamw",
+        weight_decay=0.01,
+        schedule="cosine",
+        evaluations=min(20, steps),
+    )

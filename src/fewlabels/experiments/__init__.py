@@ -1,0 +1,1 @@
+"""Kinds of runs: each a config that knows how to execute itself."""

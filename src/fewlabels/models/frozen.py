@@ -1,0 +1,28 @@
+"""A backbone that stays as it is."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Frozen(nn.Module):
+    """A frozen ``backbone`` under a ``head`` that is trained.
+
+    Frozen means all of it: no gradients, and evaluation mode for good, so that batch-norm
+    statistics do not drift with the new data.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module):
+        super().__init__()
+        self.backbone = backbone.requires_grad_(False)
+        self.head = head
+
+    def train(self, mode: bool = True) -> "Frozen":
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [N, C, H, W] to the head's outputs."""
+        with torch.no_grad():
+            features = self.backbone(images)
+        return self.head(features)
