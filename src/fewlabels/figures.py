@@ -52,11 +52,12 @@ CLASSES = sns.color_palette(
 
 METHODS = {
     "supervised": Look("supervised", BLUE, "o"),
-    "cnn": Look("plain CNN", BLUE, "o"),
-    "cnn-augmented": Look("plain CNN, augmented", SKY, "p"),
-    "rotnet": Look("RotNet", VERMILLION, "s"),
+    "cnn": Look("CNN", BLUE, "o"),
+    "rotnet": Look("RotNet, frozen", VERMILLION, "s"),
     "rotnet-finetuned": Look("RotNet, fine-tuned", ORANGE, "X"),
-    "random": Look("random features", FAINT, "P"),
+    "random": Look("random, frozen", FAINT, "P"),
+    "s4l": Look("S4L", PURPLE, "D"),
+    "fixmatch": Look("FixMatch", GREEN, "^"),
     "simclr": Look("SimCLR", VERMILLION, "s"),
     "moco": Look("MoCo", GREEN, "^"),
     "aim": Look("AIM", PURPLE, "D"),

@@ -1,7 +1,8 @@
 """Image data sets by name, all of one shape: :class:`~fewlabels.data.images.ImageData`.
 
-A data set is one module with a ``load()`` and an ``md5()``; ``DATASETS`` names it. ``md5()`` has to
-answer without the files where the official checksum is known, because a run's identity holds it.
+A data set is one module with a ``load()``, an ``md5()`` and ``TRAIN``, its number of training
+images; ``DATASETS`` names it. ``md5()`` has to answer without the files where the official checksum
+is known, because a run's identity holds it, and a chapter's runs are listed without its data.
 """
 
 from functools import lru_cache
@@ -12,7 +13,7 @@ from fewlabels.data.images import ImageData, Split, draw_labels, hold_out
 
 DATASETS = {"mnist": mnist, "digits": digits}
 
-__all__ = ["DATASETS", "ImageData", "Split", "draw_labels", "hold_out", "load", "md5"]
+__all__ = ["DATASETS", "ImageData", "Split", "draw_labels", "hold_out", "load", "md5", "train_size"]
 
 
 @lru_cache(maxsize=4)
@@ -31,3 +32,9 @@ def md5(name: str) -> str:
     """Checksum of the data set ``name``, without loading it where that is possible."""
     config.one_of("dataset", name, DATASETS)
     return DATASETS[name].md5()
+
+
+def train_size(name: str) -> int:
+    """Number of training images of the data set ``name``, without loading it."""
+    config.one_of("dataset", name, DATASETS)
+    return DATASETS[name].TRAIN

@@ -14,6 +14,8 @@ from fewlabels import paths
 from fewlabels.data.images import ImageData, Split
 from fewlabels.errors import UserError
 
+TRAIN = 60_000
+
 
 def md5() -> str:
     """One checksum for the four archives: the md5 of torchvision's "md5  name" lines."""

@@ -17,6 +17,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 from lightning.fabric import Fabric
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -40,6 +42,8 @@ CURVE_IMAGES = 2000
 LABELLED_BATCH = 64
 CONFIDENCE = 0.95
 """FixMatch's threshold for a pseudo-label."""
+SHARE_RATE = 0.01
+"""How fast the running share of predicted classes follows a batch."""
 KEPT_FEATURES = 4
 _FEATURES: dict[str, Tensor] = {}
 """Features of the scored images by the id of the pretraining, in this process."""
@@ -309,9 +313,8 @@ class DigitClassification(Experiment):
             probabilities = predict(head, scored).softmax(dim=1)
             return self._outcome(probabilities, score.labels, curves, _count(network))
         probe = probes.knn if self.readout == "kNN" else probes.linear_probe
-        probabilities = torch.from_numpy(
-            probe(own.cpu().numpy(), labelled.labels.cpu().numpy(), scored.cpu().numpy(), num_classes=10)
-        )
+        arrays = [tensor.cpu().numpy() for tensor in (own, labelled.labels, scored)]
+        probabilities = torch.from_numpy(probe(*arrays, num_classes=10))
         return self._outcome(probabilities, score.labels, {}, {"total": _count(backbone)["total"]})
 
     def _scored_features(self, backbone: nn.Module, images: Tensor) -> Tensor:
@@ -363,11 +366,16 @@ class DigitClassification(Experiment):
 
     def _fit_fixmatch(self, network: nn.Module, labelled: Split, seen: Task, fabric: Fabric):
         images = seen.train.images[: self.unlabelled]
+        share = torch.full((10,), 0.1, device=images.device)
 
         def loss(module: nn.Module, index: Tensor) -> Tensor:
             known, classes = _sample(labelled, LABELLED_BATCH)
             with torch.no_grad():
                 weak = module(weak_view(images[index], seen.black))
+                # Distribution alignment (Berthelot et al. 2020, section 3.1): the labels are
+                # stratified, so a class that is predicted too often is predicted with less trust.
+                share.lerp_(weak.softmax(dim=1).mean(dim=0), SHARE_RATE)
+                weak = weak - share.log()
             views = [deformed(known, seen.black), strong_view(images[index], seen.black)]
             logits = module(torch.cat(views))
             supervised = F.cross_entropy(logits[: len(known)], classes)
@@ -438,3 +446,31 @@ def _count(network: nn.Module) -> dict[str, int]:
 
 def _protocol(protocol: str, scored_on: str) -> str:
     return protocol if scored_on == "test" else f"{protocol}, scored on validation images"
+
+
+@dataclass(frozen=True)
+class FeatureMap(Experiment):
+    """A two-dimensional map of a frozen backbone's features, by t-SNE."""
+
+    kind = "map"
+    recipe = 1
+
+    pretraining: RotationPretraining
+    images: int = 1000
+    """The first test images; they are drawn, not scored."""
+
+    def cell(self) -> dict[str, str | int]:
+        return self.pretraining.cell() | {"method": f"map of {self.pretraining.cell()['method']}"}
+
+    def needs(self) -> Sequence[Experiment]:
+        return (self.pretraining,)
+
+    def execute(self, fabric: Fabric, store: Store) -> Outcome:
+        own = self.pretraining
+        seen = task(self.dataset, own.protocol, own.scored_on, fabric.device)
+        network = placed(backboned(own.protocol, outputs=4), fabric)
+        network.load_state_dict(store.weights(own, fabric))
+        features = predict(network.eval().backbone, seen.score.images[: self.images])
+        reduced = PCA(50, random_state=own.seed).fit_transform(features.cpu().numpy())
+        points = TSNE(random_state=own.seed, init="pca", n_jobs=1).fit_transform(reduced)
+        return Outcome(metrics={}, predictions={"points": points.astype(np.float16)})

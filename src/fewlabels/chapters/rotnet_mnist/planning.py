@@ -1,4 +1,4 @@
-"""Chapter 1: does predicting rotations help to read digits with few labels?
+"""The parameters of chapter 1 and every run it needs.
 
 Settings of protocol ``tuned`` were chosen on training images held out from training (runs with
 ``scored_on="validation"``), never on the test set.
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fewlabels import config, data, paths
-from fewlabels.experiments.rotnet import DigitClassification, RotationPretraining
+from fewlabels.experiments.rotnet import DigitClassification, FeatureMap, RotationPretraining
 from fewlabels.runs import Experiment, Store
 from fewlabels.training import Recipe
 
@@ -86,6 +86,7 @@ def plan(settings: Settings) -> list[Experiment]:
         *pretraining(settings, "tuned"),
         *untrained(settings, "report"),
         *untrained(settings, "tuned"),
+        *maps(settings),
         *candidates(settings),
         *report_runs(settings),
         *tuned_runs(settings),
@@ -96,7 +97,7 @@ def pretraining(
     settings: Settings, protocol: str, scored_on: str = "test"
 ) -> list[RotationPretraining]:
     """One rotation pretraining per seed."""
-    images = min(settings.unlabelled, len(data.load(settings.dataset).train.labels))
+    images = min(settings.unlabelled, data.train_size(settings.dataset))
     if protocol == "report":
         batch = 256
         steps = settings.pretraining_epochs * -(-images * 4 * 4 // 5 // batch)
@@ -127,6 +128,12 @@ def untrained(settings: Settings, protocol: str) -> list[RotationPretraining]:
         RotationPretraining(settings.dataset, protocol, seed, settings.unlabelled, nothing)
         for seed in range(settings.pretraining_seeds)
     ]
+
+
+def maps(settings: Settings) -> list[FeatureMap]:
+    """Features after pretraining and before it, drawn in the plane; the first seed of each."""
+    starts = [pretraining(settings, "tuned")[0], untrained(settings, "tuned")[0]]
+    return [FeatureMap(settings.dataset, start) for start in starts]
 
 
 def report_runs(settings: Settings) -> list[DigitClassification]:

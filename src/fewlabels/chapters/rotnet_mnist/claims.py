@@ -1,0 +1,107 @@
+"""Verdicts on claims R1 to R9, each from the records and the rule in `fewlabels.verdicts`."""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from fewlabels import published, verdicts
+from fewlabels.chapters.rotnet_mnist import results
+from fewlabels.chapters.rotnet_mnist.planning import Settings
+from fewlabels.statistics import mean_interval, paired_difference
+from fewlabels.tables import number, percent
+
+CNN = ("cnn", "scratch")
+ROTNET = ("rotnet", "frozen")
+REGULARISED = ("rotnet, regularised", "frozen")
+SOURCE_EPOCHS = 20
+
+
+def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
+    """Rows for `fewlabels.tables.claims_table`, R1 to R9, all under protocol ``report``."""
+    turned = results.rotations(runs, "report")
+    hundred = results.digits(runs, "report")
+    cnn, rotnet = (
+        hundred[(hundred["method"] == method) & (hundred["backbone"] == backbone)]
+        for method, backbone in (CNN, ROTNET)
+    )
+    shorter = (
+        f"Pretrained for {settings.pretraining_epochs} of the source's {SOURCE_EPOCHS} epochs."
+        if settings.pretraining_epochs != SOURCE_EPOCHS
+        else ""
+    )
+    return [
+        _figure("R1", turned["accuracy"], "rotation_accuracy", shorter),
+        _worst("R2", turned.set_index("draw")[_recall_columns(turned)], "180", shorter),
+        _figure("R3", rotnet["accuracy"], "accuracy", shorter),
+        _figure("R4", cnn["accuracy"], "accuracy"),
+        _difference("R5", results.paired(hundred, ROTNET, CNN), -1, shorter),
+        _worst("R6", results.recalls(rotnet, settings), "5", shorter),
+        _oscillation(runs, shorter),
+        _regularisation(hundred, rotnet, shorter),
+        _turning_point(cnn),
+    ]
+
+
+def _row(name: str, ours, verdict: verdicts.Verdict, note: str = "", n: int | None = None):
+    note = f"{verdict.reason[:1].upper()}{verdict.reason[1:]}. {note}".strip()
+    row = {"claim": published.claim(name), "ours": ours, "verdict": verdict, "note": note}
+    return row if n is None else row | {"n": n}
+
+
+def _figure(name: str, values: pd.Series, key: str, note: str = "") -> dict[str, Any]:
+    printed = published.claim(name).published[key]
+    verdict = verdicts.figure(printed, results.one_more(values), rounding=1)
+    return _row(name, mean_interval(values), verdict, note)
+
+
+def _worst(name: str, values: pd.DataFrame, column: str, note: str = "") -> dict[str, Any]:
+    values = values.rename(columns=lambda each: each.removeprefix("recall_"))
+    verdict = verdicts.extreme(values, column, worst=True)
+    return _row(name, mean_interval(values[column]), verdict, note)
+
+
+def _difference(name: str, difference, claimed: int, note: str = "") -> dict[str, Any]:
+    return _row(name, difference, verdicts.direction(difference, claimed), note)
+
+
+def _oscillation(runs: pd.DataFrame, note: str) -> dict[str, Any]:
+    """R7: validation accuracy moves more at the report's rate than at ours, late in training."""
+    report, tuned = (
+        results.roughness(results.rotations(runs, protocol)) for protocol in ("report", "tuned")
+    )
+    measured = all(math.isfinite(value) for value in [*report.values(), *tuned.values()])
+    difference = paired_difference(report, tuned) if measured else None
+    verdict = verdicts.direction(difference, +1)
+    if difference is None:
+        return _row("R7", None, verdict)
+    ours = f"{percent(mean_interval([*report.values()]))} points a step of the curve"
+    network = "Compared with protocol tuned, whose network differs as well as its rate."
+    return _row("R7", ours, verdict, f"{network} {note}".strip(), n=len(report))
+
+
+def _regularisation(hundred: pd.DataFrame, rotnet: pd.DataFrame, note: str) -> dict[str, Any]:
+    """R8: the head fits its own images better than others, and deforming them helps."""
+    curves = [record.curves for record in rotnet["record"]]
+    own = mean_interval([curve["train_accuracy"][-1] for curve in curves])
+    new = mean_interval(rotnet["accuracy"])
+    gap = f"Training accuracy {percent(own)}, test accuracy {percent(new)}."
+    return _difference(
+        "R8", results.paired(hundred, REGULARISED, ROTNET), +1, f"{gap} {note}".strip()
+    )
+
+
+def _turning_point(cnn: pd.DataFrame) -> dict[str, Any]:
+    """R9: the epoch of the lowest validation loss."""
+    epochs = results.epochs_of_lowest_loss(cnn)
+    verdict = verdicts.figure(
+        published.claim("R9").published["epoch"],
+        results.one_more(epochs),
+        rounding=1,
+        in_percent=False,
+    )
+    return _row("R9", f"epoch {number(mean_interval(epochs))}", verdict, n=len(epochs))
+
+
+def _recall_columns(turned: pd.DataFrame) -> list[str]:
+    return [column for column in turned.columns if column.startswith("recall_")]

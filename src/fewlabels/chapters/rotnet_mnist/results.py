@@ -1,0 +1,240 @@
+"""Chapter 1's records as frames: what its tables, figures and verdicts are made from."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from fewlabels import data, evaluation, published
+from fewlabels.chapters.rotnet_mnist import planning
+from fewlabels.chapters.rotnet_mnist.planning import LABELS, Settings
+from fewlabels.runs import Experiment, Record
+from fewlabels.statistics import (
+    Interval,
+    PairedDifference,
+    mean_interval,
+    paired_difference,
+    prediction_interval,
+)
+from fewlabels.sweep import run_all
+from fewlabels.tables import percent
+
+SERIES = {
+    ("cnn", "scratch"): "cnn",
+    ("rotnet", "fine-tuned"): "rotnet-finetuned",
+    ("rotnet, linear probe", "frozen"): "rotnet",
+    ("random, linear probe", "frozen"): "random",
+    ("s4l", "scratch"): "s4l",
+    ("fixmatch", "scratch"): "fixmatch",
+}
+"""Method and backbone of a cell -> its look in `fewlabels.figures.METHODS`."""
+
+
+def measure(settings: Settings) -> pd.DataFrame:
+    """One row per run of the chapter; runs that are missing are computed first.
+
+    Columns: those of the cell (dataset, labels, method, backbone, protocol), ``scored_on``,
+    ``draw`` (of labels; for pretraining, its seed), ``kind``, ``id``, ``seconds``, every metric
+    (fractions, 0..1) and the ``record`` itself.
+    """
+    runs = planning.plan(settings)
+    own = planning.store(settings)
+    records = run_all(runs, own, settings.device, settings.precision, settings.workers)
+    return frame(runs, records)
+
+
+def frame(runs: Sequence[Experiment], records: Sequence[Record | None]) -> pd.DataFrame:
+    """The rows of :func:`measure` for records at hand; runs without a record are left out."""
+    rows = []
+    for run, record in zip(runs, records, strict=True):
+        if record is not None:
+            draw = record.config.get("draw", record.config.get("seed"))
+            scored_on = record.config.get("scored_on")
+            facts = {"kind": run.kind, "draw": draw, "scored_on": scored_on, "record": record}
+            facts |= {"id": record.id, "seconds": record.seconds}
+            rows.append(record.cell | facts | record.metrics)
+    return pd.DataFrame(rows)
+
+
+def digits(runs: pd.DataFrame, protocol: str, labels: int | None = LABELS) -> pd.DataFrame:
+    """Digit classification scored on the test set, of one protocol and number of labels."""
+    chosen = (runs["kind"] == "digits") & (runs["protocol"] == protocol)
+    return runs[chosen & (runs["labels"] == labels)] if labels else runs[chosen]
+
+
+def rotations(runs: pd.DataFrame, protocol: str, method: str = "rotation prediction"):
+    """Rotation pretraining scored on the test set; ``method="random"`` for the untrained floor."""
+    chosen = (runs["kind"] == "rotation") & (runs["protocol"] == protocol)
+    return runs[chosen & (runs["method"] == method)]
+
+
+def by_method(runs: pd.DataFrame, metrics: dict[str, str]) -> pd.DataFrame:
+    """Mean and interval of every metric for each method.
+
+    Args:
+        runs: rows of :func:`measure`, of one protocol and number of labels.
+        metrics: column of ``runs`` -> heading of the table.
+
+    Returns:
+        One row per method and backbone, in the order of the plan, texts in percent.
+    """
+    rows = []
+    for (method, backbone), group in runs.groupby(["method", "backbone"], sort=False):
+        row = {"Method": method, "Backbone": backbone, "n": len(group)}
+        for metric, heading in metrics.items():
+            row[heading] = percent(mean_interval(group[metric]))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def curve(runs: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy against labels in protocol ``tuned``: method, labels, mean, low, high, n."""
+    rows = []
+    tuned = digits(runs, "tuned", labels=None)
+    for (method, backbone, labels), group in tuned.groupby(
+        ["method", "backbone", "labels"], sort=False
+    ):
+        if (method, backbone) in SERIES:
+            series = SERIES[method, backbone]
+            rows.append({"method": series, "labels": labels} | _bounds(group["accuracy"]))
+    return pd.DataFrame(rows)
+
+
+def _bounds(values: Sequence[float]) -> dict[str, float]:
+    interval = mean_interval(values)
+    return {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
+
+
+def paired(
+    runs: pd.DataFrame, method: tuple[str, str], other: tuple[str, str], metric: str = "accuracy"
+) -> PairedDifference:
+    """``method`` minus ``other`` over the label draws both have; each is (method, backbone)."""
+    values = []
+    for name, backbone in (method, other):
+        rows = runs[(runs["method"] == name) & (runs["backbone"] == backbone)]
+        values.append(rows.set_index("draw")[metric].to_dict())
+    common = values[0].keys() & values[1].keys()
+    first, second = ({draw: each[draw] for draw in sorted(common)} for each in values)
+    return paired_difference(first, second)
+
+
+def learning_curves(runs: pd.DataFrame, names: dict[str, str], per_step: float = 1.0):
+    """Recorded curves, long: epoch, value, run, series.
+
+    Args:
+        runs: rows of :func:`measure`.
+        names: curve in the record -> what the figure calls it.
+        per_step: epochs per step.
+    """
+    rows = []
+    for run in runs.itertuples():
+        curves = run.record.curves
+        for curve_name, series in names.items():
+            for step, value in zip(curves["step"], curves[curve_name], strict=True):
+                point = {"epoch": step * per_step, "value": value, "run": run.id, "series": series}
+                rows.append(point)
+    return pd.DataFrame(rows)
+
+
+def recalls(runs: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Recall of every digit on the test set (fractions), one row per label draw."""
+    images = data.load(settings.dataset)
+    labels = images.test.labels.numpy()
+    rows = {}
+    for run in runs.itertuples():
+        right = run.record.predictions["classes"] == labels
+        rows[run.draw] = {name: right[labels == k].mean() for k, name in enumerate(images.classes)}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def per_class(runs: pd.DataFrame, settings: Settings, model: str) -> pd.DataFrame:
+    """Precision, recall and F1 of every digit beside the source's (texts, percent)."""
+    images = data.load(settings.dataset)
+    labels = images.test.labels.numpy()
+    each = [
+        evaluation.per_class(run.record.predictions["classes"], labels, images.classes)
+        for run in runs.itertuples()
+    ]
+    printed = published.rotnet_mnist().query("model == @model and task == 'digits'")
+    printed = printed.set_index(printed["class"].astype(str))
+    rows = []
+    for k, name in enumerate(images.classes):
+        row = {"Digit": name}
+        for metric, heading in (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1")):
+            row[f"{heading}, source"] = f"{100 * printed.loc[name, metric]:.0f}"
+            row[heading] = percent(mean_interval([one[metric].iloc[k] for one in each]))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def confusion(runs: pd.DataFrame, settings: Settings) -> np.ndarray:
+    """Mean confusion matrix over the runs [10, 10], rows true, in images."""
+    labels = data.load(settings.dataset).test.labels.numpy()
+    each = [
+        evaluation.confusion(run.record.predictions["classes"], labels, 10)
+        for run in runs.itertuples()
+    ]
+    return np.mean(each, axis=0)
+
+
+def turns_by_digit(runs: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Rotation accuracy of every digit's test images, one row per seed."""
+    images = data.load(settings.dataset)
+    digit = images.test.labels.numpy().repeat(4)
+    turn = np.tile(np.arange(4), len(images.test.labels))
+    rows = {}
+    for run in runs.itertuples():
+        right = run.record.predictions["turns"] == turn
+        rows[run.draw] = {name: right[digit == k].mean() for k, name in enumerate(images.classes)}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def half_turns_by_digit(runs: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """How often a digit's image is taken for the same one upside down, one row per seed."""
+    images = data.load(settings.dataset)
+    digit = images.test.labels.numpy().repeat(4)
+    turn = np.tile(np.arange(4), len(images.test.labels))
+    rows = {}
+    for run in runs.itertuples():
+        flipped = run.record.predictions["turns"] == (turn + 2) % 4
+        rows[run.draw] = {name: flipped[digit == k].mean() for k, name in enumerate(images.classes)}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def mixed_up(runs: pd.DataFrame, settings: Settings, pair: tuple[int, int]) -> dict[int, float]:
+    """Share of the two digits' test images taken for the other of the pair, by label draw."""
+    labels = data.load(settings.dataset).test.labels.numpy()
+    first, second = pair
+    shares = {}
+    for run in runs.itertuples():
+        predicted = run.record.predictions["classes"]
+        wrong = ((labels == first) & (predicted == second)) | (
+            (labels == second) & (predicted == first)
+        )
+        shares[run.draw] = wrong.sum() / np.isin(labels, pair).sum()
+    return shares
+
+
+def roughness(runs: pd.DataFrame) -> dict[int, float]:
+    """Mean absolute change of validation accuracy between neighbouring points, by seed.
+
+    Over the second half of training, where a settled run changes little; nan where that half has
+    fewer than two points.
+    """
+    changes = {}
+    for run in runs.itertuples():
+        points = run.record.curves["valid_accuracy"]
+        late = points[len(points) // 2 :]
+        changes[run.draw] = np.abs(np.diff(late)).mean() if len(late) > 1 else math.nan
+    return changes
+
+
+def epochs_of_lowest_loss(runs: pd.DataFrame) -> list[int]:
+    """The epoch (from 1) at which a run's validation loss was lowest."""
+    return [int(np.argmin(run.record.curves["valid_loss"])) + 1 for run in runs.itertuples()]
+
+
+def one_more(values: Sequence[float]) -> Interval | None:
+    """Where one further run is expected; None where fewer than three runs could tell."""
+    return prediction_interval(values) if len(values) >= 3 else None

@@ -1,0 +1,379 @@
+"""Chapter 1's tables and figures, as the notebook calls them."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from fewlabels import data, figures, published, tables
+from fewlabels.chapters.rotnet_mnist import planning, results
+from fewlabels.chapters.rotnet_mnist.claims import CNN, REGULARISED, ROTNET, SOURCE_EPOCHS
+from fewlabels.chapters.rotnet_mnist.planning import LABELS, NAME, Settings
+from fewlabels.data import ImageData
+from fewlabels.experiments.rotnet import binarised
+from fewlabels.pretext.rotation import TURNS, all_turns
+from fewlabels.statistics import holm, mean_interval
+from fewlabels.tables import Table, percent
+from fewlabels.verdicts import direction
+
+TUNED = ("cnn", "scratch")
+FINE_TUNED = ("rotnet", "fine-tuned")
+PROBE = ("rotnet, linear probe", "frozen")
+PROBED_FLOOR = ("random, linear probe", "frozen")
+FLOOR = ("random", "frozen")
+S4L = ("s4l", "scratch")
+FIXMATCH = ("fixmatch", "scratch")
+METRICS = {
+    "accuracy": "Accuracy, %",
+    "mean_class_accuracy": "Mean class accuracy, %",
+    "calibration_error": "Calibration error, %",
+}
+COMPARED = (
+    ("report", ROTNET, CNN),
+    ("report", ROTNET, FLOOR),
+    ("report", REGULARISED, ROTNET),
+    ("report", ("cnn, regularised", "scratch"), CNN),
+    ("tuned", FINE_TUNED, TUNED),
+    ("tuned", PROBE, PROBED_FLOOR),
+    ("tuned", PROBE, FINE_TUNED),
+    ("tuned", S4L, TUNED),
+    ("tuned", FIXMATCH, TUNED),
+)
+"""Comparisons at 100 labels: protocol, method, and what it is compared with."""
+
+
+def summary(runs: pd.DataFrame, settings: Settings) -> str:
+    """The chapter in one paragraph, every figure from the runs."""
+    lines = []
+    for protocol, method in (("report", ROTNET), ("tuned", FINE_TUNED)):
+        hundred = results.digits(runs, protocol)
+        difference = results.paired(hundred, method, CNN)
+        verdict = direction(difference, -1)
+        lines.append(
+            f"Under protocol `{protocol}` the rotation-pretrained network ({method[1]}) differs "
+            f"from the plain one by **{percent(difference, sign=True)}** points of test accuracy "
+            f"at {LABELS} labels (n = {difference.n} paired draws): that pretraining is worse "
+            f"{_WORDS[verdict.word]}."
+        )
+    tuned = results.digits(runs, "tuned")
+    best = max(tuned.groupby(["method", "backbone"])["accuracy"], key=lambda item: item[1].mean())
+    (method, _), accuracies = best
+    lines.append(
+        f"The best method here is `{method}` with {percent(mean_interval(accuracies))}% "
+        f"(n = {len(accuracies)})."
+    )
+    return (
+        "::: {.callout-important}\n## In short\n\n"
+        + " ".join(lines)
+        + f" Data: {data.load(settings.dataset).title}.\n:::"
+    )
+
+
+_WORDS = {
+    "holds": "holds",
+    "reversed": "is reversed",
+    "within noise": "is within noise",
+    "not tested": "is not tested",
+}
+
+
+def cleaning(images: ImageData) -> Figure:
+    """The first training image of every digit, as it comes and binarised."""
+    first = torch.stack([(images.train.labels == k).nonzero()[0, 0] for k in range(10)])
+    grey = images.train.images[first]
+    mean = images.train.images.float().mean().item()
+    clean = binarised(grey, mean).mul(255).to(torch.uint8)
+    return figures.image_grid(torch.cat([grey, clean]).squeeze(1).numpy())
+
+
+def label_draw(images: ImageData, draw: int) -> Figure:
+    """The hundred labelled images of one draw, binarised, a row per digit."""
+    drawn = data.draw_labels(images.train.labels, LABELS // 10, draw)
+    mean = images.train.images.float().mean().item()
+    clean = binarised(images.train.images[drawn], mean).mul(255).to(torch.uint8)
+    return figures.image_grid(clean.squeeze(1).numpy())
+
+
+def turns(images: ImageData, digits: tuple[int, ...]) -> Figure:
+    """The first training image of each digit under the four turns."""
+    first = torch.stack([(images.train.labels == k).nonzero()[0, 0] for k in digits])
+    views, _ = all_turns(images.train.images[first])
+    titles = [f"{turn}°" for turn in TURNS] * len(digits)
+    return figures.image_grid(views.squeeze(1).numpy(), titles, columns=4)
+
+
+def rotation_table(runs: pd.DataFrame, source: str) -> Table:
+    """Accuracy and recall per turn, ours and the source's."""
+    printed = published.rotnet_mnist().query("model == 'rotnet' and task == 'rotations'")
+    printed = printed.set_index("class")["recall"]
+    rows = [
+        {
+            "Network": "source",
+            "n": "1",
+            "Accuracy": f"{100 * printed['accuracy']:.0f}",
+            **{f"{turn}°": tables.NO_FIGURE for turn in TURNS},
+            "180°": f"{100 * printed['2']:.0f}",
+        }
+    ]
+    for protocol in ("report", "tuned"):
+        for method in ("rotation prediction", "random"):
+            group = results.rotations(runs, protocol, method)
+            name = f"{protocol}, untrained" if method == "random" else protocol
+            row = {"Network": name, "n": str(len(group))}
+            row["Accuracy"] = percent(mean_interval(group["accuracy"]))
+            for turn in TURNS:
+                row[f"{turn}°"] = percent(mean_interval(group[f"recall_{turn}"]))
+            rows.append(row)
+    epochs = results.rotations(runs, "report")["record"].iloc[0].config["training"]["steps"]
+    return tables.show(
+        pd.DataFrame(rows),
+        "tbl-rotnet-rotations",
+        f"Naming the turn: test accuracy and recall of each turn, %, all test images of {source} "
+        f"in four turns; mean over seeds with 95% interval. Protocol report was trained for "
+        f"{epochs} steps of 256 turned images (the source: {SOURCE_EPOCHS} epochs).",
+    )
+
+
+def rotation_curves(runs: pd.DataFrame, settings: Settings) -> Figure:
+    """Validation accuracy of the rotation task in both protocols."""
+    epochs = {"report": settings.pretraining_epochs, "tuned": settings.tuned_pretraining_epochs}
+    panels = []
+    for protocol, total in epochs.items():
+        rows = results.rotations(runs, protocol)
+        steps = rows["record"].iloc[0].config["training"]["steps"]
+        curves = results.learning_curves(rows, {"valid_accuracy": "validation"}, total / steps)
+        panels.append(curves.assign(panel=f"protocol {protocol}"))
+    return figures.learning_curves(pd.concat(panels), ylabel="validation accuracy")
+
+
+def turns_by_digit(runs: pd.DataFrame, settings: Settings) -> Figure:
+    """Dots: accuracy of naming the turn by digit. Bars: taken for the half-turned image."""
+    fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 2.8), sharey=True)
+    for ax, protocol in zip(axes, ("report", "tuned"), strict=True):
+        rows = results.rotations(runs, protocol)
+        accuracy = 100 * results.turns_by_digit(rows, settings)
+        flipped = 100 * results.half_turns_by_digit(rows, settings).mean()
+        ax.bar(flipped.index, flipped, color=figures.ORANGE, label="taken for upside down")
+        middle = accuracy.mean()
+        spread = [middle - accuracy.min(), accuracy.max() - middle]
+        ax.errorbar(
+            middle.index, middle, yerr=spread, fmt="o", color=figures.BLUE, label="accuracy"
+        )
+        ax.set(title=f"protocol {protocol} (n = {len(rows)})", xlabel="digit", ylim=(0, 102))
+    axes[0].set_ylabel("% of turned test images")
+    axes[1].legend(loc="center right")
+    plt.close(fig)
+    return fig
+
+
+def mixed_up_table(runs: pd.DataFrame, settings: Settings, source: str) -> Table:
+    """Pairs of digits that classifiers on each kind of features confuse, protocol tuned."""
+    pairs = ((6, 9), (4, 9), (3, 5))
+    tuned = results.digits(runs, "tuned")
+    rows = []
+    for method, backbone in (PROBE, PROBED_FLOOR, FINE_TUNED, TUNED):
+        group = tuned[(tuned["method"] == method) & (tuned["backbone"] == backbone)]
+        row = {"Method": method, "Backbone": backbone, "n": str(len(group))}
+        for pair in pairs:
+            shares = results.mixed_up(group, settings, pair)
+            row[f"{pair[0]} and {pair[1]}"] = percent(mean_interval([*shares.values()]), 2)
+        rows.append(row)
+    return tables.show(
+        pd.DataFrame(rows),
+        "tbl-rotnet-mixed-up",
+        f"Test images of two digits that are taken for the other one, in % of both digits' images, "
+        f"at {LABELS} labels of {source}, protocol tuned; mean over label draws with 95% interval.",
+    )
+
+
+def feature_map(runs: pd.DataFrame, images: ImageData, trained: bool) -> Figure:
+    """t-SNE of the features of test images, after rotation pretraining or before any training."""
+    record = runs[runs["kind"] == "map"]["record"].iloc[0 if trained else 1]
+    points = record.predictions["points"].astype(float)
+    return figures.embedding(points, images.test.labels[: len(points)].numpy(), images.classes)
+
+
+def report_table(report: pd.DataFrame, source: str) -> Table:
+    """Protocol report at 100 labels, with the source's two figures."""
+    frame = results.by_method(report, METRICS)
+    printed = {
+        ROTNET: published.claim("R3").published["accuracy"],
+        CNN: published.claim("R4").published["accuracy"],
+    }
+    cells = zip(frame["Method"], frame["Backbone"], strict=True)
+    frame.insert(3, "Source", [str(printed.get(cell, tables.NO_FIGURE)) for cell in cells])
+    return tables.show(
+        frame,
+        "tbl-rotnet-report",
+        f"Protocol report at {LABELS} labels ({LABELS * 4 // 5} train, {LABELS // 5} validate) of "
+        f"{source}; test set, mean over n label draws with 95% bootstrap interval. A random "
+        "backbone is the untrained network.",
+    )
+
+
+def digit_curves(report: pd.DataFrame) -> Figure:
+    """Accuracy in training and validation, and validation loss, of both of the source's models."""
+    panels = []
+    for (method, backbone), name in ((ROTNET, "RotNet, frozen"), (CNN, "plain CNN")):
+        rows = report[(report["method"] == method) & (report["backbone"] == backbone)]
+        accuracy = {"train_accuracy": "training", "valid_accuracy": "validation"}
+        panels.append(results.learning_curves(rows, accuracy).assign(panel=f"{name}: accuracy"))
+        losses = results.learning_curves(rows, {"valid_loss": "validation"})
+        panels.append(losses.assign(panel=f"{name}: loss"))
+    return figures.learning_curves(pd.concat(panels))
+
+
+def per_class_table(report: pd.DataFrame, settings: Settings, source: str, model: str) -> Table:
+    """One model's precision, recall and F1 per digit beside the source's."""
+    method, backbone = {"rotnet": ROTNET, "cnn": CNN}[model]
+    rows = report[(report["method"] == method) & (report["backbone"] == backbone)]
+    name = {"rotnet": "Frozen RotNet", "cnn": "Plain CNN"}[model]
+    return tables.show(
+        results.per_class(rows, settings, model),
+        f"tbl-rotnet-per-class-{model}",
+        f"{name} at {LABELS} labels of {source}, protocol report: per digit, %, the source's one "
+        f"run beside our mean over n = {len(rows)} label draws with 95% interval.",
+    )
+
+
+def confusion(report: pd.DataFrame, settings: Settings, cell: tuple[str, str]) -> Figure:
+    """Mean confusion matrix over the label draws of one method and backbone."""
+    rows = report[(report["method"] == cell[0]) & (report["backbone"] == cell[1])]
+    return figures.confusion(results.confusion(rows, settings), data.load(settings.dataset).classes)
+
+
+def choices_table(runs: pd.DataFrame, source: str) -> Table:
+    """What was compared on held-out training images."""
+    chosen = runs[(runs["kind"] == "digits") & (runs["scored_on"] == "validation")]
+    return tables.show(
+        results.by_method(chosen, {"accuracy": "Held-out accuracy, %"}),
+        "tbl-rotnet-choices",
+        f"Candidates for protocol tuned at {LABELS} labels, scored on training images of {source} "
+        "that were held out; mean over label draws with 95% interval. Augmented means deformed "
+        "freshly in every step.",
+    )
+
+
+def tuned_table(tuned: pd.DataFrame, source: str) -> Table:
+    """Protocol tuned at 100 labels."""
+    return tables.show(
+        results.by_method(tuned, METRICS),
+        "tbl-rotnet-tuned",
+        f"Protocol tuned at {LABELS} labels of {source}, all for training; test set, mean over n "
+        "label draws with 95% bootstrap interval.",
+    )
+
+
+def comparisons(runs: pd.DataFrame) -> pd.DataFrame:
+    """Paired differences in accuracy at 100 labels, with Holm's correction over all of them.
+
+    Columns: comparison, protocol, mean, low, high, n, p (corrected), difference.
+    """
+    rows = []
+    for protocol, method, other in COMPARED:
+        difference = results.paired(results.digits(runs, protocol), method, other)
+        rows.append(
+            {
+                "comparison": f"{protocol}: {_named(method)} against {_named(other)}",
+                "protocol": protocol,
+                "mean": difference.mean,
+                "low": difference.low,
+                "high": difference.high,
+                "n": difference.n,
+                "p": difference.p,
+                "difference": difference,
+            }
+        )
+    frame = pd.DataFrame(rows)
+    return frame.assign(p=holm(frame["p"]))
+
+
+def comparisons_table(runs: pd.DataFrame, source: str) -> Table:
+    """The same as a table."""
+    frame = comparisons(runs)
+    shown = pd.DataFrame(
+        {
+            "Comparison": frame["comparison"],
+            "n": frame["n"].astype(str),
+            "Difference, points": [percent(each, sign=True) for each in frame["difference"]],
+            "p (Holm)": [f"{p:.3f}" if p >= 0.001 else "<0.001" for p in frame["p"]],
+        }
+    )
+    return tables.show(
+        shown,
+        "tbl-rotnet-comparisons",
+        f"Paired differences in test accuracy at {LABELS} labels of {source}: mean over the label "
+        "draws both methods have, 95% bootstrap interval, and two-sided sign-flip test with Holm's "
+        f"correction over the {len(frame)} comparisons.",
+    )
+
+
+def size_table(runs: pd.DataFrame) -> Table:
+    """Parameters and memory of the networks behind the main methods."""
+    rows = []
+    for protocol, methods in (("report", (ROTNET, CNN)), ("tuned", (FINE_TUNED, FIXMATCH))):
+        hundred = results.digits(runs, protocol)
+        for method, backbone in methods:
+            group = hundred[(hundred["method"] == method) & (hundred["backbone"] == backbone)]
+            counts = group["record"].iloc[0].parameters
+            rows.append(
+                {
+                    "Protocol": protocol,
+                    "Method": method,
+                    "Backbone": backbone,
+                    "Parameters": counts["total"],
+                    "Trained": counts["trained"],
+                    "Weights, MB": 4 * counts["total"] / 1e6,
+                    "Seconds a run": group["seconds"].median(),
+                }
+            )
+    return tables.show(
+        pd.DataFrame(rows),
+        "tbl-rotnet-size",
+        "Parameters, memory of the weights in 32 bits, and median time of a run with its test "
+        "(without its pretraining), one thread each.",
+    )
+
+
+def beside_the_book(runs: pd.DataFrame, settings: Settings):
+    """In a rerun: the reader's means beside the book's. In the book itself nothing."""
+    if settings.store == "results":
+        return None
+    book = Settings()
+    planned = planning.plan(book)
+    stored = planning.store(book)
+    ours = results.frame(planned, [stored.get(run) for run in planned])
+    rows = []
+    for protocol in ("report", "tuned"):
+        yours = results.digits(runs, protocol)
+        theirs = results.digits(ours, protocol) if len(ours) else ours
+        for (method, backbone), group in yours.groupby(["method", "backbone"], sort=False):
+            row = {"Protocol": protocol, "Method": method, "Backbone": backbone}
+            row |= {"n": str(len(group)), "Your run": percent(mean_interval(group["accuracy"]))}
+            if len(theirs):
+                same = (theirs["method"] == method) & (theirs["backbone"] == backbone)
+                measured = theirs[same]["accuracy"]
+                row["Book's n"] = str(len(measured))
+                row["The book"] = percent(mean_interval(measured) if len(measured) else None)
+            rows.append(row)
+    return tables.show(
+        pd.DataFrame(rows),
+        "tbl-rotnet-yours",
+        f"Your run beside the book: test accuracy at {LABELS} labels, %, mean with 95% interval. "
+        f"Yours is measured on {data.load(settings.dataset).title}, the book's on "
+        f"{book.dataset.upper()}; settings differ as the profiles do.",
+    )
+
+
+def commands() -> dict[str, str]:
+    """What a reader can type, by what it does."""
+    return {
+        "A few minutes, your numbers beside ours": f"make rerun CHAPTER={NAME}",
+        "Everything, as printed here": f"fewlabels run {NAME} --profile full -p store cache",
+        "One parameter changed": f"fewlabels run {NAME} -p epochs 40",
+    }
+
+
+def _named(cell: tuple[str, str]) -> str:
+    method, backbone = cell
+    return method if backbone == "scratch" or "," in method else f"{method} {backbone}"
