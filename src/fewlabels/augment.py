@@ -55,16 +55,21 @@ def affine(
     return F.grid_sample(images, grid, align_corners=False)
 
 
-def cutout(images: Tensor, size: int) -> Tensor:
-    """One black square of ``size`` x ``size`` pixels per image (DeVries & Taylor 2017).
+def shifted(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Every image moved by whole pixels of its own, zero where nothing was.
 
-    Its centre is uniform over the image, so that it may reach beyond the border.
+    Args:
+        images: [N, C, H, W].
+        rows: int64 [N], pixels downwards.
+        columns: int64 [N], pixels to the right.
     """
     n, _, height, width = images.shape
-    row = torch.randint(height, (n, 1, 1), device=images.device)
-    column = torch.randint(width, (n, 1, 1), device=images.device)
-    rows = torch.arange(height, device=images.device).view(1, -1, 1)
-    columns = torch.arange(width, device=images.device).view(1, 1, -1)
-    half = size / 2
-    hidden = ((rows - row + 0.5).abs() < half) & ((columns - column + 0.5).abs() < half)
-    return images.masked_fill(hidden.unsqueeze(1), 0)
+    row = torch.arange(height, device=images.device) - rows.view(-1, 1)
+    column = torch.arange(width, device=images.device) - columns.view(-1, 1)
+    inside = ((row >= 0) & (row < height)).unsqueeze(2) & (
+        (column >= 0) & (column < width)
+    ).unsqueeze(1)
+    image = torch.arange(n, device=images.device).view(-1, 1, 1)
+    row, column = row.clamp(0, height - 1).unsqueeze(2), column.clamp(0, width - 1).unsqueeze(1)
+    moved = images.permute(0, 2, 3, 1)[image, row, column]
+    return (moved * inside.unsqueeze(3)).permute(0, 3, 1, 2)

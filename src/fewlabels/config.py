@@ -1,22 +1,10 @@
 """Checks shared by every config: a refusal names the key and what is allowed."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from collections.abc import Iterable
 from math import isfinite
-from typing import Any, TypeVar
+from typing import Any
 
 from fewlabels.errors import UserError
-
-T = TypeVar("T")
-
-
-def build(kind: type[T], values: Mapping[str, Any]) -> T:
-    """``kind(**values)`` for a dataclass, with unknown and missing keys refused by name."""
-    known = [field.name for field in fields(kind)]
-    unknown = [key for key in values if key not in known]
-    if unknown:
-        raise UserError(f"unknown parameter {', '.join(unknown)}; there are: {', '.join(known)}")
-    return kind(**values)
 
 
 def one_of(key: str, value: Any, allowed: Iterable[Any]) -> None:

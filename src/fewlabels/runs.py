@@ -137,8 +137,10 @@ class Store:
         if not path.exists():
             return None
         record = self._read(path)
-        if record is not None and record.config != _plain(experiment.describe()):
-            return self._set_aside(path, "it holds another run's config")
+        if record is None:
+            return None
+        if record.id != experiment.id or record.config != _plain(experiment.describe()):
+            return self._set_aside(path, "it is the record of another run")
         return record
 
     def records(self) -> list[Record]:
@@ -159,14 +161,21 @@ class Store:
 
     def weights(self, experiment: Experiment, fabric: Fabric) -> dict[str, torch.Tensor]:
         """State dict that the run left, computed again where the cache has lost it."""
+        self._require_weights(experiment, fabric)
+        path = self._weights_path(experiment)
+        return torch.load(path, map_location=fabric.device, weights_only=True)
+
+    def _require_weights(self, experiment: Experiment, fabric: Fabric) -> None:
         path = self._weights_path(experiment)
         if not path.exists():
             with self._lock(experiment):
                 if not path.exists():
                     self._compute(experiment, fabric)
-        return torch.load(path, map_location=fabric.device, weights_only=True)
 
     def _compute(self, experiment: Experiment, fabric: Fabric) -> Record:
+        for need in experiment.needs():
+            # Before the run seeds itself: in its midst they would shift its random numbers.
+            self._require_weights(need, fabric)
         start = time.perf_counter()
         outcome = experiment.execute(fabric, self)
         seconds = time.perf_counter() - start
@@ -174,7 +183,9 @@ class Store:
             path = self._weights_path(experiment)
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(f".{os.getpid()}.tmp")
-            torch.save(outcome.weights, partial)
+            with partial.open("wb") as file:
+                # Given a path, torch would write its name, and so our pid, into the archive.
+                torch.save(outcome.weights, file)
             partial.replace(path)
         record = Record(
             id=experiment.id,

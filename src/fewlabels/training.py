@@ -14,6 +14,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from fewlabels import config
+from fewlabels.errors import UserError
 
 Loss = Callable[[nn.Module, Tensor], Tensor]
 Evaluate = Callable[[nn.Module], dict[str, float]]
@@ -55,6 +56,8 @@ class Recipe:
         config.one_of("optimiser", self.optimiser, ("adam", "adamw", "sgd"))
         config.one_of("schedule", self.schedule, ("constant", "cosine"))
         config.one_of("keep", self.keep, ("last", "best"))
+        if self.keep == "best" and not self.evaluations:
+            raise UserError("keep is 'best' but evaluations is 0; allowed: 1 or more of them")
 
 
 def fit(
@@ -90,6 +93,8 @@ def fit(
     Raises:
         NonFiniteLoss: names the first bad step and the run.
     """
+    if recipe.keep == "best" and evaluate is None:
+        raise UserError("keep is 'best' but nothing is evaluated; pass evaluate, or keep 'last'")
     trained = [p for p in module.parameters() if p.requires_grad]
     optimiser = _optimiser(trained, recipe)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _factor(step, recipe))
@@ -109,7 +114,7 @@ def fit(
         schedule.step()
         losses[step - 1] = value.detach()
 
-        if step % CHECK_EVERY == 0 or step in points:
+        if step % CHECK_EVERY == 0 or step in points or step == recipe.steps:
             _require_finite(losses[checked:step], checked, recipe, label)
             checked = step
         if step in points:

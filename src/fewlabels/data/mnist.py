@@ -52,14 +52,17 @@ def load() -> ImageData:
 
 def _download(root: Path, raw: Path) -> None:
     for name, digest in MNIST.resources:
-        if (raw / name).exists() and not check_integrity(raw / name, digest):
-            # A partial download is fetched anew; a reader's own folder is never touched like this.
-            (raw / name).unlink()
+        if not check_integrity(raw / name, digest):
+            # A partial archive is fetched anew, and torchvision fetches none whose content lies
+            # unpacked beside it. A reader's own folder is never touched like this.
+            (raw / name).unlink(missing_ok=True)
+            (raw / name).with_suffix("").unlink(missing_ok=True)
     try:
         MNIST(root, download=True)
     except (RuntimeError, URLError, OSError) as error:
+        reason = " ".join(str(error).split())
         raise UserError(
-            f"MNIST could not be downloaded ({error}). Put its four .gz archives into a folder "
+            f"MNIST could not be downloaded ({reason}). Put its four .gz archives into a folder "
             "MNIST/raw and name the folder above it in FEWLABELS_DATA, or use the parameter "
             "dataset=digits, which needs no download."
         ) from error

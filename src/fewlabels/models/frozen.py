@@ -13,7 +13,7 @@ class Frozen(nn.Module):
 
     def __init__(self, backbone: nn.Module, head: nn.Module):
         super().__init__()
-        self.backbone = backbone.requires_grad_(False)
+        self.backbone = backbone.requires_grad_(False).eval()
         self.head = head
 
     def train(self, mode: bool = True) -> "Frozen":

@@ -8,7 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fewlabels import config, data, paths
-from fewlabels.experiments.rotnet import DigitClassification, FeatureMap, RotationPretraining
+from fewlabels.errors import UserError
+from fewlabels.experiments.rotnet import (
+    PRETEXT_PROTOCOLS,
+    DigitClassification,
+    FeatureMap,
+    MovedTurns,
+    RotationPretraining,
+)
 from fewlabels.runs import Experiment, Store
 from fewlabels.training import Recipe
 
@@ -30,10 +37,12 @@ class Settings:
     workers: int = 0
     """Runs at once; 0 means one per CPU core."""
     label_draws: int = 20
-    curve_draws: int = 5
+    curve_draws: int = 3
     """Label draws at the other numbers of labels."""
-    semi_supervised_draws: int = 10
-    """Label draws of S4L and FixMatch at 100 labels."""
+    longer_draws: int = 10
+    """Label draws at 100 labels of what takes longer: S4L, FixMatch and the centred RotNet."""
+    fixmatch_curve_draws: int = 0
+    """Label draws of FixMatch at the other numbers of labels."""
     choice_draws: int = 3
     """Label draws behind the choices of protocol ``tuned``, on held-out training images."""
     pretraining_seeds: int = 3
@@ -46,7 +55,7 @@ class Settings:
     """Passes over the labelled images in protocol ``report``."""
     tuned_pretraining_epochs: int = 5
     tuned_steps: int = 300
-    semi_supervised_steps: int = 1000
+    fixmatch_steps: int = 1000
 
     def __post_init__(self):
         config.one_of("dataset", self.dataset, data.DATASETS)
@@ -55,19 +64,22 @@ class Settings:
         config.one_of("precision", self.precision, ("32-true", "bf16-mixed"))
         config.whole("workers", self.workers, 0)
         config.whole("unlabelled", self.unlabelled, 100)
+        config.whole("fixmatch_curve_draws", self.fixmatch_curve_draws, 0)
         for key in (
             "label_draws",
             "curve_draws",
-            "semi_supervised_draws",
+            "longer_draws",
             "choice_draws",
             "pretraining_seeds",
             "pretraining_epochs",
             "epochs",
             "tuned_pretraining_epochs",
             "tuned_steps",
-            "semi_supervised_steps",
+            "fixmatch_steps",
         ):
             config.whole(key, getattr(self, key), 1)
+        if not isinstance(self.label_numbers, list):
+            raise UserError(f"label_numbers is {self.label_numbers!r}; allowed: a list of numbers")
         for number in self.label_numbers:
             config.one_of("label_numbers", number, [*range(10, 101, 10), 200, 500, 1000])
 
@@ -82,10 +94,10 @@ def store(settings: Settings) -> Store:
 def plan(settings: Settings) -> list[Experiment]:
     """Every run of the chapter, the pretraining first."""
     return [
-        *pretraining(settings, "report"),
-        *pretraining(settings, "tuned"),
+        *(run for protocol in PRETEXT_PROTOCOLS for run in pretraining(settings, protocol)),
         *untrained(settings, "report"),
         *untrained(settings, "tuned"),
+        *moved(settings),
         *maps(settings),
         *candidates(settings),
         *report_runs(settings),
@@ -136,6 +148,15 @@ def maps(settings: Settings) -> list[FeatureMap]:
     return [FeatureMap(settings.dataset, start) for start in starts]
 
 
+def moved(settings: Settings) -> list[MovedTurns]:
+    """Every pretrained network on images whose place says nothing of their turn."""
+    return [
+        MovedTurns(settings.dataset, run)
+        for protocol in PRETEXT_PROTOCOLS
+        for run in pretraining(settings, protocol)
+    ]
+
+
 def report_runs(settings: Settings) -> list[DigitClassification]:
     """The report's comparison at 100 labels, its floor, and what the report suggests (R8)."""
     turned, floor = pretraining(settings, "report"), untrained(settings, "report")
@@ -173,19 +194,20 @@ def report_runs(settings: Settings) -> list[DigitClassification]:
 
 
 def tuned_runs(settings: Settings) -> list[DigitClassification]:
-    """Our methods at 100 labels, and their curves over the number of labels."""
+    """Our methods at 100 labels, and the curves of the main ones over the number of labels."""
     runs = []
     for labels in sorted({LABELS, *settings.label_numbers}):
         at_100 = labels == LABELS
-        draws = settings.label_draws if at_100 else settings.curve_draws
-        semi = settings.semi_supervised_draws if at_100 else settings.curve_draws
-        for draw in range(draws):
-            runs += supervised_tuned(settings, labels, draw)
-            runs += semi_supervised(settings, labels, draw) if draw < semi else []
+        for draw in range(settings.label_draws if at_100 else settings.curve_draws):
+            runs += supervised(settings, labels, draw)
+        for draw in range(settings.longer_draws if at_100 else 0):
+            runs += [*from_centred(settings, draw), s4l(settings, draw)]
+        for draw in range(settings.longer_draws if at_100 else settings.fixmatch_curve_draws):
+            runs.append(fixmatch(settings, labels, draw))
     return runs
 
 
-def supervised_tuned(settings: Settings, labels: int, draw: int) -> list[DigitClassification]:
+def supervised(settings: Settings, labels: int, draw: int) -> list[DigitClassification]:
     """From scratch, from rotations (fine-tuned, and frozen under probes), and the frozen floor."""
     common = _common(settings, labels, draw) | {"training": _tuned(settings.tuned_steps, labels)}
     turned, floor = (
@@ -204,21 +226,49 @@ def supervised_tuned(settings: Settings, labels: int, draw: int) -> list[DigitCl
     ]
 
 
-def semi_supervised(settings: Settings, labels: int, draw: int) -> list[DigitClassification]:
-    """The two methods that see unlabelled images while they learn the digits."""
-    common = _common(settings, labels, draw) | {"unlabelled": settings.unlabelled}
-    recipe = _tuned(settings.semi_supervised_steps, UNLABELLED_BATCH)
+def from_centred(settings: Settings, draw: int) -> list[DigitClassification]:
+    """From a network that could read the turn off the place of the image."""
+    starts = pretraining(settings, "centred")
+    own = _common(settings, LABELS, draw) | {
+        "method": "rotnet",
+        "training": _tuned(settings.tuned_steps, LABELS),
+        "pretraining": starts[draw % len(starts)],
+    }
     return [
-        DigitClassification(**common, method=method, backbone="scratch", training=recipe)
-        for method in ("s4l", "fixmatch")
+        DigitClassification(**own, backbone="fine-tuned", augmented=True),
+        DigitClassification(**own, backbone="frozen", readout="linear probe"),
     ]
 
 
-def candidates(settings: Settings) -> list[DigitClassification]:
+def s4l(settings: Settings, draw: int) -> DigitClassification:
+    """Rotation loss and digit loss together, at 100 labels."""
+    return DigitClassification(
+        **_common(settings, LABELS, draw),
+        method="s4l",
+        backbone="scratch",
+        unlabelled=settings.unlabelled,
+        training=_tuned(settings.tuned_steps, UNLABELLED_BATCH),
+    )
+
+
+def fixmatch(settings: Settings, labels: int, draw: int) -> DigitClassification:
+    """The semi-supervised baseline."""
+    return DigitClassification(
+        **_common(settings, labels, draw),
+        method="fixmatch",
+        backbone="scratch",
+        unlabelled=settings.unlabelled,
+        training=_tuned(settings.fixmatch_steps, UNLABELLED_BATCH),
+    )
+
+
+def candidates(settings: Settings) -> list[Experiment]:
     """What was compared on held-out training images to settle protocol ``tuned``: augmentation,
-    learning rate, and freezing against fine-tuning."""
-    (turned,) = pretraining(replace(settings, pretraining_seeds=1), "tuned", "validation")
-    runs = []
+    learning rate, and freezing against fine-tuning; after the pretraining they start from."""
+    turned, centred = (
+        pretraining(settings, protocol, "validation")[0] for protocol in ("tuned", "centred")
+    )
+    runs: list[Experiment] = [turned, centred]
     for draw in range(settings.choice_draws):
         # Draws that no test run uses.
         common = _common(settings, LABELS, 1000 + draw) | {"scored_on": "validation"}
@@ -232,15 +282,16 @@ def candidates(settings: Settings) -> list[DigitClassification]:
                 ),
             ]
         plain = common | {"training": _tuned(settings.tuned_steps, LABELS)}
+        runs.append(DigitClassification(**plain, method="cnn", backbone="scratch"))
         runs += [
-            DigitClassification(**plain, method="cnn", backbone="scratch"),
             DigitClassification(
                 **plain,
                 method="rotnet",
                 backbone="frozen",
-                pretraining=turned,
+                pretraining=start,
                 readout="linear probe",
-            ),
+            )
+            for start in (turned, centred)
         ]
     return runs
 

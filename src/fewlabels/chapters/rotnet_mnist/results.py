@@ -1,14 +1,19 @@
 """Chapter 1's records as frames: what its tables, figures and verdicts are made from."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
+import torch
+from sklearn.neighbors import NearestCentroid
+from torch import Tensor
 
 from fewlabels import data, evaluation, published
 from fewlabels.chapters.rotnet_mnist import planning
 from fewlabels.chapters.rotnet_mnist.planning import LABELS, Settings
+from fewlabels.data import ImageData
+from fewlabels.pretext.rotation import TURNS
 from fewlabels.runs import Experiment, Record
 from fewlabels.statistics import (
     Interval,
@@ -67,6 +72,46 @@ def rotations(runs: pd.DataFrame, protocol: str, method: str = "rotation predict
     """Rotation pretraining scored on the test set; ``method="random"`` for the untrained floor."""
     chosen = (runs["kind"] == "rotation") & (runs["protocol"] == protocol)
     return runs[chosen & (runs["method"] == method)]
+
+
+def moved(runs: pd.DataFrame, protocol: str) -> pd.DataFrame:
+    """The pretrained networks of a protocol on test images that were moved."""
+    return runs[(runs["kind"] == "moved") & (runs["protocol"] == protocol)]
+
+
+def centres(images: Tensor) -> np.ndarray:
+    """Centre of mass of every image in pixels from its middle: [N, 2], rightwards and downwards.
+
+    Args:
+        images: [N, 1, H, W], not negative; the pixel values are the masses.
+    """
+    mass = images.double().squeeze(1)
+    down = torch.arange(mass.shape[1]) - (mass.shape[1] - 1) / 2
+    right = torch.arange(mass.shape[2]) - (mass.shape[2] - 1) / 2
+    total = mass.sum(dim=(1, 2))
+    return torch.stack(
+        [(mass.sum(dim=1) * right).sum(1) / total, (mass.sum(dim=2) * down).sum(1) / total], dim=1
+    ).numpy()
+
+
+def centre_rule(images: ImageData, clean: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    """How well two numbers name the turn: the nearest mean centre of mass of the four turns.
+
+    The four means come from the training images, the accuracy and the recalls (fractions) from the
+    test images. ``clean`` prepares uint8 images.
+    """
+    rule = NearestCentroid()
+    rule.fit(*_turned_centres(clean(images.train.images)))
+    points, truth = _turned_centres(clean(images.test.images))
+    right = rule.predict(points) == truth
+    recall = {f"recall_{turn}": right[truth == k].mean() for k, turn in enumerate(TURNS)}
+    return {"accuracy": right.mean(), **recall}
+
+
+def _turned_centres(images: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Centres [4N, 2] of all four turns of the images, and the turns [4N]."""
+    points = [centres(torch.rot90(images, k, dims=(2, 3))) for k in range(4)]
+    return np.concatenate(points), np.arange(4).repeat(len(images))
 
 
 def by_method(runs: pd.DataFrame, metrics: dict[str, str]) -> pd.DataFrame:

@@ -1,0 +1,118 @@
+import math
+
+import pytest
+import torch
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import gaussian_blur, rotate
+
+from fewlabels.augment import affine, quarter_turns, shifted
+
+
+@pytest.fixture
+def images():
+    noise = torch.rand(6, 2, 28, 28, generator=torch.Generator().manual_seed(0))
+    return gaussian_blur(noise, [5, 5])
+
+
+@pytest.fixture
+def extreme(monkeypatch):
+    """Every random parameter at the upper end of its range."""
+    monkeypatch.setattr(torch, "rand", lambda *size, device=None: torch.ones(*size))
+
+
+def test_quarter_turns_are_rot90_of_every_image(images):
+    turns = torch.tensor([3, 0, 1, 2, 1, 3])
+    turned = quarter_turns(images, turns)
+    for image, k, result in zip(images, turns.tolist(), turned, strict=True):
+        assert torch.equal(result, torch.rot90(image, k, dims=(1, 2)))
+
+
+def test_a_quarter_turn_is_counter_clockwise():
+    image = torch.tensor([[1, 2], [3, 4]]).view(1, 1, 2, 2)
+    turned = quarter_turns(image, torch.tensor([1]))
+    assert turned.view(2, 2).tolist() == [[2, 4], [1, 3]]
+
+
+def test_affine_with_empty_ranges_is_the_identity(images):
+    assert torch.allclose(affine(images, degrees=0, shift=0), images, atol=1e-5)
+
+
+@pytest.mark.parametrize("degrees", [20, -20, 90])
+def test_affine_turns_by_degrees(images, extreme, degrees):
+    expected = rotate(images, degrees, InterpolationMode.BILINEAR)
+    assert torch.allclose(affine(images, degrees=degrees, shift=0), expected, atol=1e-4)
+
+
+def test_affine_shifts_by_pixels(images, extreme):
+    moved = affine(images, degrees=0, shift=3)
+    expected = torch.zeros_like(images)
+    # The map goes from output to input: a positive parameter moves the image up and to the left.
+    expected[:, :, :-3, :-3] = images[:, :, 3:, 3:]
+    assert torch.allclose(moved, expected, atol=1e-4)
+
+
+def test_affine_zooms_by_the_scale_factor(extreme):
+    square = torch.zeros(1, 1, 28, 28)
+    square[:, :, 10:18, 10:18] = 1
+    zoomed = affine(square, degrees=0, shift=0, zoom=0.5)
+    # 8 pixels wide, enlarged by 1.5: 12 wide, 144 in area.
+    assert zoomed.sum().item() == pytest.approx(144, rel=0.03)
+    assert zoomed[0, 0, 8:20, 8:20].min() > 0.4
+    assert zoomed[0, 0, :, :7].max() == 0
+
+
+def test_affine_shears_rows_against_each_other(extreme):
+    line = torch.zeros(1, 1, 28, 28)
+    line[..., 13:15] = 1
+    sheared = affine(line, degrees=0, shift=0, shear=0.5)[0, 0]
+    centre = (sheared * torch.arange(28)).sum(dim=1) / sheared.sum(dim=1)
+    # Tangent 0.5: half a pixel to the side for every row down.
+    assert (centre[20] - centre[6]).abs().item() == pytest.approx(7, abs=0.05)
+
+
+def test_affine_draws_fresh_parameters_for_every_image(images):
+    torch.manual_seed(0)
+    copies = affine(images[:1].expand(8, -1, -1, -1), degrees=20, shift=3, zoom=0.2, shear=0.3)
+    for i in range(8):
+        for j in range(i):
+            assert not torch.allclose(copies[i], copies[j], atol=1e-2)
+
+
+def test_affine_stays_within_its_ranges():
+    # One bright pixel off the centre: its angle tells the rotation of each copy.
+    image = torch.zeros(1, 1, 29, 29)
+    image[..., 14, 24] = 1
+    torch.manual_seed(0)
+    turned = affine(image.expand(200, -1, -1, -1), degrees=20, shift=0)[:, 0]
+    grid = torch.arange(29.0) - 14
+    mass = turned.sum(dim=(1, 2))
+    x = (turned.sum(dim=1) * grid).sum(dim=1) / mass
+    y = (turned.sum(dim=2) * grid).sum(dim=1) / mass
+    angles = torch.atan2(y, x) * 180 / math.pi
+    assert angles.abs().max() < 21
+    assert angles.max() > 15
+    assert angles.min() < -15
+
+
+def test_shifted_moves_every_image_by_its_own_whole_pixels(images):
+    rows, columns = torch.tensor([0, 2, -3, 0, 1, 27]), torch.tensor([0, 0, 0, 4, -1, -27])
+    moved = shifted(images, rows, columns)
+    assert torch.equal(moved[0], images[0])
+    for image, down, right, result in zip(images, rows, columns, moved, strict=True):
+        expected = torch.zeros_like(image)
+        for row in range(28):
+            for column in range(28):
+                if 0 <= row - down < 28 and 0 <= column - right < 28:
+                    expected[:, row, column] = image[:, row - down, column - right]
+        assert torch.equal(result, expected)
+
+
+def test_affine_follows_the_seed_and_leaves_its_input(images):
+    before = images.clone()
+    results = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        results.append(affine(images, 20, 3, 0.2, 0.3))
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+    assert torch.equal(images, before)

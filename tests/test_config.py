@@ -1,0 +1,47 @@
+import math
+
+import pytest
+
+from fewlabels import config
+from fewlabels.errors import UserError
+
+
+def test_one_of_names_the_key_the_value_and_what_is_allowed():
+    config.one_of("device", "cpu", ("auto", "cpu"))
+    with pytest.raises(UserError, match=r"^device is 'gpu'; allowed: auto, cpu$"):
+        config.one_of("device", "gpu", ("auto", "cpu"))
+
+
+@pytest.mark.parametrize("value", [0, 3, 10])
+def test_whole_numbers_within_the_bounds_pass(value):
+    config.whole("draw", value, 0, 10)
+    config.whole("draw", value, 0)
+
+
+@pytest.mark.parametrize("value", [-1, 11, 2.0, "2", True, None, math.nan])
+def test_whole_refuses_what_is_not_a_whole_number_within_the_bounds(value):
+    with pytest.raises(UserError, match=r"^draw is .*; allowed: a whole number, 0 to 10$"):
+        config.whole("draw", value, 0, 10)
+
+
+def test_whole_without_an_upper_end():
+    config.whole("draw", 10**9, 1)
+    with pytest.raises(UserError, match="1 or more"):
+        config.whole("draw", 0, 1)
+
+
+@pytest.mark.parametrize("value", [1e-9, 1, 2.5])
+def test_positive_numbers_pass(value):
+    config.positive("rate", value)
+
+
+@pytest.mark.parametrize("value", [0, -0.1, math.inf, math.nan, "1", None, True])
+def test_positive_refuses_everything_else(value):
+    with pytest.raises(UserError, match=r"^rate is .*; allowed: a number above zero$"):
+        config.positive("rate", value)
+
+
+def test_zero_passes_only_where_it_may():
+    config.positive("weight_decay", 0.0, or_zero=True)
+    with pytest.raises(UserError, match="at least zero"):
+        config.positive("weight_decay", -1, or_zero=True)

@@ -1,0 +1,90 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from fewlabels.augment import quarter_turns
+from fewlabels.pretext import fixmatch, rotation
+
+
+@pytest.fixture
+def images():
+    return torch.arange(3 * 2 * 4 * 4).view(3, 2, 4, 4)
+
+
+def test_all_turns_of_an_image_lie_next_to_each_other(images):
+    views, turns = rotation.all_turns(images)
+    assert views.shape == (12, 2, 4, 4)
+    assert turns.tolist() == [0, 1, 2, 3] * 3
+    assert torch.equal(views[::4], images)
+    assert torch.equal(views, quarter_turns(images.repeat_interleave(4, dim=0), turns))
+
+
+def test_turns_are_counter_clockwise_by_degrees():
+    image = torch.tensor([[1, 2], [3, 4]]).view(1, 1, 2, 2)
+    views, _ = rotation.all_turns(image)
+    by_name = dict(zip(rotation.TURNS, views.view(4, 2, 2).tolist(), strict=True))
+    assert by_name == {
+        "0": [[1, 2], [3, 4]],
+        "90": [[2, 4], [1, 3]],
+        "180": [[4, 3], [2, 1]],
+        "270": [[3, 1], [4, 2]],
+    }
+
+
+def test_one_turn_shows_every_turn_equally_often_and_names_it(images):
+    torch.manual_seed(0)
+    many = images[:1].expand(2000, -1, -1, -1)
+    views, turns = rotation.one_turn(many)
+    assert torch.equal(views, quarter_turns(many, turns))
+    # 2,000 draws of 4: 500 each, standard deviation 19.
+    assert (turns.bincount(minlength=4) - 500).abs().max() < 100
+
+
+def test_rotation_loss_of_a_network_that_knows_nothing_is_log_4():
+    turns = torch.tensor([0, 1, 2, 3, 3])
+    assert rotation.loss(torch.zeros(5, 4), turns).item() == pytest.approx(math.log(4))
+    assert rotation.loss(50 * torch.eye(4)[turns], turns).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.fixture
+def logits():
+    generator = torch.Generator().manual_seed(0)
+    weak = 2 * torch.randn(40, 5, generator=generator)
+    return weak, torch.randn(40, 5, generator=generator)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 0.8, 0.95, 1.0])
+def test_fixmatch_loss_is_equation_4(logits, threshold):
+    weak, strong = (array.double().numpy() for array in logits)
+    q = np.exp(weak) / np.exp(weak).sum(axis=1, keepdims=True)
+    log_p = strong - np.log(np.exp(strong).sum(axis=1, keepdims=True))
+    total = sum(-log_p[i, q[i].argmax()] for i in range(40) if q[i].max() >= threshold)
+    loss, confident = fixmatch.loss(*logits, threshold)
+    assert loss.item() == pytest.approx(total / 40, rel=1e-5)
+    assert confident.item() == pytest.approx((q.max(axis=1) >= threshold).mean())
+
+
+def test_fixmatch_at_its_limits(logits):
+    _, everyone = fixmatch.loss(*logits, threshold=0.0)
+    assert everyone.item() == 1
+    loss, nobody = fixmatch.loss(*logits, threshold=1.0)
+    assert nobody.item() == 0
+    assert loss.item() == 0
+
+
+def test_fixmatch_counts_a_pseudo_label_of_exactly_the_threshold():
+    even = torch.zeros(2, 2)
+    loss, confident = fixmatch.loss(even, even, threshold=0.5)
+    assert confident.item() == 1
+    assert loss.item() == pytest.approx(math.log(2))
+
+
+def test_no_gradient_flows_through_the_weak_view(logits):
+    weak, strong = (array.clone().requires_grad_() for array in logits)
+    loss, _ = fixmatch.loss(weak, strong, threshold=0.5)
+    loss.backward()
+    assert weak.grad is None
+    confident = (logits[0].softmax(dim=1).max(dim=1).values >= 0.5).double()
+    assert torch.equal((strong.grad.abs().sum(dim=1) > 0).double(), confident)

@@ -1,0 +1,560 @@
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from lightning.fabric import Fabric
+from toy_runs import measured
+
+from fewlabels import data, evaluation, paths
+from fewlabels.chapters.rotnet_mnist import planning
+from fewlabels.chapters.rotnet_mnist.planning import Settings
+from fewlabels.data import ImageData, Split, digits
+from fewlabels.errors import UserError
+from fewlabels.experiments import rotnet
+from fewlabels.experiments.rotnet import (
+    DigitClassification,
+    FeatureMap,
+    MovedTurns,
+    RotationPretraining,
+    binarised,
+    deformed,
+    standardised,
+    task,
+    weak_view,
+)
+from fewlabels.models.compact import CompactNet
+from fewlabels.runs import Store
+from fewlabels.training import Recipe
+
+CPU = torch.device("cpu")
+NOTHING = Recipe(steps=0, batch_size=1, rate=0.01, evaluations=0)
+REPORT = Recipe(steps=20, batch_size=16, rate=0.001, evaluations=4)
+TUNED = Recipe(20, 32, rate=0.003, optimiser="adamw", schedule="cosine", evaluations=4)
+
+
+def small(images: ImageData, test: int = 60) -> ImageData:
+    """The first 400 training and 60 test images."""
+    return replace(
+        images,
+        train=Split(images.train.images[:400], images.train.labels[:400]),
+        test=Split(images.test.images[:test], images.test.labels[:test]),
+    )
+
+
+def forget():
+    """What the process keeps of a data set between runs."""
+    task.cache_clear()
+    rotnet._FEATURES.clear()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_images():
+    images = small(digits.load())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "load", lambda name: images)
+        forget()
+        yield images
+    forget()
+
+
+@pytest.fixture(scope="module")
+def fabric():
+    return Fabric(accelerator="cpu")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Shared, so that every pretraining is computed once."""
+    folder = tmp_path_factory.mktemp("rotnet")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEWLABELS_CACHE", str(folder / "cache"))
+        yield Store(folder / "results")
+
+
+def pretraining(protocol, recipe=None, scored_on="test", seed=0):
+    recipe = recipe or (REPORT if protocol == "report" else TUNED)
+    return RotationPretraining("digits", protocol, seed, 100, recipe, scored_on)
+
+
+def classification(protocol, method="cnn", backbone="scratch", labels=50, **settings):
+    recipe = REPORT if protocol == "report" else TUNED
+    common = {"draw": 0, "training": recipe} | settings
+    return DigitClassification("digits", protocol, method, backbone, labels, **common)
+
+
+def frozen(protocol, start, **settings):
+    return classification(protocol, "rotnet", "frozen", pretraining=start, **settings)
+
+
+REPORT_START, TUNED_START = pretraining("report"), pretraining("tuned")
+CENTRED_START = pretraining("centred")
+REPORT_FLOOR, TUNED_FLOOR = pretraining("report", NOTHING), pretraining("tuned", NOTHING)
+DECAYED = replace(REPORT, weight_decay=1e-3)
+TRAINED = {
+    "cnn": classification("report"),
+    "rotnet": frozen("report", REPORT_START),
+    "random": frozen("report", REPORT_FLOOR, training=replace(REPORT, rate=0.01)),
+    "cnn, regularised": classification("report", training=DECAYED, augmented=True),
+    "rotnet, regularised": frozen("report", REPORT_START, training=DECAYED, augmented=True),
+    "cnn, tuned": classification("tuned", augmented=True),
+    "rotnet, fine-tuned": classification(
+        "tuned", "rotnet", "fine-tuned", pretraining=TUNED_START, augmented=True
+    ),
+    "rotnet, centred": classification(
+        "tuned", "rotnet", "fine-tuned", pretraining=CENTRED_START, augmented=True
+    ),
+    "s4l": classification("tuned", "s4l", unlabelled=200),
+    "fixmatch": classification("tuned", "fixmatch", unlabelled=200),
+}
+PROBED = {
+    f"{name}, {readout}": frozen(start.protocol, start, readout=readout)
+    for name, start in {
+        "report": REPORT_START,
+        "report, random": REPORT_FLOOR,
+        "tuned": TUNED_START,
+        "tuned, random": TUNED_FLOOR,
+    }.items()
+    for readout in ("linear probe", "kNN")
+}
+
+
+# Data
+
+
+def test_binarised_is_one_above_the_mean():
+    images = torch.tensor([0, 33, 34, 255], dtype=torch.uint8)
+    assert binarised(images, mean=33.3).tolist() == [0, 0, 1, 1]
+
+
+def test_standardised_by_hand():
+    images = torch.tensor([0, 30, 60], dtype=torch.uint8)
+    assert standardised(images, mean=30, deviation=15).tolist() == [-2, 0, 2]
+
+
+def test_task_prepares_both_parts_with_the_numbers_of_the_training_part(few_images):
+    report, tuned = (task("digits", protocol, "test", CPU) for protocol in ("report", "tuned"))
+    pixels = few_images.train.images.double()
+    assert torch.equal(report.score.images, (few_images.test.images > pixels.mean()).float())
+    assert tuned.train.images.mean().item() == pytest.approx(0, abs=1e-4)
+    assert tuned.train.images.std().item() == pytest.approx(1, abs=1e-4)
+    back = tuned.score.images * pixels.std().item() + pixels.mean().item()
+    assert torch.allclose(back, few_images.test.images.float(), atol=1e-2)
+    assert report.black == 0
+    assert tuned.black == pytest.approx(tuned.score.images.min().item())
+    assert torch.equal(tuned.score.labels, few_images.test.labels)
+
+
+def test_validation_images_are_a_sixth_of_the_training_images_and_not_among_the_rest(few_images):
+    found = task("digits", "tuned", "validation", CPU)
+    smallest = few_images.train.labels.bincount().min().item()
+    assert found.score.labels.bincount().tolist() == [smallest // 6] * 10
+    assert len(found.train.labels) + len(found.score.labels) == 400
+    assert found.train.images.mean().item() == pytest.approx(0, abs=1e-4)
+
+
+class Poison:
+    """A test split that nothing may look at."""
+
+    def __getattribute__(self, name):
+        raise AssertionError(f"the test set was touched: {name}")
+
+
+@pytest.fixture
+def poisoned(few_images, monkeypatch, fabric, tmp_path):
+    images = replace(few_images, test=Poison())
+    monkeypatch.setattr(data, "load", lambda name: images)
+    monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / "cache"))
+    forget()
+    yield Store(tmp_path / "results")
+    forget()
+
+
+def test_validation_never_touches_the_test_set(poisoned, fabric):
+    start = pretraining("tuned", scored_on="validation")
+    own = {"scored_on": "validation"}
+    for run in (
+        start,
+        classification("tuned", augmented=True, **own),
+        classification("tuned", "rotnet", "fine-tuned", pretraining=start, **own),
+        frozen("tuned", start, readout="kNN", **own),
+        classification("tuned", "fixmatch", unlabelled=100, **own),
+    ):
+        assert 0 <= poisoned.run(run, fabric).metrics["accuracy"] <= 1
+        assert run.cell()["protocol"] == "tuned, scored on validation images"
+    with pytest.raises(AssertionError, match="test set was touched"):
+        poisoned.run(classification("tuned"), fabric)
+
+
+@pytest.mark.parametrize("view", [weak_view, deformed])
+def test_views_fill_with_the_background(view):
+    torch.manual_seed(0)
+    background = torch.full((50, 1, 28, 28), -0.4)
+    assert torch.allclose(view(background, black=-0.4), background, atol=1e-6)
+    images = torch.ones(50, 1, 28, 28)
+    views = view(images, black=-0.4)
+    assert views.min().item() == pytest.approx(-0.4, abs=1e-6)
+    assert views.max().item() == pytest.approx(1, abs=1e-5)
+
+
+# Runs
+
+
+@pytest.mark.parametrize(
+    "start", [REPORT_START, TUNED_START, CENTRED_START], ids=["report", "tuned", "centred"]
+)
+def test_rotation_pretraining_learns_and_scores_all_turns(store, fabric, start):
+    record = store.run(start, fabric)
+    assert record.curves["train_loss"][-1] < record.curves["train_loss"][0]
+    predicted, turns = record.predictions["turns"], np.tile(np.arange(4), 60)
+    assert record.metrics["accuracy"] == pytest.approx((predicted == turns).mean())
+    for k, name in enumerate(("0", "90", "180", "270")):
+        expected = (predicted[turns == k] == k).mean()
+        assert record.metrics[f"recall_{name}"] == pytest.approx(expected)
+    assert record.parameters["total"] == record.parameters["trained"]
+
+
+def test_the_floor_is_a_network_with_its_initial_weights(store, fabric):
+    weights = store.weights(TUNED_FLOOR, fabric)
+    torch.manual_seed(TUNED_FLOOR.seed)
+    fresh = CompactNet(4).state_dict()
+    assert all(torch.equal(weights[name], fresh[name]) for name in fresh)
+    assert TUNED_FLOOR.cell()["method"] == "random"
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_method_lowers_its_training_loss(store, fabric, few_images, name):
+    run = TRAINED[name]
+    record = store.run(run, fabric)
+    assert record.curves["train_loss"][-1] < 0.95 * record.curves["train_loss"][0]
+    classes = record.predictions["classes"]
+    assert classes.shape == (60,)
+    truth = few_images.test.labels.numpy()
+    assert record.metrics["accuracy"] == pytest.approx((classes == truth).mean())
+    assert (
+        record.metrics.keys() == evaluation.evaluate(np.full((10, 10), 0.1), np.arange(10)).keys()
+    )
+    if run.protocol == "report":
+        assert record.curves.keys() == {
+            "step",
+            "train_loss",
+            "train_accuracy",
+            "valid_loss",
+            "valid_accuracy",
+        }
+
+
+@pytest.mark.parametrize("name", PROBED)
+def test_every_probe_does_better_than_chance(store, fabric, name):
+    record = store.run(PROBED[name], fabric)
+    assert record.metrics["accuracy"] > 0.3
+    assert record.curves == {}
+
+
+def test_cells_name_the_methods():
+    def named(run):
+        cell = run.cell()
+        return cell["method"], cell["backbone"], cell["protocol"]
+
+    assert {name: named(run) for name, run in TRAINED.items()} == {
+        "cnn": ("cnn", "scratch", "report"),
+        "rotnet": ("rotnet", "frozen", "report"),
+        "random": ("random", "frozen", "report"),
+        "cnn, regularised": ("cnn, regularised", "scratch", "report"),
+        "rotnet, regularised": ("rotnet, regularised", "frozen", "report"),
+        "cnn, tuned": ("cnn", "scratch", "tuned"),
+        "rotnet, fine-tuned": ("rotnet", "fine-tuned", "tuned"),
+        "rotnet, centred": ("rotnet, centred", "fine-tuned", "tuned"),
+        "s4l": ("s4l", "scratch", "tuned"),
+        "fixmatch": ("fixmatch", "scratch", "tuned"),
+    }
+    assert named(PROBED["tuned, random, kNN"]) == ("random, kNN", "frozen", "tuned")
+
+
+def test_a_run_repeats_itself_in_another_store(store, fabric, tmp_path, monkeypatch):
+    run = TRAINED["rotnet, fine-tuned"]
+    first = store.run(run, fabric)
+    monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / "cache"))
+    forget()
+    torch.manual_seed(123)
+    assert measured(Store(tmp_path / "results").run(run, fabric)) == measured(first)
+
+
+def test_the_draw_changes_the_labels_and_the_weights(store, fabric):
+    run = TRAINED["cnn, tuned"]
+    first, other = store.run(run, fabric), store.run(replace(run, draw=1), fabric)
+    assert first.curves["train_loss"] != other.curves["train_loss"]
+
+
+@pytest.fixture
+def fitted(monkeypatch):
+    """Modules as they come to `fit`, with their states; training itself is left out."""
+    caught = []
+
+    def fit(module, *args, **kwargs):
+        caught.append((module, {k: v.clone() for k, v in module.state_dict().items()}))
+        module.eval()
+        return {}
+
+    monkeypatch.setattr(rotnet, "fit", fit)
+    return caught
+
+
+def test_fine_tuning_starts_from_the_pretrained_backbone_and_a_new_last_layer(
+    store, fabric, fitted
+):
+    weights = store.weights(TUNED_START, fabric)
+    run = TRAINED["rotnet, fine-tuned"]
+    for draw in (0, 1):
+        replace(run, draw=draw).execute(fabric, store)
+    for module, state in fitted:
+        assert all(p.requires_grad for p in module.parameters())
+        for name, tensor in weights.items():
+            if name.startswith("backbone."):
+                assert torch.equal(state[name], tensor), name
+        assert state["head.weight"].shape == (10, 864)
+    (_, one), (_, other) = fitted
+    assert not torch.equal(one["head.weight"], other["head.weight"])
+    assert not torch.equal(one["head.weight"][:4], weights["head.weight"])
+
+
+def test_the_reports_head_keeps_its_first_layer_and_gets_a_new_last_one(store, fabric, fitted):
+    weights = store.weights(REPORT_START, fabric)
+    TRAINED["rotnet"].execute(fabric, store)
+    TRAINED["rotnet, regularised"].execute(fabric, store)
+    (_, head), (module, whole) = fitted
+    assert torch.equal(head["0.weight"], weights["head.0.weight"])
+    assert head["2.weight"].shape == (10, 1024)
+    for name, tensor in weights.items():
+        if not name.startswith("head.2"):
+            assert torch.equal(whole[name], tensor), name
+    trained = {name for name, p in module.named_parameters() if p.requires_grad}
+    assert trained == {f"head.{layer}.{kind}" for layer in (0, 2) for kind in ("weight", "bias")}
+
+
+def test_training_leaves_the_pretrained_weights_in_the_cache_alone(store, fabric):
+    before = store.weights(TUNED_START, fabric)
+    store.run(replace(TRAINED["rotnet, fine-tuned"], draw=2), fabric)
+    after = store.weights(TUNED_START, fabric)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("readout", ["linear probe", "kNN"])
+def test_a_test_image_is_classified_without_a_look_at_the_others(
+    store, fabric, few_images, readout, monkeypatch
+):
+    scored = []
+    monkeypatch.setattr(evaluation, "evaluate", lambda p, labels: scored.append(p) or {})
+    for number in (60, 20):
+        images = small(few_images, test=number)
+        monkeypatch.setattr(data, "load", lambda name, images=images: images)
+        forget()
+        PROBED[f"tuned, {readout}"].execute(fabric, store)
+    forget()
+    everyone, some = scored
+    assert np.allclose(everyone[:20], some, atol=1e-4)
+
+
+def test_kept_features_are_those_of_the_pretraining(store, fabric):
+    """Probes on two pretrainings in turn give what each gives in a fresh process."""
+    runs = [PROBED["tuned, kNN"], PROBED["tuned, random, kNN"]]
+    fresh = []
+    for run in runs:
+        forget()
+        fresh.append(run.execute(fabric, store).predictions["classes"].tolist())
+    kept = [run.execute(fabric, store).predictions["classes"].tolist() for run in runs * 2]
+    assert kept == fresh * 2
+    assert fresh[0] != fresh[1]
+
+
+def test_parameters_count_what_is_trained(store, fabric):
+    head = (3136 * 1024 + 1024) + (1024 * 10 + 10)
+    assert store.run(TRAINED["rotnet"], fabric).parameters == {
+        "total": 111_168 + head,
+        "trained": head,
+    }
+    assert store.run(TRAINED["cnn, tuned"], fabric).parameters["trained"] == 61_426
+
+
+def test_moved_turns_score_the_pretrained_network(store, fabric):
+    own = store.run(TUNED_START, fabric)
+    in_place = store.run(MovedTurns("digits", TUNED_START, pixels=0), fabric)
+    assert in_place.metrics == own.metrics
+    assert (in_place.predictions["turns"] == own.predictions["turns"]).all()
+    moved = store.run(MovedTurns("digits", TUNED_START, pixels=4), fabric)
+    assert (moved.predictions["turns"] != own.predictions["turns"]).any()
+    assert moved.cell["method"] == "rotation prediction, images moved by 4 pixels"
+
+
+def test_a_map_places_every_image_in_the_plane(store, fabric):
+    points = store.run(FeatureMap("digits", TUNED_START), fabric).predictions["points"]
+    assert points.shape == (60, 2)
+    assert points.dtype == np.float16
+    assert np.isfinite(points).all()
+    assert len(np.unique(points, axis=0)) == 60
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"protocol": "ours"},
+        {"method": "simclr"},
+        {"backbone": "finetuned"},
+        {"readout": "svm"},
+        {"scored_on": "train"},
+        {"labels": 0},
+        {"labels": 15},
+        {"draw": -1},
+        {"draw": 0.5},
+        {"pretraining": TUNED_START},
+        {"backbone": "frozen"},
+        {"readout": "kNN"},
+        {"unlabelled": 100},
+        {"method": "s4l"},
+        {"method": "fixmatch", "unlabelled": 100, "protocol": "report"},
+        {"method": "rotnet", "backbone": "frozen"},
+        {"method": "rotnet", "pretraining": TUNED_START},
+        {"method": "rotnet", "backbone": "fine-tuned", "pretraining": REPORT_START},
+        {
+            "method": "rotnet",
+            "backbone": "frozen",
+            "pretraining": TUNED_START,
+            "readout": "kNN",
+            "augmented": True,
+        },
+        {
+            "method": "rotnet",
+            "backbone": "frozen",
+            "pretraining": TUNED_START,
+            "readout": "kNN",
+            "scored_on": "validation",
+        },
+    ],
+    ids=str,
+)
+def test_impossible_classifications_are_refused(change):
+    with pytest.raises(UserError):
+        replace(classification("tuned"), **change)
+
+
+@pytest.mark.parametrize(
+    "change", [{"protocol": "ours"}, {"seed": -1}, {"unlabelled": 5}, {"scored_on": "train"}]
+)
+def test_impossible_pretraining_is_refused_by_name(change):
+    with pytest.raises(UserError, match=next(iter(change))):
+        replace(TUNED_START, **change)
+
+
+# The plan
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("dataset", "cifar"),
+        ("store", "elsewhere"),
+        ("device", "tpu"),
+        ("precision", "16"),
+        ("workers", -1),
+        ("label_draws", 0),
+        ("curve_draws", 2.5),
+        ("longer_draws", "ten"),
+        ("fixmatch_curve_draws", -1),
+        ("choice_draws", True),
+        ("pretraining_seeds", 0),
+        ("label_numbers", 100),
+        ("label_numbers", [5]),
+        ("label_numbers", [100, 105]),
+        ("unlabelled", 99),
+        ("pretraining_epochs", 0),
+        ("epochs", 0),
+        ("tuned_pretraining_epochs", 0),
+        ("tuned_steps", 0),
+        ("fixmatch_steps", 0),
+    ],
+)
+def test_settings_refuse_what_cannot_be_by_name(key, value):
+    with pytest.raises(UserError, match=f"^{key} is "):
+        Settings(**{key: value})
+
+
+@pytest.mark.parametrize("profile", ["full", "quick", "smoke"])
+def test_every_profile_is_possible_and_its_plan_holds_all_it_starts_from(profile):
+    values = yaml.safe_load((paths.PARAMS / profile / "rotnet-mnist.yaml").read_text())
+    runs = planning.plan(Settings(**values))
+    assert len({run.id for run in runs}) == len(runs)
+    assert {need.id for run in runs for need in run.needs()} <= {run.id for run in runs}
+
+
+def test_the_full_profile_is_the_default():
+    values = yaml.safe_load((paths.PARAMS / "full" / "rotnet-mnist.yaml").read_text())
+    assert Settings(**values) == Settings()
+
+
+# Every number another, so that none can stand for another.
+NUMBERS = Settings(
+    label_draws=11,
+    curve_draws=3,
+    longer_draws=7,
+    fixmatch_curve_draws=2,
+    choice_draws=5,
+    pretraining_seeds=4,
+    label_numbers=[10, 50, 100, 200],
+)
+
+
+def test_the_plan_has_the_runs_counted_by_hand():
+    runs = planning.plan(NUMBERS)
+    counts = Counter((type(run), run.cell()["protocol"].split(",")[0]) for run in runs)
+    assert counts == {
+        # Four seeds; where they are needed four without training, and one for the choices.
+        (RotationPretraining, "report"): 4 + 4,
+        (RotationPretraining, "tuned"): 4 + 4 + 1,
+        (RotationPretraining, "centred"): 4 + 1,
+        (MovedTurns, "report"): 4,
+        (MovedTurns, "tuned"): 4,
+        (MovedTurns, "centred"): 4,
+        (FeatureMap, "tuned"): 2,
+        # Plain and regularised each from scratch and from rotations, the frozen floor, and two
+        # probes on two backbones.
+        (DigitClassification, "report"): 11 * 9,
+        # At 100 labels six supervised rows, and on fewer draws two from centred images, S4L and
+        # FixMatch; at three other numbers the six and FixMatch; seven candidates.
+        (DigitClassification, "tuned"): 11 * 6 + 7 * (2 + 2) + 3 * (3 * 6 + 2) + 5 * 7,
+    }
+
+
+def test_every_method_meets_the_same_draws_and_no_choice_was_made_on_them():
+    draws = {}
+    for run in planning.plan(NUMBERS):
+        if isinstance(run, DigitClassification):
+            cell = tuple(run.cell().values())
+            draws.setdefault((run.scored_on, *cell), []).append(run.draw)
+    for (scored_on, _, labels, method, _, protocol), found in draws.items():
+        if scored_on == "validation":
+            expected = range(1000, 1005)
+        elif labels == 100:
+            longer = method in ("s4l", "fixmatch") or "centred" in method
+            expected = range(7 if longer else 11)
+        else:
+            expected = range(2 if method == "fixmatch" else 3)
+        assert found == list(expected), (method, protocol, labels)
+
+
+def test_the_report_is_repeated_to_the_letter():
+    runs = planning.plan(Settings(pretraining_epochs=20))
+    rotations = [
+        run.training for run in runs if isinstance(run, RotationPretraining) and run.training.steps
+    ]
+    # 60,000 images turned four ways, four fifths of them in batches of 256: 750 steps an epoch.
+    assert rotations[0].steps == 20 * 750
+    digits = [run for run in runs if run.kind == "digits" and run.protocol == "report"]
+    for recipe in [rotations[0], *(run.training for run in digits)]:
+        assert (recipe.optimiser, recipe.rate, recipe.schedule) == ("adam", 0.01, "constant")
+        assert recipe.keep == "last"
+    # Eighty labels in one batch: 20 epochs are 20 steps.
+    assert {(run.labels, run.training.steps, run.training.batch_size) for run in digits} == {
+        (100, 20, 80)
+    }

@@ -1,0 +1,105 @@
+import pytest
+import torch
+from toy_runs import Toy, measured, sweep_of_seven, wait_until
+
+from fewlabels.runs import Store
+from fewlabels.sweep import print_line, run_all
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """Turns to a new folder, with a cache and a log of its own: (store, draws executed)."""
+    monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
+
+    def turn_to(name):
+        log = tmp_path / name / "log"
+        log.parent.mkdir()
+        monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / name / "cache"))
+        monkeypatch.setenv("TOY_LOG", str(log))
+        return Store(tmp_path / name / "results"), lambda: log.read_text().split()
+
+    return turn_to
+
+
+def quiet(done, missing, record):
+    pass
+
+
+def test_workers_do_not_change_results_and_an_error_in_one_keeps_the_others(places):
+    runs = sweep_of_seven()
+    store, _ = places("one worker")
+    alone = run_all(runs, store, device="cpu", workers=1, progress=quiet)
+    store, _ = places("two workers")
+    with pytest.raises(RuntimeError, match="toy 9 fails"):
+        run_all(
+            [*runs, Toy("digits", 9, fails=True)], store, device="cpu", workers=2, progress=quiet
+        )
+    # The error does not wait for runs under way in other processes; they are finished nonetheless.
+    wait_until(lambda: all(store.path(run).exists() for run in runs))
+    together = [store.get(run) for run in runs]
+    assert [measured(record) for record in together] == [measured(record) for record in alone]
+
+
+def test_what_others_start_from_comes_first(places):
+    first, *others = sweep_of_seven()
+    store, executed = places("a")
+    told = []
+    records = run_all(
+        [*others, first, others[0]],
+        store,
+        device="cpu",
+        workers=1,
+        progress=lambda done, missing, record: told.append(str(record.config["draw"])),
+    )
+    assert told == executed() == list("0123456")
+    # Records come in the order asked for, doubles included.
+    assert [record.config["draw"] for record in records] == [1, 2, 3, 4, 5, 6, 0, 1]
+
+
+def test_progress_is_told_of_every_computed_run_and_of_no_other(places):
+    store, executed = places("a")
+    first, *others = sweep_of_seven()
+    run_all([first, others[2]], store, device="cpu", workers=1, progress=quiet)
+    calls = []
+    run_all(
+        [first, *others],
+        store,
+        device="cpu",
+        workers=1,
+        progress=lambda *call: calls.append(call),
+    )
+    assert [(done, missing) for done, missing, _ in calls] == [(k, 5) for k in range(1, 6)]
+    assert [record.config["draw"] for *_, record in calls] == [1, 2, 4, 5, 6]
+    assert sorted(executed()) == list("0123456")
+
+
+def test_an_error_surfaces_at_once_and_keeps_what_is_finished(places):
+    store, executed = places("a")
+    runs = [Toy("digits", 0), Toy("digits", 1, fails=True), Toy("digits", 2)]
+    with pytest.raises(RuntimeError, match="toy 1 fails"):
+        run_all(runs, store, device="cpu", workers=1, progress=quiet)
+    assert [record.config["draw"] for record in store.records()] == [0]
+    assert executed() == ["0", "1"]
+
+
+def test_runs_have_one_thread_and_the_threads_come_back(places):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        store, _ = places("a")
+        (record,) = run_all([Toy("digits", 0)], store, device="cpu", workers=1, progress=quiet)
+        assert record.hardware["threads"] == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_nothing_to_do_is_nothing_done(places):
+    store, _ = places("a")
+    assert run_all([], store, device="cpu") == []
+
+
+def test_a_line_per_run_says_how_far_it_is(places, capsys):
+    store, _ = places("a")
+    run_all([Toy("digits", 0)], store, device="cpu", workers=1, progress=print_line)
+    assert capsys.readouterr().out.startswith("1/1  digits 10 toy report  ")
