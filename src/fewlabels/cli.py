@@ -1,0 +1,131 @@
+"""The `fewlabels` command. Heavy libraries are imported by the commands that need them."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fewlabels import book, notebooks, paths
+from fewlabels.errors import UserError
+
+SHOWN = 8
+"""Reasons for staleness that `status` prints per chapter."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 2 for bad input, 1 for a failed chapter."""
+    given = _parser().parse_args(arguments)
+    try:
+        return given.command(given) or 0
+    except UserError as error:
+        print(f"fewlabels: {error}", file=sys.stderr)
+        return 2
+    except notebooks.ChapterFailed as error:
+        print(f"fewlabels: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nfewlabels: interrupted; finished runs are kept", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("fewlabels", description="Learning from few labels.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command)
+        return sub
+
+    add("list", _list, "chapters, their parameters, defaults and allowed values")
+    run = add("run", _run, "run a chapter; ends with the path of its page")
+    run.add_argument("chapter", metavar="CHAPTER")
+    run.add_argument("--profile", default="quick", help="full, quick (default) or smoke")
+    run.add_argument(
+        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="overrides"
+    )
+    run.add_argument("--output", type=Path, metavar="FILE", help="the executed notebook (.ipynb)")
+    freeze = add("freeze", _freeze, "execute a chapter (or all) for the book with Quarto")
+    freeze.add_argument("chapter", metavar="CHAPTER", nargs="?")
+    add("status", _status, "runs done and needed, and whether the frozen output is fresh")
+    add("summary", _summary, "rewrite results/summary.csv")
+    add("preview", _preview, "write the book as plain pages, without Quarto")
+    add("book", _book, "render the book to HTML and PDF")
+    return parser
+
+
+def _list(given: argparse.Namespace) -> None:
+    from fewlabels import chapters
+
+    for name in chapters.names():
+        notebook = chapters.notebook(name)
+        print(f"{name}  ({notebook.relative_to(paths.ROOT)})")
+        allowed = notebooks.allowed(chapters.load(name).Settings)
+        rows = [(key, str(value)) for key, value in notebooks.defaults(notebook).items()]
+        wide = [max(len(row[column]) for row in rows) for column in (0, 1)]
+        for key, value in rows:
+            print(f"  {key:{wide[0]}}  {value:{wide[1]}}  {allowed.get(key, '')}".rstrip())
+
+
+def _run(given: argparse.Namespace) -> None:
+    from fewlabels import chapters, preview
+
+    overrides = dict(given.overrides)
+    values = notebooks.parameters(given.chapter, given.profile, overrides)
+    source = chapters.notebook(given.chapter)
+    output = given.output or paths.ROOT / "_runs" / f"{given.chapter}-{given.profile}.ipynb"
+    if output.suffix != ".ipynb":
+        raise UserError(f"--output {output}: give the name of a notebook, ending in .ipynb.")
+    notebooks.execute(source, output, values)
+    changes = "".join(f", {key} = {value}" for key, value in overrides.items())
+    note = f"Your run of {given.chapter}: profile {given.profile}{changes}."
+    page = output.with_suffix(".html")
+    for reference in preview.run_page(output, source, note, page):
+        print(f"Unresolved reference {reference}")
+    print(page.resolve())
+
+
+def _freeze(given: argparse.Namespace) -> None:
+    from fewlabels import chapters, freeze
+
+    quarto = book.find_quarto()
+    if quarto is None:
+        raise UserError(f"Freezing needs Quarto on PATH, or `pip install {book.QUARTO}`.")
+    for name in [given.chapter] if given.chapter else chapters.names():
+        state = freeze.status(name)
+        if missing := state.needed - state.done:
+            print(f"{name}: {missing} of {state.needed} runs are missing and are computed first.")
+        print(f"{name}: frozen in {freeze.freeze(name, quarto).relative_to(paths.ROOT)}")
+
+
+def _status(given: argparse.Namespace) -> int:
+    from fewlabels import chapters, freeze
+
+    clean = True
+    for name in chapters.names():
+        state = freeze.status(name)
+        clean = clean and not state.stale and state.done == state.needed
+        print(f"{name}: {state.done} of {state.needed} runs, {_in_words(state.stale)}")
+    return 0 if clean else 1
+
+
+def _in_words(stale: list[str]) -> str:
+    if stale in ([], ["not frozen"]):
+        return "".join(stale) or "fresh"
+    more = [f"and {len(stale) - SHOWN} more"] if len(stale) > SHOWN else []
+    return "stale: " + "; ".join(stale[:SHOWN] + more)
+
+
+def _summary(given: argparse.Namespace) -> None:
+    from fewlabels import summary
+
+    print(summary.write())
+
+
+def _preview(given: argparse.Namespace) -> None:
+    print(book.plain())
+
+
+def _book(given: argparse.Namespace) -> None:
+    for page in book.build():
+        print(page)

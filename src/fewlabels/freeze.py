@@ -1,0 +1,202 @@
+"""Freezing chapters with Quarto, and knowing when a frozen chapter no longer tells the truth.
+
+Quarto renders from `_freeze/` without asking whether the notebook has changed since. So freezing
+leaves a fingerprint of all that the output was made from, and `status` compares it.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fewlabels import notebooks, paths
+from fewlabels.errors import UserError
+
+FORMATS = {"html": "html.json", "pdf": "tex.json"}
+
+
+@dataclass(frozen=True)
+class Status:
+    """Runs that a chapter's full profile needs, how many are done, and why its output is stale."""
+
+    chapter: str
+    done: int
+    needed: int
+    stale: list[str]
+
+
+def status(name: str) -> Status:
+    """State of one chapter. ``stale`` is empty where the frozen output is fresh."""
+    from fewlabels import chapters
+
+    now = fingerprint(name)
+    records = now["records"]
+    done = sum(digest is not None for digest in records.values())
+    file = notebooks.frozen(chapters.notebook(name)) / "fingerprint.json"
+    if not file.exists():
+        return Status(name, done, len(records), ["not frozen"])
+    stale = differences(json.loads(file.read_text(encoding="utf-8")), now)
+    if wrong := notebooks.mismatch(name):
+        stale.append(wrong)
+    return Status(name, done, len(records), stale)
+
+
+def fingerprint(name: str) -> dict[str, Any]:
+    """All that a chapter's frozen output is made from.
+
+    ``cells``: a hash of each cell's type, source and tags; ``parameters``: the full profile;
+    ``records``: sha256 of the record of every planned run, None where it is missing.
+    """
+    from fewlabels import chapters
+    from fewlabels.runs import Store
+
+    chapter = chapters.load(name)
+    values = notebooks.parameters(name, "full")
+    store = Store(paths.RESULTS / name)
+    files = [store.path(run) for run in chapter.plan(chapter.Settings(**values))]
+    return {
+        "cells": [_cell_hash(cell) for cell in notebooks.cells(chapters.notebook(name))],
+        "parameters": values,
+        "records": {file.stem: _sha256(file) for file in sorted(files)},
+    }
+
+
+def _cell_hash(cell: dict[str, Any]) -> str:
+    content = [cell["cell_type"], cell["source"], notebooks.tags(cell)]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def _sha256(file: Path) -> str | None:
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
+
+
+def differences(frozen: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What has changed between two fingerprints, one line each."""
+    return [
+        *_changed_cells(frozen["cells"], now["cells"]),
+        *_changed_parameters(frozen["parameters"], now["parameters"]),
+        *_changed_records(frozen["records"], now["records"]),
+    ]
+
+
+def _changed_cells(old: list[str], new: list[str]) -> list[str]:
+    lines = []
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    for what, old_start, old_end, start, end in matcher.get_opcodes():
+        if what != "equal":
+            both = min(old_end - old_start, end - start)
+            lines += [f"cell {n + 1} changed" for n in range(start, start + both)]
+            lines += [f"cell {n + 1} added" for n in range(start + both, end)]
+            lines += [f"former cell {n + 1} removed" for n in range(old_start + both, old_end)]
+    return lines
+
+
+def _changed_parameters(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    lines = [f"parameter {key} added" for key in new if key not in old]
+    lines += [f"parameter {key} removed" for key in old if key not in new]
+    return lines + [
+        f"parameter {key} changed ({old[key]} -> {new[key]})"
+        for key in new
+        if key in old and new[key] != old[key]
+    ]
+
+
+def _changed_records(old: dict[str, str | None], new: dict[str, str | None]) -> list[str]:
+    lines = []
+    for name in sorted(old | new):
+        before, after = old.get(name), new.get(name)
+        if name not in new:
+            lines.append(f"record {name} no longer planned")
+        elif before != after:
+            what = "added" if before is None else "missing" if after is None else "changed"
+            lines.append(f"record {name} {what}")
+    return lines
+
+
+def freeze(name: str, quarto: Path) -> Path:
+    """Execute a chapter once per format and put the result into ``_freeze/``; returns the folder.
+
+    Missing runs are computed before, so that nothing about their progress is frozen. Quarto works
+    on a copy of the book that holds this chapter only: the notebook in the checkout keeps no
+    outputs, other chapters are not executed, and where a cell fails the result frozen before stays
+    as it was. ChapterFailed where a cell fails.
+    """
+    from fewlabels import chapters
+
+    if wrong := notebooks.mismatch(name):
+        raise UserError(f"{name} cannot be frozen: {wrong}.")
+    notebook = chapters.notebook(name)
+    target = notebooks.frozen(notebook)
+    before = fingerprint(name)
+    with tempfile.TemporaryDirectory() as scratch:
+        if None in before["records"].values():
+            notebooks.execute(notebook, Path(scratch) / notebook.name, before["parameters"])
+        copy = Path(scratch) / "book"
+        copy.mkdir()
+        _copy_book(notebook, copy)
+        made = copy / target.relative_to(paths.ROOT)
+        for to, result in FORMATS.items():
+            log = _render(quarto, copy, to)
+            # Rendering goes on after freezing, to LaTeX for example, which may be missing.
+            if not (made / "execute-results" / result).exists():
+                raise notebooks.ChapterFailed(_reason(log))
+        _drop_scripts(made / "execute-results" / "html.json")
+        content = json.dumps(fingerprint(name), indent=1)
+        (made / "fingerprint.json").write_text(content + "\n", encoding="utf-8")
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(made, target)
+    return target
+
+
+def _copy_book(notebook: Path, copy: Path) -> None:
+    config = yaml.safe_load((paths.ROOT / "_quarto.yml").read_text(encoding="utf-8"))
+    config["book"]["chapters"] = ["index.qmd", notebook.relative_to(paths.ROOT).as_posix()]
+    config["book"].pop("appendices", None)
+    (copy / "_quarto.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    (copy / "index.qmd").write_text("# Front page {.unnumbered}\n", encoding="utf-8")
+    shutil.copy(paths.ROOT / "references.bib", copy)
+    for folder in ("styles", "chapters"):
+        shutil.copytree(paths.ROOT / folder, copy / folder)
+
+
+def _render(quarto: Path, project: Path, to: str) -> str:
+    """Quarto's log; the line of each finished cell is passed on as it comes."""
+    lines = []
+    with subprocess.Popen(
+        [quarto, "render", "--to", to, "--no-execute-daemon"],
+        cwd=project,
+        env=os.environ | {"QUARTO_PYTHON": sys.executable},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        for line in process.stdout:
+            lines.append(line)
+            if re.match(r"\s*Cell \d+/\d+", line):
+                print(f"{to}:{line.rstrip()}", flush=True)
+    return "".join(lines)
+
+
+def _reason(log: str) -> str:
+    """The message of a UserError in Quarto's log, else the end of the log."""
+    log = re.sub(r"\x1b\[[0-9;]*m", "", log)
+    if told := re.findall(r"^(?:[\w.]*\.)?UserError: (.+)$", log, flags=re.MULTILINE):
+        return told[-1]
+    return "\n".join(log.rstrip().splitlines()[-40:])
+
+
+def _drop_scripts(result: Path) -> None:
+    """Quarto adds scripts from a content network for widgets, which the book does not use."""
+    content = json.loads(result.read_text(encoding="utf-8"))
+    content["result"].pop("includes", None)
+    result.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,209 @@
+"""Chapters as notebooks: their cells, their parameters, and running them through papermill."""
+
+import ast
+import contextlib
+import dataclasses
+import json
+import logging
+import re
+import sys
+import time
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fewlabels import paths
+from fewlabels.errors import UserError
+
+PROFILES = ("full", "quick", "smoke")
+
+
+class ChapterFailed(RuntimeError):
+    """A cell raised an error; the message is what the person at the keyboard should read."""
+
+
+def cells(notebook: Path) -> list[dict[str, Any]]:
+    """The cells of an .ipynb file, each with its ``source`` as one string."""
+    found = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return [cell | {"source": "".join(cell["source"])} for cell in found]
+
+
+def frozen(notebook: Path) -> Path:
+    """Folder that Quarto freezes a chapter's output in."""
+    return paths.FREEZE / notebook.relative_to(paths.ROOT).with_suffix("")
+
+
+def tags(cell: dict[str, Any]) -> list[str]:
+    return cell.get("metadata", {}).get("tags", [])
+
+
+def defaults(notebook: Path) -> dict[str, Any]:
+    """Parameter -> default, from the cell tagged ``parameters``.
+
+    UserError where there is no such cell, or where it holds more than ``name = literal`` lines.
+    """
+    tagged = [cell["source"] for cell in cells(notebook) if "parameters" in tags(cell)]
+    if len(tagged) != 1:
+        raise UserError(
+            f"{notebook.name} has {len(tagged)} cells tagged `parameters`: exactly one is needed, "
+            "with the tag in the cell's metadata."
+        )
+    found = {}
+    for statement in ast.parse(tagged[0]).body:
+        try:
+            (target,) = statement.targets
+            found[target.id] = ast.literal_eval(statement.value)
+        except (AttributeError, ValueError):
+            raise UserError(
+                f"{notebook.name}: `{ast.unparse(statement)}` in the parameters cell is not of the "
+                "form `name = literal`; derived values belong in the next cell."
+            ) from None
+    return found
+
+
+def allowed(settings: type) -> dict[str, str]:
+    """Parameter -> what it may be, in words, from the type hints of a chapter's ``Settings``."""
+    return {name: _in_words(hint) for name, hint in typing.get_type_hints(settings).items()}
+
+
+def _in_words(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return " | ".join(str(value) for value in typing.get_args(hint))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " | ".join(_in_words(part) for part in typing.get_args(hint))
+    if parts := [part for part in typing.get_args(hint) if part is not Ellipsis]:
+        return "list of " + ", ".join(dict.fromkeys(_in_words(part) for part in parts))
+    return {bool: "true | false", str: "text", type(None): "none"}.get(hint, hint.__name__)
+
+
+def parameters(
+    name: str, profile: str = "full", overrides: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Every parameter of a chapter in a profile, with ``overrides`` (as typed) on top.
+
+    The chapter's ``Settings`` have accepted the result. UserError lists what exists for an unknown
+    chapter, profile or parameter, and says what is allowed for a value of another type.
+    """
+    from fewlabels import chapters
+
+    chapter = chapters.load(name)
+    values = defaults(chapters.notebook(name))
+    if profile not in PROFILES:
+        raise UserError(f"There is no profile {profile!r}: choose from {', '.join(PROFILES)}.")
+    file = paths.PARAMS / profile / f"{name}.yaml"
+    if not file.exists():
+        raise UserError(f"Chapter {name} has no {profile} profile: add {file}.")
+    stored = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    for given, where in ((stored, f" ({profile}/{file.name})"), (overrides or {}, "")):
+        for key, value in given.items():
+            if key not in values:
+                known = ", ".join(values)
+                raise UserError(f"{name} has no parameter {key!r}{where}: choose from {known}.")
+            values[key] = _as_type_of(values[key], value, key)
+    chapter.Settings(**values)
+    return values
+
+
+def _as_type_of(default: Any, value: Any, key: str) -> Any:
+    """``value`` (from YAML, or text from the command line) in the type of the default."""
+    wanted = type(default)
+    if isinstance(value, str) and wanted not in (str, float):
+        # float is left out because YAML reads 1e-3 as text.
+        with contextlib.suppress(yaml.YAMLError):
+            value = yaml.safe_load(value)
+    if wanted is list and isinstance(value, list | tuple):
+        return [_as_type_of(default[0], item, key) if default else item for item in value]
+    if wanted is type(value) or default is None:
+        return value
+    if wanted is float and not isinstance(value, bool):
+        with contextlib.suppress(TypeError, ValueError):
+            return float(value)
+    raise UserError(
+        f"{key} is {value!r}: give a value of type {wanted.__name__}, such as {default!r}."
+    )
+
+
+def mismatch(name: str) -> str | None:
+    """How the parameters cell differs from params/full and ``Settings``; None where it does not."""
+    from fewlabels import chapters
+
+    cell = defaults(chapters.notebook(name))
+    fields = [field.name for field in dataclasses.fields(chapters.load(name).Settings)]
+    if sorted(fields) != sorted(cell):
+        odd = sorted(set(fields) ^ set(cell))
+        return f"{', '.join(odd)}: not in both the parameters cell and Settings"
+    full = parameters(name, "full")
+    for key, value in cell.items():
+        if full[key] != value:
+            return f"{key} is {value!r} in the parameters cell and {full[key]!r} in params/full"
+    return None
+
+
+def execute(notebook: Path, output: Path, values: dict[str, Any]) -> None:
+    """Run a notebook with these parameters and keep the executed copy at ``output``.
+
+    A progress bar on a terminal, one line per finished cell elsewhere. ChapterFailed where a cell
+    raises; a UserError's message is passed on as it is.
+    """
+    import papermill
+    from papermill.engines import NBClientEngine, papermill_engines
+    from papermill.exceptions import PapermillExecutionError
+
+    class CellByCell(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(cls, nb_man, kernel_name, **options):
+            # The kernel warns that it listens on a local port, at every start.
+            options["extra_arguments"] = ["--log-level=CRITICAL"]
+            if nb_man.pbar is not None:
+                options["stdout_file"] = _Caption(nb_man.pbar)
+            else:
+                nb_man.cell_complete = _reporting(nb_man.cell_complete, len(nb_man.nb.cells))
+            return super().execute_managed_notebook(nb_man, kernel_name, **options)
+
+    papermill_engines.register("cell-by-cell", CellByCell)
+    # An interrupted kernel answers when nobody listens any more, and asyncio prints all it says.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(output),
+            parameters=values,
+            engine_name="cell-by-cell",
+            kernel_name="python3",
+            progress_bar={"desc": notebook.stem} if sys.stderr.isatty() else False,
+        )
+    except PapermillExecutionError as error:
+        if error.ename == "UserError":
+            raise ChapterFailed(error.evalue) from None
+        trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
+        raise ChapterFailed(f"{trace}\nThe notebook up to this cell: {output}") from None
+
+
+class _Caption:
+    """A file for the kernel's standard output: its last line stands behind the progress bar."""
+
+    def __init__(self, bar):
+        self.bar = bar
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            self.bar.set_postfix_str(text.strip().splitlines()[-1][:60])
+
+    def flush(self) -> None:
+        pass
+
+
+def _reporting(cell_complete, total: int):
+    start = time.monotonic()
+
+    def complete_and_report(cell, cell_index=None, **more):
+        cell_complete(cell, cell_index, **more)
+        if cell["cell_type"] == "code" and not cell.metadata.papermill.exception:
+            seconds = time.monotonic() - start
+            print(f"cell {cell_index + 1} of {total} done, {seconds:.0f} s", flush=True)
+
+    return complete_and_report

@@ -1,0 +1,149 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fewlabels import book, chapters, cli, freeze, paths
+from fewlabels.cli import main
+
+
+def test_list_names_parameters_defaults_and_allowed_values(toy, capsys):
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "toy  (chapters/01-toy.ipynb)"
+    assert "  dataset  toy     toy | other" in lines
+    assert "  sizes    [1, 2]  list of int" in lines
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "nothing"],
+        ["run", "toy", "--profile", "fast"],
+        ["run", "toy", "-p", "epoch", "1"],
+        ["run", "toy", "-p", "dataset", "cifar"],
+        ["run", "toy", "--output", "page.html"],
+        ["freeze", "nothing"],
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(toy, capsys, monkeypatch, arguments):
+    def no_kernel(*_):
+        raise AssertionError("a notebook was started")
+
+    monkeypatch.setattr("fewlabels.notebooks.execute", no_kernel)
+    monkeypatch.setattr(book, "find_quarto", lambda: "quarto")
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("fewlabels: ")
+    assert error.count("\n") == 1
+
+
+def test_run_ends_with_the_path_of_a_page(toy, capsys):
+    assert main(["run", "other", "--profile", "smoke", "-p", "epochs", "40"]) == 0
+    page = paths.ROOT / "_runs/other-smoke.html"
+    assert capsys.readouterr().out.splitlines()[-1] == str(page)
+    assert "Your run of other: profile smoke, epochs = 40." in page.read_text()
+    assert page.with_suffix(".ipynb").exists()
+
+
+def test_a_user_error_in_a_cell_is_one_line_and_status_1(toy, capsys):
+    path = toy / "chapters/02-other.ipynb"
+    code = "from fewlabels.errors import UserError\\nraise UserError('no data: download it')"
+    path.write_text(path.read_text().replace('"source": "epochs"', f'"source": "{code}"'))
+    assert main(["run", "other"]) == 1
+    assert capsys.readouterr().err == "fewlabels: no data: download it\n"
+
+
+def test_status_is_1_until_everything_is_fresh(toy, capsys, monkeypatch):
+    assert main(["status"]) == 1
+    assert "toy: 0 of 2 runs, not frozen" in capsys.readouterr().out
+    states = {"toy": [], "other": []}
+    monkeypatch.setattr(freeze, "status", lambda n: freeze.Status(n, 2, 2, states[n]))
+    assert main(["status"]) == 0
+    assert capsys.readouterr().out == "toy: 2 of 2 runs, fresh\nother: 2 of 2 runs, fresh\n"
+    states["other"] = [f"cell {n} changed" for n in range(1, 11)]
+    assert main(["status"]) == 1
+    assert "cell 8 changed; and 2 more" in capsys.readouterr().out
+
+
+def test_without_quarto_the_book_is_a_preview_and_one_line_says_why(toy, capsys, monkeypatch):
+    for chapter in ("01-toy", "02-other"):
+        (paths.FREEZE / "chapters" / chapter).mkdir(parents=True)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(book, "QUARTO", "./no-such-package")
+    assert main(["book"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    why = "Quarto is not on PATH; trying pip install ./no-such-package ... failed."
+    assert lines[0] == f"{why} Plain preview instead."
+    assert lines[-1] == str(toy / "_preview/index.html")
+    assert (toy / "_preview/index.html").exists()
+
+
+def test_an_unfrozen_chapter_makes_a_preview_too(toy, capsys):
+    assert main(["book"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Not frozen yet: 01-toy.ipynb, 02-other.ipynb")
+    assert (toy / "_preview/01-toy.html").exists()
+
+
+@pytest.mark.parametrize("module", ["cli", "preview", "book"])
+def test_rendering_imports_nothing_heavy(module):
+    heavy = ["torch", "pandas", "papermill", "numpy", "matplotlib", "nbformat", "IPython"]
+    code = f"import sys, fewlabels.{module}; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_interrupting_a_run_ends_it_cleanly(toy, tmp_path):
+    waiting = tmp_path / "waiting"
+    code = f"import pathlib, time; pathlib.Path({str(waiting)!r}).touch(); time.sleep(60)"
+    path = toy / "chapters/02-other.ipynb"
+    path.write_text(path.read_text().replace('"source": "epochs"', f'"source": "{code}"'))
+    script = (
+        "import sys; from fewlabels import cli, notebooks;"
+        "notebooks.parameters = lambda *_: {};"
+        "from fewlabels import chapters; from pathlib import Path;"
+        f"chapters.notebook = lambda name: Path({str(path)!r});"
+        f"sys.exit(cli.main(['run', 'x', '--output', {str(tmp_path / 'out.ipynb')!r}]))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not waiting.exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    # A terminal sends the signal to the command and its kernel alike.
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert error.strip() == "fewlabels: interrupted; finished runs are kept"
+
+
+def test_help_names_every_command():
+    text = cli._parser().format_help()
+    for command in ("list", "run", "freeze", "status", "summary", "preview", "book"):
+        assert re.search(rf"^ +{command} ", text, flags=re.MULTILINE)
+
+
+def test_the_committed_chapters_are_listed(capsys):
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in chapters.names())
+
+
+@pytest.mark.parametrize("name", chapters.names())
+def test_committed_chapter_runs_in_the_smoke_profile(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / "cache"))
+    output = tmp_path / "chapter.ipynb"
+    assert main(["run", name, "--profile", "smoke", "--output", str(output)]) == 0
+    page = output.with_suffix(".html")
+    assert capsys.readouterr().out.splitlines()[-1] == str(page)
+    assert "?@" not in page.read_text()

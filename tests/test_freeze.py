@@ -1,0 +1,102 @@
+import json
+
+import pytest
+from conftest import toy_run
+
+from fewlabels import chapters, freeze, notebooks
+
+BEFORE = {
+    "cells": ["a", "b", "c"],
+    "parameters": {"draws": 20, "old": 1},
+    "records": {"rotation-1": "x", "rotation-2": "y", "rotation-3": None, "rotation-4": "z"},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({}, []),
+        ({"cells": ["a", "B", "c"]}, ["cell 2 changed"]),
+        ({"cells": ["a", "n", "b", "c"]}, ["cell 2 added"]),
+        ({"cells": ["a", "c"]}, ["former cell 2 removed"]),
+        ({"cells": ["a", "B", "n", "c"]}, ["cell 2 changed", "cell 3 added"]),
+        ({"cells": ["A", "c"]}, ["cell 1 changed", "former cell 2 removed"]),
+        (
+            {"parameters": {"draws": 10, "new": 1}},
+            [
+                "parameter new added",
+                "parameter old removed",
+                "parameter draws changed (20 -> 10)",
+            ],
+        ),
+        (
+            {"records": {"rotation-1": None, "rotation-2": "Y", "rotation-3": "w"}},
+            [
+                "record rotation-1 missing",
+                "record rotation-2 changed",
+                "record rotation-3 added",
+                "record rotation-4 no longer planned",
+            ],
+        ),
+    ],
+)
+def test_differences_name_what_changed(change, told):
+    assert freeze.differences(BEFORE, BEFORE | change) == told
+
+
+def store_fingerprint(name):
+    """As freezing leaves it, without Quarto."""
+    folder = notebooks.frozen(chapters.notebook(name))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "fingerprint.json").write_text(json.dumps(freeze.fingerprint(name)))
+
+
+def test_status_counts_runs_and_turns_stale(toy, record):
+    assert freeze.status("toy") == freeze.Status("toy", 0, 2, ["not frozen"])
+    first, second = record(toy_run(0), toy_run(1))
+    store_fingerprint("toy")
+    assert freeze.status("toy") == freeze.Status("toy", 2, 2, [])
+
+    kept = second.read_bytes()
+    second.write_bytes(kept + b" ")
+    assert freeze.status("toy").stale == [f"record {second.stem} changed"]
+    second.write_bytes(kept)
+    first.unlink()
+    assert freeze.status("toy") == freeze.Status("toy", 1, 2, [f"record {first.stem} missing"])
+
+
+def test_a_changed_cell_or_tag_is_stale_but_outputs_are_not(toy):
+    store_fingerprint("other")
+    path = toy / "chapters/02-other.ipynb"
+    content = json.loads(path.read_text())
+    content["cells"][2]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "x"}]
+    content["cells"][2]["execution_count"] = 7
+    path.write_text(json.dumps(content))
+    assert freeze.status("other").stale == []
+    content["cells"][2]["metadata"]["tags"] = ["hide"]
+    content["cells"][0]["source"] += "."
+    path.write_text(json.dumps(content))
+    assert freeze.status("other").stale == ["cell 1 changed", "cell 3 changed"]
+
+
+def test_a_changed_parameter_is_stale(toy):
+    store_fingerprint("toy")
+    file = toy / "params/full/toy.yaml"
+    file.write_text(file.read_text().replace("epochs: 2", "epochs: 3"))
+    stale = freeze.status("toy").stale
+    assert "parameter epochs changed (2 -> 3)" in stale
+    assert f"record toy-{toy_run(2).id} added" not in stale
+    assert "epochs is 2 in the parameters cell and 3 in params/full" in stale
+
+
+def test_a_failed_execution_is_told_in_its_own_words():
+    log = "Executing 'x'\n\x1b[31mfewlabels.errors.UserError: labels is 3\x1b[39m\nWARN: ...\n"
+    assert freeze._reason(log.replace("\x1b[31m", "")) == "labels is 3"
+    assert freeze._reason("\n".join(map(str, range(100)))).splitlines()[0] == "60"
+
+
+@pytest.mark.parametrize("name", chapters.names())
+def test_committed_chapter_is_frozen_and_fresh(name):
+    status = freeze.status(name)
+    assert status.stale == []
+    assert status.done == status.needed

@@ -1,0 +1,142 @@
+import json
+from typing import Literal
+
+import pytest
+
+from fewlabels import chapters, notebooks, paths
+from fewlabels.errors import UserError
+
+
+def write(path, cells):
+    content = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    path.write_text(json.dumps(content))
+    return path
+
+
+def parameters_cell(source):
+    return {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": source}
+
+
+def test_defaults_are_the_literals_of_the_tagged_cell(tmp_path):
+    source = ["epochs = 2  # passes\n", "rates = [1e-3, -1.0]\n", "name = 'x'\n", "limit = None"]
+    path = write(tmp_path / "x.ipynb", [parameters_cell(source)])
+    assert notebooks.defaults(path) == {
+        "epochs": 2,
+        "rates": [1e-3, -1.0],
+        "name": "x",
+        "limit": None,
+    }
+
+
+@pytest.mark.parametrize("source", ["a = b = 1", "a = 2 * 3", "import os", "a, b = 1, 2"])
+def test_only_literals_may_be_parameters(tmp_path, source):
+    path = write(tmp_path / "x.ipynb", [parameters_cell(source)])
+    with pytest.raises(UserError, match="next cell"):
+        notebooks.defaults(path)
+
+
+def test_exactly_one_cell_has_the_tag(tmp_path):
+    with pytest.raises(UserError, match="0 cells tagged"):
+        notebooks.defaults(write(tmp_path / "x.ipynb", []))
+
+
+def test_what_a_parameter_may_be_in_words():
+    class Settings:
+        dataset: Literal["mnist", "digits"]
+        sizes: tuple[int, ...]
+        rate: float | None
+        store: str
+        fine: bool
+
+    assert notebooks.allowed(Settings) == {
+        "dataset": "mnist | digits",
+        "sizes": "list of int",
+        "rate": "float | none",
+        "store": "text",
+        "fine": "true | false",
+    }
+
+
+def test_parameters_are_defaults_then_profile_then_overrides(toy):
+    typed = {"rate": "1e-3", "sizes": "[5, 6]", "dataset": "other"}
+    assert notebooks.parameters("toy", "quick", typed) == {
+        "epochs": 1,
+        "dataset": "other",
+        "rate": 0.001,
+        "sizes": [5, 6],
+    }
+
+
+@pytest.mark.parametrize(
+    ("profile", "overrides", "told"),
+    [
+        ("fast", {}, "'fast': choose from full, quick, smoke"),
+        ("quick", {"epoch": "1"}, "'epoch': choose from epochs, dataset, rate, sizes"),
+        ("quick", {"epochs": "2.5"}, "epochs is 2.5: give a value of type int"),
+        ("quick", {"epochs": "true"}, "epochs is True: give a value of type int"),
+        ("quick", {"sizes": "[1,"}, "sizes is '[1,': give a value of type list"),
+        ("quick", {"sizes": "7"}, "sizes is 7: give a value of type list"),
+        ("quick", {"sizes": "[1, x]"}, "sizes is 'x': give a value of type int"),
+        ("quick", {"rate": "fast"}, "rate is 'fast': give a value of type float"),
+        ("quick", {"dataset": "cifar"}, "dataset is 'cifar': choose from toy, other"),
+    ],
+)
+def test_what_does_not_exist_is_refused_with_what_does(toy, profile, overrides, told):
+    with pytest.raises(UserError) as caught:
+        notebooks.parameters("toy", profile, overrides)
+    assert told in str(caught.value)
+
+
+def test_text_stays_text(toy):
+    # YAML would make a number of it.
+    assert notebooks._as_type_of("a", "12", "name") == "12"
+
+
+def test_a_parameters_cell_that_differs_from_params_full_is_named(toy):
+    assert notebooks.mismatch("toy") is None
+    (toy / "params/full/toy.yaml").write_text("epochs: 3\n")
+    assert notebooks.mismatch("toy") == "epochs is 2 in the parameters cell and 3 in params/full"
+
+
+def test_executing_passes_parameters_and_keeps_outputs(toy, tmp_path, capsys):
+    output = tmp_path / "deep" / "out.ipynb"
+    notebooks.execute(toy / "chapters/02-other.ipynb", output, {"epochs": 41})
+    assert notebooks.cells(output)[-1]["outputs"][0]["data"]["text/plain"] == ["41"]
+    assert "cell 4 of 4 done" in capsys.readouterr().out
+    assert notebooks.cells(toy / "chapters/02-other.ipynb")[-1]["outputs"] == []
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("from fewlabels.errors import UserError; raise UserError('take 10')", "^take 10$"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_an_error_in_a_cell_becomes_its_message(toy, tmp_path, code, told):
+    source = toy / "chapters/02-other.ipynb"
+    content = json.loads(source.read_text())
+    content["cells"][2]["source"] = code
+    source.write_text(json.dumps(content))
+    with pytest.raises(notebooks.ChapterFailed, match=told):
+        notebooks.execute(source, tmp_path / "out.ipynb", {"epochs": 1})
+
+
+@pytest.mark.parametrize("name", chapters.names())
+class TestCommittedChapter:
+    def test_holds_no_outputs(self, name):
+        for cell in notebooks.cells(chapters.notebook(name)):
+            assert not cell.get("outputs") and cell.get("execution_count") is None
+            assert set(cell["metadata"]) <= {"tags", "editable", "slideshow"}
+
+    def test_parameters_cell_equals_the_full_profile(self, name):
+        assert notebooks.mismatch(name) is None
+
+    @pytest.mark.parametrize("profile", notebooks.PROFILES)
+    def test_profile_is_accepted(self, name, profile):
+        values = notebooks.parameters(name, profile)
+        assert values["store"] == ("results" if profile == "full" else "cache")
+
+    def test_is_in_the_book(self, name):
+        listed = (paths.ROOT / "_quarto.yml").read_text()
+        assert f"- chapters/{chapters.notebook(name).name}\n" in listed

@@ -1,0 +1,191 @@
+import json
+import re
+
+import pytest
+
+from fewlabels import notebooks, preview
+
+# These have their labels from outputs, which there are none of before the chapter is executed.
+MISSING = ["fig-pair-2 in 01-toy.ipynb", "tbl-hand in 01-toy.ipynb"]
+
+
+@pytest.fixture
+def pages(toy):
+    """Name -> HTML of the toy book's preview, nothing frozen."""
+    index, missing = preview.book(toy / "_preview")
+    assert missing == MISSING
+    return {page.name: page.read_text() for page in index.parent.glob("*.html")}
+
+
+def plain(html: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", html)).replace("\u00a0", " ")
+
+
+def identifiers(html: str) -> set[str]:
+    return set(re.findall(r'\bid="([^"]+)"', html))
+
+
+def test_one_page_per_chapter_and_an_index(pages):
+    assert set(pages) == {"index.html", "01-toy.html", "02-other.html"}
+    assert 'href="01-toy.html">1 Toy measures</a>' in pages["index.html"]
+
+
+def test_every_local_link_leads_somewhere(pages):
+    links = [
+        (name, target)
+        for name, html in pages.items()
+        for target in re.findall(r'href="([^"]+)"', html)
+    ]
+    local = [(name, target) for name, target in links if not target.startswith("http")]
+    assert len(local) > 10
+    for name, target in local:
+        page, _, fragment = target.partition("#")
+        assert not fragment or fragment in identifiers(pages[page or name]), target
+
+
+def test_pages_ask_nothing_of_the_network(pages):
+    for html in pages.values():
+        assert not re.findall(r'(?:src|<link[^>]+href)="(?:https?:)?//', html)
+
+
+def test_a_chapter_that_is_not_frozen_appears_with_its_prose_and_numbers(pages):
+    text = plain(pages["01-toy.html"])
+    assert (
+        "After Lee (2013). See Figure 1.1, ?@fig-pair-2, ?@tbl-hand and 1.1, Equation 1.1," in text
+    )
+    assert "Section 1.1 and Chapter 2." in text
+    assert "Not run yet. Figure 1.1: A line of" in text
+    assert "References" in text
+
+
+def test_frozen_markdown_becomes_figures_tables_and_links(toy):
+    freeze(toy / "chapters/01-toy.ipynb", FROZEN, {"line.svg": SVG})
+    _, missing = preview.book(toy / "_preview")
+    assert missing == ["fig-nowhere in 01-toy.ipynb", "nobody2020 in 01-toy.ipynb"]
+    html = (toy / "_preview/01-toy.html").read_text()
+    text = plain(html)
+    assert "See Figure 1.1, Figure 1.2 (b), Table 1.1 and 1.2, Table 1.3." in text
+    assert "Figure 1.1: A line of" in text
+    assert "Figure 1.2: Two lines" in text
+    assert "(a) up" in text
+    assert "Table 1.1: A frame" in text
+    assert "Table 1.2: By hand" in text
+    assert "Table 1.3: Pipe" in text
+    assert "Figure 1.1, Figure 1.2 again" in text
+    assert "?@fig-nowhere" in text
+    assert {
+        "fig-line",
+        "fig-pair",
+        "fig-pair-2",
+        "tbl-frame",
+        "tbl-hand",
+        "tbl-pipe",
+    } <= identifiers(html)
+    assert "A rising line" in html
+    assert html.count("<svg") + html.count("data:image/svg+xml") == 3
+    assert ":::" not in text
+    other = (toy / "_preview/02-other.html").read_text()
+    assert re.search(r'href="01-toy.html#fig-line"[^>]*>Figure\s1.1</a>', other)
+
+
+def test_callouts_code_and_mathematics(pages):
+    html = pages["01-toy.html"]
+    assert re.search(r'class="callout callout-note">\s*<div class="callout-title">\s*A claim', html)
+    assert re.search(r"<details>\s*<summary>\s*More\s*</summary>\s*<p>Folded", html)
+    assert re.search(r"<details>\s*<summary>\s*Code\s*</summary>\s*<div class=\"sourceCode", html)
+    assert "<math" in html
+    assert "#| label" not in html
+
+
+def test_page_of_a_run_shows_its_outputs(toy, tmp_path):
+    source = toy / "chapters/01-toy.ipynb"
+    executed = tmp_path / "runs" / "toy.ipynb"
+    values = {"epochs": 3, "dataset": "other", "rate": 0.1, "sizes": [1]}
+    notebooks.execute(source, executed, values)
+    page = executed.with_suffix(".html")
+    assert preview.run_page(executed, source, "Your run: dataset = <other>.", page) == []
+    html = page.read_text()
+    text = plain(html)
+    assert "Your run: dataset = &lt;other&gt;." in html
+    assert "See Figure 1.1, Figure 1.2 (b), Table 1.2 and 1.1" in text
+    assert "Chapter 2" in text
+    assert 'href="02-other.html' not in html
+    assert "Table 1.2: By hand" in text
+    assert "Asis text with 1 sizes; Figure 1.1 again." in text
+    assert "plain output of other" in text
+    assert html.count("data:image") + html.count("<svg") == 3
+
+
+def freeze(notebook, markdown, figures):
+    folder = notebooks.frozen(notebook)
+    (folder / "execute-results").mkdir(parents=True)
+    (folder / "figure-html").mkdir()
+    result = {"hash": "0", "result": {"engine": "jupyter", "markdown": markdown}}
+    (folder / "execute-results/html.json").write_text(json.dumps(result))
+    for name, content in figures.items():
+        (folder / "figure-html" / name).write_text(content)
+
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><path d="M0 0L9 9"/></svg>'
+
+# What Quarto 1.9 writes into _freeze for cells like the toy chapter's.
+FROZEN = """# Toy measures {#sec-toy}
+
+See @fig-line, @fig-pair-2, @tbl-frame and [-@tbl-hand], @tbl-pipe.
+[@fig-line; @fig-pair] again; @fig-nowhere; @nobody2020.
+
+::: {#cell-fig-line .cell execution_count=2}
+``` {.python .cell-code}
+fig
+```
+
+::: {.cell-output .cell-output-display}
+![A *line* of $x$.](01-toy_files/figure-html/line.svg){#fig-line fig-alt='A rising line'}
+:::
+:::
+
+::: {#fig-pair .cell layout-ncol='2' execution_count=4}
+``` {.python .cell-code}
+plt.show()
+```
+
+::: {.cell-output .cell-output-display}
+![up](01-toy_files/figure-html/line.svg){#fig-pair-1}
+:::
+
+::: {.cell-output .cell-output-display}
+![down](01-toy_files/figure-html/line.svg){#fig-pair-2}
+:::
+
+Two lines
+:::
+
+::: {#tbl-frame .cell tbl-cap='A `frame` with a caption' execution_count=5}
+::: {.cell-output .cell-output-display execution_count=5}
+```{=html}
+<table><tr><td>1</td></tr></table>
+```
+:::
+:::
+
+::: {#cell-7 .cell execution_count=7}
+::: {.cell-output .cell-output-display .cell-output-markdown execution_count=7}
+::: {#tbl-hand}
+
+| epochs |
+|-------:|
+| 2      |
+
+By hand
+
+:::
+
+:::
+:::
+
+| a | b |
+|---|---|
+| 1 | 2 |
+
+: Pipe {#tbl-pipe}
+"""
