@@ -5,7 +5,7 @@ import math
 from collections import defaultdict
 from pathlib import Path
 
-from fewlabels import paths
+from fewlabels import notebooks, paths
 from fewlabels.errors import UserError
 
 CELL = ["dataset", "labels", "method", "backbone", "protocol"]
@@ -14,12 +14,15 @@ COLUMNS = ["chapter", "dataset", "data_md5", *CELL[1:], "metric", "n", *MEASURED
 
 
 def write() -> Path:
-    """Rewrite results/summary.csv from the records under results/ and return its path.
+    """Rewrite results/summary.csv from the records of the book's runs and return its path.
 
     One row per chapter, cell and metric: the mean over the runs that share a cell (label draws,
-    seeds) with its 95% interval. Sorted, so that a new record changes its own rows only.
+    seeds) with its 95% interval. Only runs that the full profile plans count: records of former
+    settings may lie beside them. Sorted, so that a new record changes its own rows only.
     """
-    table = [row for folder in sorted(paths.RESULTS.glob("*/")) for row in rows(folder)]
+    from fewlabels import chapters
+
+    table = [row for name in chapters.names() for row in rows(name)]
     if not table:
         raise UserError(f"There are no records under {paths.RESULTS}: run a chapter first.")
     file = paths.RESULTS / "summary.csv"
@@ -30,23 +33,31 @@ def write() -> Path:
     return file
 
 
-def rows(folder: Path) -> list[dict[str, str]]:
-    """The summary's rows for one chapter's records, with every value as it is printed."""
+def rows(name: str) -> list[dict[str, str]]:
+    """The summary's rows for one chapter, with every value as it is printed.
+
+    A metric that some runs could not be given (nan) is averaged over the others.
+    """
+    from fewlabels import chapters
     from fewlabels.runs import Store
     from fewlabels.statistics import mean_interval
 
+    chapter = chapters.load(name)
+    store = Store(paths.RESULTS / name)
+    planned = chapter.plan(chapter.Settings(**notebooks.parameters(name, "full")))
     groups = defaultdict(list)
-    for record in Store(folder).records():
-        digests = "+".join(record.data[name] for name in sorted(record.data))
+    for record in filter(None, map(store.get, planned)):
+        digests = "+".join(record.data[each] for each in sorted(record.data))
         cell = tuple(record.cell.get(column, "") for column in CELL)
         for metric, value in record.metrics.items():
-            groups[cell, digests, metric].append(value)
+            if math.isfinite(value):
+                groups[cell, digests, metric].append(value)
     found = []
     for (cell, digests, metric), values in sorted(groups.items(), key=_order):
         interval = mean_interval(values)
         measured = (interval.mean, interval.low, interval.high)
         found.append(
-            {"chapter": folder.name, "data_md5": digests, "metric": metric, "n": len(values)}
+            {"chapter": name, "data_md5": digests, "metric": metric, "n": len(values)}
             | dict(zip(CELL, cell, strict=True))
             | dict(zip(MEASURED, map(_printed, measured), strict=True))
         )

@@ -7,6 +7,7 @@ again, it goes on with what is missing.
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -86,6 +87,8 @@ def _compute(run: Experiment, store: Store, device: str, precision: str, place: 
 
 def _start_worker() -> None:
     torch.set_num_threads(1)
+    # Ctrl-C is for the process that was started by hand; it ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A worker whose parent was killed must not go on by itself.
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

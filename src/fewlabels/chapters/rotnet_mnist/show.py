@@ -60,7 +60,7 @@ def summary(runs: pd.DataFrame, images: ImageData) -> str:
             f"at {LABELS} labels (n = {difference.n} paired draws): that pretraining is worse "
             f"{_WORDS[verdict.word]}."
         )
-    rule = results.centre_rule(images, Tensor.float)["accuracy"]
+    rule = results.centre_rule(images, Tensor.float)
     still = results.rotations(runs, "report")["accuracy"].mean()
     moved = results.moved(runs, "report")["accuracy"].mean()
     lines.append(
@@ -116,49 +116,52 @@ def turns(images: ImageData, digits: tuple[int, ...]) -> Figure:
 
 
 def rotation_table(runs: pd.DataFrame, images: ImageData, source: str) -> Table:
-    """Naming the turn: the source's figures, two numbers without a network, and our networks."""
-    printed = published.rotnet_mnist().query("model == 'rotnet' and task == 'rotations'")
-    printed = printed.set_index("class")["recall"]
-    rows = [
-        {
-            "Who names the turn": "the source's network",
-            "n": "1",
-            "Accuracy": f"{100 * printed['accuracy']:.0f}",
-            **{f"{turn}°": tables.NO_FIGURE for turn in TURNS},
-            "180°": f"{100 * printed['2']:.0f}",
-            "Moved": tables.NO_FIGURE,
-        }
-    ]
+    """Naming the turn: the source's figure, two numbers without a network, and our networks."""
+    printed = published.claim("R1").published["rotation_accuracy"]
+    rows = [_turn_row("the source's network", "1", str(printed), tables.NO_FIGURE)]
     mean = images.train.images.float().mean().item()
     for name, clean in (("grey", Tensor.float), ("binarised", lambda x: binarised(x, mean))):
-        measured = results.centre_rule(images, clean)
-        row = {"Who names the turn": f"centre of mass, {name}", "n": "1"}
-        rows.append(row | _turn_columns({key: [x] for key, x in measured.items()}, None))
+        rule = results.centre_rule(images, clean)
+        rows.append(_turn_row(f"centre of mass, {name}", "1", percent(rule), tables.NO_FIGURE))
     for protocol in PRETEXT_PROTOCOLS:
-        group, moved = results.rotations(runs, protocol), results.moved(runs, protocol)
-        row = {"Who names the turn": f"network, protocol {protocol}", "n": str(len(group))}
-        rows.append(row | _turn_columns(group, moved["accuracy"]))
+        still, moved = results.rotations(runs, protocol), results.moved(runs, protocol)
+        accuracies = [percent(mean_interval(each["accuracy"])) for each in (still, moved)]
+        rows.append(_turn_row(f"network, protocol {protocol}", str(len(still)), *accuracies))
     steps = results.rotations(runs, "report")["record"].iloc[0].config["training"]["steps"]
     return tables.show(
         pd.DataFrame(rows),
         "tbl-rotnet-rotations",
-        f"Naming the turn of all test images of {source} in four turns: accuracy and recall of "
-        "each turn, %, mean over n seeds with 95% interval; Moved is the accuracy on the same "
-        f"images moved by up to two pixels. Protocol report was trained for {steps} steps of 256 "
-        f"turned images (the source: {SOURCE_EPOCHS} epochs of them all).",
+        f"Naming the turn of all test images of {source} in four turns: accuracy, %, mean over n "
+        "seeds with 95% interval, on the images as they come and moved by up to two pixels. "
+        f"Protocol report was trained for {steps} steps of 256 turned images (the source: "
+        f"{SOURCE_EPOCHS} epochs of them all).",
     )
 
 
-def _turn_columns(measured, moved) -> dict[str, str]:
-    def text(values) -> str:
-        values = list(values)
-        return percent(mean_interval(values)) if len(values) > 1 else percent(values[0])
+def _turn_row(name: str, n: str, still: str, moved: str) -> dict[str, str]:
+    return {"Who names the turn": name, "n": n, "As they come": still, "Moved": moved}
 
-    return {
-        "Accuracy": text(measured["accuracy"]),
-        **{f"{turn}°": text(measured[f"recall_{turn}"]) for turn in TURNS},
-        "Moved": tables.NO_FIGURE if moved is None else text(moved),
-    }
+
+def recall_table(runs: pd.DataFrame, source: str) -> Table:
+    """Recall of each turn; the source prints one of them."""
+    printed = published.claim("R2").published["recall_180"]
+    rows = [{"Protocol": "the source", "n": "1"} | dict.fromkeys(_DEGREES, tables.NO_FIGURE)]
+    rows[0]["180°"] = str(printed)
+    for protocol in PRETEXT_PROTOCOLS:
+        group = results.rotations(runs, protocol)
+        row = {"Protocol": protocol, "n": str(len(group))}
+        for turn, heading in zip(TURNS, _DEGREES, strict=True):
+            row[heading] = percent(mean_interval(group[f"recall_{turn}"]))
+        rows.append(row)
+    return tables.show(
+        pd.DataFrame(rows),
+        "tbl-rotnet-recalls",
+        f"Recall of each turn, %, on all test images of {source} as they come; mean over n seeds "
+        "with 95% interval.",
+    )
+
+
+_DEGREES = tuple(f"{turn}°" for turn in TURNS)
 
 
 def centres(images: ImageData) -> Figure:
@@ -223,7 +226,7 @@ def mixed_up_table(runs: pd.DataFrame, settings: Settings, source: str) -> Table
     rows = []
     for method, backbone in (PROBE, PROBED_FLOOR, FINE_TUNED, TUNED):
         group = tuned[(tuned["method"] == method) & (tuned["backbone"] == backbone)]
-        row = {"Method": method, "Backbone": backbone, "n": str(len(group))}
+        row = {"Method": results.named(method, backbone), "n": str(len(group))}
         for pair in pairs:
             shares = results.mixed_up(group, settings, pair)
             row[f"{pair[0]} and {pair[1]}"] = percent(mean_interval([*shares.values()]), 2)
@@ -247,11 +250,11 @@ def report_table(report: pd.DataFrame, source: str) -> Table:
     """Protocol report at 100 labels, with the source's two figures."""
     frame = results.by_method(report, METRICS)
     printed = {
-        ROTNET: published.claim("R3").published["accuracy"],
-        CNN: published.claim("R4").published["accuracy"],
+        results.named(*ROTNET): str(published.claim("R3").published["accuracy"]),
+        results.named(*CNN): str(published.claim("R4").published["accuracy"]),
     }
-    cells = zip(frame["Method"], frame["Backbone"], strict=True)
-    frame.insert(3, "Source", [str(printed.get(cell, tables.NO_FIGURE)) for cell in cells])
+    source_column = [printed.get(name, tables.NO_FIGURE) for name in frame["Method"]]
+    frame.insert(2, "Source", source_column)
     return tables.show(
         frame,
         "tbl-rotnet-report",
@@ -336,9 +339,10 @@ def comparisons(runs: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for protocol, method, other in COMPARED:
         difference = results.paired(results.digits(runs, protocol), method, other)
+        pair = f"{results.named(*method)} against {results.named(*other)}"
         rows.append(
             {
-                "comparison": f"{protocol}: {_named(method)} against {_named(other)}",
+                "comparison": f"{protocol}: {pair}",
                 "protocol": protocol,
                 "mean": difference.mean,
                 "low": difference.low,
@@ -383,8 +387,7 @@ def size_table(runs: pd.DataFrame) -> Table:
             rows.append(
                 {
                     "Protocol": protocol,
-                    "Method": method,
-                    "Backbone": backbone,
+                    "Method": results.named(method, backbone),
                     "Parameters": counts["total"],
                     "Trained": counts["trained"],
                     "Weights, MB": 4 * counts["total"] / 1e6,
@@ -412,7 +415,7 @@ def beside_the_book(runs: pd.DataFrame, settings: Settings):
         yours = results.digits(runs, protocol)
         theirs = results.digits(ours, protocol) if len(ours) else ours
         for (method, backbone), group in yours.groupby(["method", "backbone"], sort=False):
-            row = {"Protocol": protocol, "Method": method, "Backbone": backbone}
+            row = {"Protocol": protocol, "Method": results.named(method, backbone)}
             row |= {"n": str(len(group)), "Your run": percent(mean_interval(group["accuracy"]))}
             if len(theirs):
                 same = (theirs["method"] == method) & (theirs["backbone"] == backbone)
@@ -436,8 +439,3 @@ def commands() -> dict[str, str]:
         "Everything, as printed here": f"fewlabels run {NAME} --profile full -p store cache",
         "One parameter changed": f"fewlabels run {NAME} -p epochs 40",
     }
-
-
-def _named(cell: tuple[str, str]) -> str:
-    method, backbone = cell
-    return method if backbone == "scratch" or "," in method else f"{method} {backbone}"
