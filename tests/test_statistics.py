@@ -11,6 +11,7 @@ from fewlabels.statistics import (
     mean_interval,
     paired_difference,
     prediction_interval,
+    unpaired_difference,
     variance_components,
 )
 
@@ -287,3 +288,17 @@ def test_negative_variance_estimates_become_zero():
 def test_variance_components_need_a_full_table(bad):
     with pytest.raises(UserError):
         variance_components(bad)
+
+
+def test_unpaired_difference_of_equal_spreads_by_hand():
+    # Both variances are 1, so the standard error is sqrt(2/3) with 4 degrees of freedom, for which
+    # the table of t gives 2.776.
+    interval = unpaired_difference([11, 12, 13], [1, 2, 3])
+    assert (interval.mean, interval.n) == (10, 3)
+    assert interval.high - interval.mean == pytest.approx(2.776 * (2 / 3) ** 0.5, abs=1e-3)
+    assert interval.mean - interval.low == pytest.approx(interval.high - interval.mean)
+
+
+def test_unpaired_difference_needs_two_values_on_each_side():
+    with pytest.raises(UserError, match="b 1"):
+        unpaired_difference([1, 2], [1])

@@ -179,6 +179,22 @@ def paired_difference(
     )
 
 
+def unpaired_difference(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Mean of ``a`` minus mean of ``b`` for runs that share no draw: Welch's t interval.
+
+    n is the smaller of the two numbers of runs. Raises UserError as `mean_interval` does, and for
+    fewer than two values on a side.
+    """
+    a, b = _sample(a, "a"), _sample(b, "b")
+    if min(len(a), len(b)) < 2:
+        raise UserError(
+            f"a has {len(a)} values and b {len(b)}: an interval needs two on each side."
+        )
+    bounds = stats.ttest_ind(a, b, equal_var=False).confidence_interval(confidence)
+    method = f"{_percent(confidence)} Welch t"
+    return Interval(a.mean() - b.mean(), bounds.low, bounds.high, min(len(a), len(b)), method)
+
+
 def _sign_flip(difference: np.ndarray, seed: int) -> float:
     # Exchanging a difference with zero inside a pair is flipping its sign. SciPy refuses a single
     # pair, whose two sign patterns give p = 1.

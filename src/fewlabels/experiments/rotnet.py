@@ -481,6 +481,33 @@ def _protocol(protocol: str, scored_on: str) -> str:
 
 
 @dataclass(frozen=True)
+class RotationStart(Experiment):
+    """The first steps of a pretraining in protocol ``report``: does it leave chance at all?
+
+    Adam at 0.01 on six convolutions without batch norm can end at once where every output is
+    constant, and stay there. The steps are those of the :class:`RotationPretraining` with the same
+    seed.
+    """
+
+    kind = "start"
+    recipe = 1
+
+    pretraining: RotationPretraining
+    """Its recipe has as many steps as are to be looked at."""
+
+    def cell(self) -> dict[str, str | int]:
+        return self.pretraining.cell() | {"method": "first steps of rotation prediction"}
+
+    def execute(self, fabric: Fabric, store: Store) -> Outcome:
+        own = self.pretraining
+        torch.manual_seed(own.seed)
+        seen = task(own.dataset, own.protocol, own.scored_on, fabric.device)
+        network = placed(backboned(own.protocol, outputs=4), fabric)
+        curves = own._fit_report(network, seen.train.images[: own.unlabelled], fabric)
+        return Outcome({"valid_accuracy": curves["valid_accuracy"][-1]}, curves)
+
+
+@dataclass(frozen=True)
 class MovedTurns(Experiment):
     """The rotation task on test images that were moved, where their place says nothing."""
 

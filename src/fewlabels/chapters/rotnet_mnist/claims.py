@@ -8,7 +8,7 @@ import pandas as pd
 from fewlabels import published, verdicts
 from fewlabels.chapters.rotnet_mnist import results
 from fewlabels.chapters.rotnet_mnist.planning import Settings
-from fewlabels.statistics import mean_interval, paired_difference
+from fewlabels.statistics import mean_interval, unpaired_difference
 from fewlabels.tables import number, percent
 
 CNN = ("cnn", "scratch")
@@ -19,7 +19,7 @@ SOURCE_EPOCHS = 20
 
 def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
     """Rows for `fewlabels.tables.claims_table`, R1 to R9, all under protocol ``report``."""
-    turned = results.rotations(runs, "report")
+    turned, tried = results.rotations(runs, "report"), results.starts(runs)
     hundred = results.digits(runs, "report")
     cnn, rotnet = (
         hundred[(hundred["method"] == method) & (hundred["backbone"] == backbone)]
@@ -30,6 +30,10 @@ def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
         if settings.pretraining_epochs != SOURCE_EPOCHS
         else ""
     )
+    failed = sum(not results.learned(record) for record in tried["record"])
+    shorter = (
+        f"{shorter} Over the seeds that learned: {failed} of {len(tried)} stay at chance."
+    ).strip()
     return [
         _figure("R1", turned["accuracy"], "rotation_accuracy", shorter),
         _worst("R2", turned.set_index("draw")[_recall_columns(turned)], "180", shorter),
@@ -52,11 +56,13 @@ def _row(name: str, ours, verdict: verdicts.Verdict, note: str = "", n: int | No
 def _figure(name: str, values: pd.Series, key: str, note: str = "") -> dict[str, Any]:
     printed = published.claim(name).published[key]
     verdict = verdicts.figure(printed, results.one_more(values), rounding=1)
-    return _row(name, mean_interval(values), verdict, note)
+    return _row(name, mean_interval(values) if len(values) else None, verdict, note)
 
 
 def _worst(name: str, values: pd.DataFrame, column: str, note: str = "") -> dict[str, Any]:
     values = values.rename(columns=lambda each: each.removeprefix("recall_"))
+    if values.empty:
+        return _row(name, None, verdicts.direction(None, 1), note)
     verdict = verdicts.extreme(values, column, worst=True)
     return _row(name, mean_interval(values[column]), verdict, note)
 
@@ -70,11 +76,12 @@ def _oscillation(runs: pd.DataFrame, note: str) -> dict[str, Any]:
     report, tuned = (
         results.roughness(results.rotations(runs, protocol)) for protocol in ("report", "tuned")
     )
-    measured = all(math.isfinite(value) for value in [*report.values(), *tuned.values()])
-    difference = paired_difference(report, tuned) if measured else None
+    rough = [*report.values(), *tuned.values()]
+    if min(len(report), len(tuned)) < 2 or not all(map(math.isfinite, rough)):
+        return _row("R7", None, verdicts.direction(None, +1))
+    # Not paired: the two protocols share no more than the number of the seed.
+    difference = unpaired_difference([*report.values()], [*tuned.values()])
     verdict = verdicts.direction(difference, +1)
-    if difference is None:
-        return _row("R7", None, verdict)
     ours = f"{percent(mean_interval([*report.values()]))} points a step of the curve"
     network = "Compared with protocol tuned, whose network differs as well as its rate."
     return _row("R7", ours, verdict, f"{network} {note}".strip(), n=len(report))

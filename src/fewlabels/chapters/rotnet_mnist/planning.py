@@ -15,6 +15,7 @@ from fewlabels.experiments.rotnet import (
     FeatureMap,
     MovedTurns,
     RotationPretraining,
+    RotationStart,
 )
 from fewlabels.runs import Experiment, Store
 from fewlabels.training import Recipe
@@ -23,6 +24,7 @@ NAME = "rotnet-mnist"
 LABELS = 100
 """The report's number of labels: ten of every digit."""
 UNLABELLED_BATCH = 128
+START_STEPS = 40
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,19 @@ class Settings:
     curve_draws: int = 3
     """Label draws at the other numbers of labels."""
     longer_draws: int = 10
-    """Label draws at 100 labels of what takes longer: S4L, FixMatch and the centred RotNet."""
+    """Label draws at 100 labels of S4L, FixMatch and the centred RotNet."""
     fixmatch_curve_draws: int = 0
     """Label draws of FixMatch at the other numbers of labels."""
     choice_draws: int = 3
     """Label draws behind the choices of protocol ``tuned``, on held-out training images."""
+    tuned_draws: int = 10
+    """Label draws at 100 labels in protocol ``tuned``."""
+    start_seeds: int = 10
+    """Seeds of which protocol ``report`` takes the first steps, to see how often it learns."""
     pretraining_seeds: int = 3
+    report_seeds: list[int] = field(default_factory=lambda: [0, 4, 5])
+    """Pretraining seeds behind the digits of protocol ``report``: those that learned, judged by
+    the validation accuracy of their first steps."""
     label_numbers: list[int] = field(default_factory=lambda: [10, 20, 50, 100, 200, 500, 1000])
     unlabelled: int = 60_000
     """Training images shown without their labels, at most."""
@@ -70,6 +79,8 @@ class Settings:
             "curve_draws",
             "longer_draws",
             "choice_draws",
+            "tuned_draws",
+            "start_seeds",
             "pretraining_seeds",
             "pretraining_epochs",
             "epochs",
@@ -78,8 +89,11 @@ class Settings:
             "fixmatch_steps",
         ):
             config.whole(key, getattr(self, key), 1)
-        if not isinstance(self.label_numbers, list):
-            raise UserError(f"label_numbers is {self.label_numbers!r}; allowed: a list of numbers")
+        for key in ("label_numbers", "report_seeds"):
+            if not isinstance(getattr(self, key), list):
+                raise UserError(f"{key} is {getattr(self, key)!r}; allowed: a list of numbers")
+        for seed in self.report_seeds:
+            config.whole("report_seeds", seed, 0)
         for number in self.label_numbers:
             config.one_of("label_numbers", number, [*range(10, 101, 10), 200, 500, 1000])
 
@@ -95,6 +109,7 @@ def plan(settings: Settings) -> list[Experiment]:
     """Every run of the chapter, the pretraining first."""
     return [
         *(run for protocol in PRETEXT_PROTOCOLS for run in pretraining(settings, protocol)),
+        *starts(settings),
         *untrained(settings, "report"),
         *untrained(settings, "tuned"),
         *moved(settings),
@@ -108,7 +123,10 @@ def plan(settings: Settings) -> list[Experiment]:
 def pretraining(
     settings: Settings, protocol: str, scored_on: str = "test"
 ) -> list[RotationPretraining]:
-    """One rotation pretraining per seed."""
+    """One rotation pretraining per seed; in protocol ``report`` of ``report_seeds`` as well."""
+    seeds = range(settings.pretraining_seeds)
+    if protocol == "report":
+        seeds = sorted({*seeds, *settings.report_seeds})
     images = min(settings.unlabelled, data.train_size(settings.dataset))
     if protocol == "report":
         batch = 256
@@ -129,7 +147,19 @@ def pretraining(
         RotationPretraining(
             settings.dataset, protocol, seed, settings.unlabelled, recipe, scored_on
         )
-        for seed in range(settings.pretraining_seeds)
+        for seed in seeds
+    ]
+
+
+def starts(settings: Settings) -> list[RotationStart]:
+    """The first steps of many seeds of protocol ``report``: how often does it learn at all?"""
+    short = Recipe(START_STEPS, batch_size=256, rate=0.01, evaluations=4)
+    return [
+        RotationStart(
+            settings.dataset,
+            RotationPretraining(settings.dataset, "report", seed, settings.unlabelled, short),
+        )
+        for seed in range(settings.start_seeds)
     ]
 
 
@@ -154,12 +184,14 @@ def moved(settings: Settings) -> list[MovedTurns]:
         MovedTurns(settings.dataset, run)
         for protocol in PRETEXT_PROTOCOLS
         for run in pretraining(settings, protocol)
+        if protocol != "report" or run.seed in settings.report_seeds
     ]
 
 
 def report_runs(settings: Settings) -> list[DigitClassification]:
     """The report's comparison at 100 labels, its floor, and what the report suggests (R8)."""
-    turned, floor = pretraining(settings, "report"), untrained(settings, "report")
+    turned = [run for run in pretraining(settings, "report") if run.seed in settings.report_seeds]
+    floor = untrained(settings, "report")
     recipe = Recipe(settings.epochs, batch_size=80, rate=0.01, evaluations=settings.epochs)
     decayed = Recipe(settings.epochs, 80, rate=0.01, weight_decay=1e-3, evaluations=settings.epochs)
     runs = []
@@ -198,7 +230,7 @@ def tuned_runs(settings: Settings) -> list[DigitClassification]:
     runs = []
     for labels in sorted({LABELS, *settings.label_numbers}):
         at_100 = labels == LABELS
-        for draw in range(settings.label_draws if at_100 else settings.curve_draws):
+        for draw in range(settings.tuned_draws if at_100 else settings.curve_draws):
             runs += supervised(settings, labels, draw)
         for draw in range(settings.longer_draws if at_100 else 0):
             runs += [*from_centred(settings, draw), s4l(settings, draw)]
