@@ -123,7 +123,9 @@ def look(method: str) -> Look:
     return METHODS[method]
 
 
-def learning_curves(frame: pd.DataFrame, ylabel: str | None = None) -> Figure:
+def learning_curves(
+    frame: pd.DataFrame, ylabel: str | None = None, xlabel: str = "epoch"
+) -> Figure:
     """Every run as a thin line; per series the mean over runs and its 95% interval as a band.
 
     frame: one row per run and epoch, with columns epoch (1, 2, ...), value, run, series (such as
@@ -160,7 +162,7 @@ def learning_curves(frame: pd.DataFrame, ylabel: str | None = None) -> Figure:
                 )
             mean = runs.mean(axis=1)
             ax.plot(mean.index, mean, color=colour, ls=dash, label=series)
-        ax.set_xlabel("epoch")
+        ax.set_xlabel(xlabel)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         if shared:
             ax.set_title(panel or "")

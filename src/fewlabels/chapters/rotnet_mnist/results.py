@@ -53,8 +53,10 @@ def frame(runs: Sequence[Experiment], records: Sequence[Record | None]) -> pd.Da
     rows = []
     for run, record in zip(runs, records, strict=True):
         if record is not None:
-            draw = record.config.get("draw", record.config.get("seed"))
-            scored_on = record.config.get("scored_on")
+            config = record.config
+            started = config.get("pretraining") or config
+            draw = config.get("draw", started.get("seed"))
+            scored_on = config.get("scored_on")
             facts = {"kind": run.kind, "draw": draw, "scored_on": scored_on, "record": record}
             facts |= {"id": record.id, "seconds": record.seconds}
             rows.append(record.cell | facts | record.metrics)
