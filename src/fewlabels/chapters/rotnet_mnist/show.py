@@ -305,8 +305,8 @@ def spread(report: pd.DataFrame, images: ImageData) -> str:
     within = image_interval(right)
     return (
         f"One run of the plain network says little. Over {len(plain)} label draws its accuracy "
-        f"runs from {percent(plain['accuracy'].min())} to {percent(plain['accuracy'].max())}%, with a "
-        f"standard deviation of {100 * plain['accuracy'].std():.1f} points, while the test images "
+        f"runs from {percent(plain['accuracy'].min())} to {percent(plain['accuracy'].max())}% "
+        f"(standard deviation {100 * plain['accuracy'].std():.1f} points), while the test images "
         f"leave the accuracy of a single run, {percent(within)}%, far less uncertain (95% interval "
         "over images)."
     )
