@@ -107,11 +107,11 @@ def test_accuracy_against_labels():
     assert ax.get_xscale() == "log"
     assert [label.get_text() for label in ax.get_xticklabels()] == ["10", "100"]
     lines = labelled(ax)
-    np.testing.assert_allclose(lines["RotNet"].get_xdata(), [10, 100])
-    np.testing.assert_allclose(lines["RotNet"].get_ydata(), [40, 73])
-    assert lines["RotNet"].get_marker() != lines["plain CNN"].get_marker()
+    np.testing.assert_allclose(lines["RotNet, frozen"].get_xdata(), [10, 100])
+    np.testing.assert_allclose(lines["RotNet, frozen"].get_ydata(), [40, 73])
+    assert lines["RotNet, frozen"].get_marker() != lines["CNN"].get_marker()
     # The best at the right end comes first.
-    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["plain CNN", "RotNet"]
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["CNN", "RotNet, frozen"]
 
 
 def test_a_method_without_a_look_is_refused():
@@ -234,7 +234,7 @@ def test_no_figure_stays_open_to_be_shown_twice():
 
 def test_markers_and_colours_tell_methods_of_a_chapter_apart():
     chapters = [
-        ["cnn", "cnn-augmented", "rotnet", "rotnet-finetuned", "random"],
+        ["cnn", "rotnet", "rotnet-finetuned", "random", "s4l", "fixmatch"],
         ["supervised", "simclr", "moco", "aim", "mae", "fusion"],
     ]
     for methods in chapters:
