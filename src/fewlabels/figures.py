@@ -7,6 +7,7 @@ Call `style` once per notebook. Vector or bitmap is not decided here: Quarto's `
 
 import math
 import os
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -407,8 +408,9 @@ def published_against_ours(frame: pd.DataFrame) -> Figure:
 
 
 def _forest(names: Iterable[str]) -> tuple[Figure, Axes]:
-    names = list(names)
-    fig, ax = plt.subplots(figsize=(WIDTH, 1.1 + 0.32 * len(names)))
+    names = [textwrap.fill(name, 34) for name in names]
+    lines = sum(1 + name.count("\n") for name in names)
+    fig, ax = plt.subplots(figsize=(WIDTH, 1.1 + 0.16 * (len(names) + lines)))
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
