@@ -104,6 +104,8 @@ def test_interrupting_a_run_ends_it_cleanly(toy, tmp_path):
     path = toy / "chapters/02-other.ipynb"
     path.write_text(path.read_text().replace('"source": "epochs"', f'"source": "{code}"'))
     script = (
+        # A shell starts jobs in the background with this signal ignored.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "import sys; from fewlabels import cli, notebooks;"
         "notebooks.parameters = lambda *_: {};"
         "from fewlabels import chapters; from pathlib import Path;"
