@@ -2,7 +2,7 @@
 
 # The first Python that starts and is of a version that the requirements are pinned for.
 SUITS := -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do $$p $(SUITS) && echo $$p && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CHAPTER ?= rotnet-mnist
