@@ -248,27 +248,19 @@ def confusion(runs: pd.DataFrame, settings: Settings) -> np.ndarray:
     return np.mean(each, axis=0)
 
 
-def turns_by_digit(runs: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    """Rotation accuracy of every digit's test images, one row per seed."""
+def turns_by_digit(runs: pd.DataFrame, settings: Settings, off: int = 0) -> pd.DataFrame:
+    """Share of every digit's turned test images named ``off`` quarter turns from the truth.
+
+    ``off=0`` is the accuracy, ``off=2`` taking an image for the same one upside down. One row per
+    seed.
+    """
     images = data.load(settings.dataset)
     digit = images.test.labels.numpy().repeat(4)
-    turn = np.tile(np.arange(4), len(images.test.labels))
+    named_so = (np.tile(np.arange(4), len(images.test.labels)) + off) % 4
     rows = {}
     for run in runs.itertuples():
-        right = run.record.predictions["turns"] == turn
-        rows[run.draw] = {name: right[digit == k].mean() for k, name in enumerate(images.classes)}
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def half_turns_by_digit(runs: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    """How often a digit's image is taken for the same one upside down, one row per seed."""
-    images = data.load(settings.dataset)
-    digit = images.test.labels.numpy().repeat(4)
-    turn = np.tile(np.arange(4), len(images.test.labels))
-    rows = {}
-    for run in runs.itertuples():
-        flipped = run.record.predictions["turns"] == (turn + 2) % 4
-        rows[run.draw] = {name: flipped[digit == k].mean() for k, name in enumerate(images.classes)}
+        hit = run.record.predictions["turns"] == named_so
+        rows[run.draw] = {name: hit[digit == k].mean() for k, name in enumerate(images.classes)}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 

@@ -239,7 +239,7 @@ def turns_by_digit(runs: pd.DataFrame, settings: Settings) -> Figure:
     fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 2.8), sharey=True)
     for ax, (title, rows) in zip(axes, panels.items(), strict=True):
         accuracy = 100 * results.turns_by_digit(rows, settings)
-        flipped = 100 * results.half_turns_by_digit(rows, settings).mean()
+        flipped = 100 * results.turns_by_digit(rows, settings, off=2).mean()
         ax.bar(flipped.index, flipped, color=figures.ORANGE, label="taken for upside down")
         middle = accuracy.mean()
         spread = [middle - accuracy.min(), accuracy.max() - middle]
