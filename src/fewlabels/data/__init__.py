@@ -7,13 +7,34 @@ is known, because a run's identity holds it, and a chapter's runs are listed wit
 
 from functools import lru_cache
 
+import numpy as np
+
 from fewlabels import config
-from fewlabels.data import digits, mnist
-from fewlabels.data.images import ImageData, Split, draw_labels, hold_out
+from fewlabels.data import cells, digits, medmnist, mnist
+from fewlabels.data.images import (
+    ImageData,
+    Split,
+    channel_statistics,
+    draw_fraction,
+    draw_labels,
+    hold_out,
+)
 
-DATASETS = {"mnist": mnist, "digits": digits}
+DATASETS = {"mnist": mnist, "digits": digits, "cells": cells} | medmnist.SETS
 
-__all__ = ["DATASETS", "ImageData", "Split", "draw_labels", "hold_out", "load", "md5", "train_size"]
+__all__ = [
+    "DATASETS",
+    "ImageData",
+    "Split",
+    "channel_statistics",
+    "draw_fraction",
+    "draw_labels",
+    "hold_out",
+    "lesions",
+    "load",
+    "md5",
+    "train_size",
+]
 
 
 @lru_cache(maxsize=4)
@@ -38,3 +59,13 @@ def train_size(name: str) -> int:
     """Number of training images of the data set ``name``, without loading it."""
     config.one_of("dataset", name, DATASETS)
     return DATASETS[name].TRAIN
+
+
+def lesions(name: str) -> dict[str, np.ndarray] | None:
+    """What object every image of a split shows, where one is shown on several images.
+
+    Split (train, valid, test) -> ids; None where the data set does not know.
+    """
+    config.one_of("dataset", name, DATASETS)
+    known = getattr(DATASETS[name], "lesions", None)
+    return known() if known else None
