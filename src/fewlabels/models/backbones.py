@@ -20,7 +20,8 @@ NAMES = (
 def backbone(name: str, size: int, channels: int = 3, tiny: bool = False) -> nn.Module:
     """A new backbone with random weights: float [N, channels, side, side] to features [N, D].
 
-    ``features`` is D. Transformers are made for one side, their ``size``; the others take any.
+    ``features`` is D. Transformers are made for one side, their ``size``; where that is None, a
+    network takes any.
 
     Args:
         name: one of ``NAMES``.

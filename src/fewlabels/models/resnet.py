@@ -17,6 +17,7 @@ class ResNet(nn.Module):
     """
 
     features = 512
+    size = None
 
     def __init__(self, name: str, small: bool = False, channels: int = 3):
         super().__init__()
@@ -39,6 +40,7 @@ class TinyNet(nn.Module):
     """Two convolutions with batch norm, for tests: 16 features."""
 
     features = 16
+    size = None
 
     def __init__(self, channels: int = 3):
         super().__init__()

@@ -100,7 +100,7 @@ class RandomReadout(nn.Module):
 
     def __init__(self, backbone: CausalViT):
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.size = backbone, backbone.size
         outputs = backbone.vit.head.out_features
         self.projection = nn.Linear(backbone.patches * outputs, self.features)
         self.projection.requires_grad_(False)

@@ -94,4 +94,5 @@ def build(protocol: str, backbone: nn.Module, size: int, recipe: EpochRecipe, bl
         TEMPERATURES[protocol],
         epochs,
         recipe.epoch_steps,
+        width=min(1024, 2 * backbone.features),
     )

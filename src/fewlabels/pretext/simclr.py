@@ -68,4 +68,5 @@ class SimCLR(nn.Module):
 
 def build(protocol: str, backbone: nn.Module, size: int, recipe: Recipe, blur: bool) -> SimCLR:
     """The method for images of ``size`` pixels."""
-    return SimCLR(backbone, views(protocol, size, blur), TEMPERATURES[protocol])
+    width = min(1024, 2 * backbone.features)
+    return SimCLR(backbone, views(protocol, size, blur), TEMPERATURES[protocol], width)

@@ -58,4 +58,4 @@ class VICReg(nn.Module):
 
 def build(protocol: str, backbone: nn.Module, size: int, recipe: Recipe, blur: bool) -> VICReg:
     """The method for images of ``size`` pixels."""
-    return VICReg(backbone, view(protocol, size))
+    return VICReg(backbone, view(protocol, size), min(1024, 2 * backbone.features))
