@@ -253,7 +253,7 @@ def _factor(step: int, recipe: Recipe) -> float:
         return max(0.5 ** (step // recipe.epoch_steps // 20), 0.01)
     if recipe.schedule == "epoch cosine":
         epoch = step // recipe.epoch_steps
-        return 0.5 * (1 + math.cos(math.pi * epoch * recipe.epoch_steps / recipe.steps))
+        return 0.5 * (1 + math.cos(math.pi * epoch * recipe.epoch_steps / max(1, recipe.steps)))
     warmup = max(1, round(0.05 * recipe.steps))
     if step < warmup:
         return (step + 1) / warmup

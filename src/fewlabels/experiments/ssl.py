@@ -316,6 +316,8 @@ class Classification(Experiment):
     """Keep the probabilities of validation and test images, for fusion; else the test classes."""
     scored_on: str = "test"
     """``validation`` leaves the test images alone: every choice of a setting is made so."""
+    variant: str = ""
+    """What tables call a course that is not the protocol's own."""
     images: int = 0
     tiny: bool = False
 
@@ -349,18 +351,11 @@ class Classification(Experiment):
             "moving statistics" if self.moving else "",
             "" if self.readout == "head" else self.readout,
         ]
-        if start is None or self.scored_on == "validation":
-            variant.append(self._training_name())
-        return ", ".join(["supervised" if start is None else start.name, *filter(None, variant)])
-
-    def _training_name(self) -> str:
-        """What tells this training from the others of its kind."""
-        course = self.course
         if self.scored_on == "validation":
-            return f"rate {course.rate:g}" + (", augmented" if self.augmented else "")
-        if self.protocol == "report" and course.schedule == "constant":
-            return f"static rate {course.rate:g}"
-        return "twice the epochs" if self.protocol == "report" and course.epochs == 200 else ""
+            # Candidates for one cell of ``tuned``: what tells them apart names them.
+            variant += [f"rate {self.course.rate:g}", "augmented" if self.augmented else ""]
+        method = "supervised" if start is None else start.name
+        return ", ".join([method, *filter(None, [*variant, self.variant])])
 
     def cell(self) -> dict[str, str | int]:
         scored = "" if self.scored_on == "test" else ", scored on validation images"
