@@ -38,8 +38,8 @@ def backbone(name: str, size: int, channels: int = 3, tiny: bool = False) -> nn.
     from fewlabels.models.vit import CausalViT, MaskedViT
 
     if tiny:
-        kind = MaskedViT if name.startswith("vit") else CausalViT
-        return kind(size, patch=size // 7, width=16, depth=1, heads=1, channels=channels)
+        shape = {"patch": size // 7, "width": 16, "depth": 1, "heads": 1, "channels": channels}
+        return MaskedViT(size, **shape) if "vit" in name else CausalViT(size, **shape, outputs=10)
     match name:
         case "vit-b32":
             return MaskedViT(224, patch=32, width=768, depth=12, heads=12, channels=channels)

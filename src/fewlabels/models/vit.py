@@ -50,15 +50,24 @@ class CausalViT(nn.Module):
     """A transformer whose patches attend to earlier patches only, but for a prefix that sees itself.
 
     Positions have fixed sine-cosine codes and there is no class token, as in Lightly's AIM. Args as
-    for :class:`MaskedViT`.
+    for :class:`MaskedViT`; ``outputs`` are those of timm's last layer, which only
+    :class:`RandomReadout` uses.
     """
 
     def __init__(
-        self, size: int, patch: int, width: int, depth: int, heads: int, channels: int = 3
+        self,
+        size: int,
+        patch: int,
+        width: int,
+        depth: int,
+        heads: int,
+        channels: int = 3,
+        outputs: int = 1000,
     ):
         super().__init__()
         self.vit = MaskedCausalVisionTransformer(
             img_size=size,
+            num_classes=outputs,
             patch_size=patch,
             embed_dim=width,
             depth=depth,
