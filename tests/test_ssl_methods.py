@@ -55,7 +55,9 @@ def test_ntxent_of_equal_views_that_are_orthogonal_has_a_closed_form():
 
 def test_infonce_compares_with_the_memory_and_puts_the_keys_in_it(pair):
     query, key = (each.float() for each in pair)
-    network = MoCo(backbone("resnet18", 28, tiny=True), (PLAIN, PLAIN), 0.2, 10, 5, keys=32, width=8)
+    network = MoCo(
+        backbone("resnet18", 28, tiny=True), (PLAIN, PLAIN), 0.2, 10, 5, keys=32, width=8
+    )
     bank = network.criterion.memory_bank.bank.clone().numpy()
     q, k = (F.normalize(each, dim=1).numpy() for each in (query, key))
     positive = np.exp((q * k).sum(axis=1) / 0.2)

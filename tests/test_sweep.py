@@ -103,3 +103,14 @@ def test_a_line_per_run_says_how_far_it_is(places, capsys):
     store, _ = places("a")
     run_all([Toy("digits", 0)], store, device="cpu", workers=1, progress=print_line)
     assert capsys.readouterr().out.startswith("1/1  digits 10 toy report  ")
+
+
+def test_when_the_time_is_up_no_run_is_started_and_the_next_sweep_goes_on(places):
+    store, executed = places("a")
+    runs = sweep_of_seven()
+    kept = run_all(runs[:2], store, device="cpu", workers=1, progress=quiet)
+    late = run_all(runs, store, device="cpu", workers=1, progress=quiet, minutes=0)
+    assert [record and record.id for record in late] == [kept[0].id, kept[1].id, *[None] * 5]
+    assert executed() == ["0", "1"]
+    run_all(runs, store, device="cpu", workers=1, progress=quiet, minutes=10)
+    assert sorted(executed()) == list("0123456")

@@ -62,9 +62,7 @@ def test_hue_is_torchvisions(images, shift):
     assert (ours - theirs).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"), [(0, "brightness"), (1, "contrast"), (2, "saturation")]
-)
+@pytest.mark.parametrize(("kind", "name"), [(0, "brightness"), (1, "contrast"), (2, "saturation")])
 @pytest.mark.parametrize("factor", [0.2, 1.0, 1.7])
 def test_each_colour_change_is_torchvisions(images, kind, name, factor):
     some = images[:8].float() / 255
@@ -93,8 +91,6 @@ def test_every_image_has_parameters_of_its_own(images):
     same = images[:1].expand(64, -1, -1, -1)
     views = simclr.views("report", 28, blur=True)[0](same)
     assert len({view.numpy().tobytes() for view in views}) == 64
-
-
 
 
 def theirs_of(transform, images, repeats):

@@ -256,7 +256,7 @@ def colour_jitter(
 
 
 def _blended(images: Tensor, kind: Tensor, factor: Tensor) -> Tensor:
-    """Images with their brightness (kind 0), contrast (1) or saturation (2) changed, [N, 1] each."""
+    """Images with brightness (kind 0), contrast (1) or saturation (2) changed; [N, 1] each."""
     factor, kind = factor.view(-1, 1, 1, 1), kind.view(-1, 1, 1, 1)
     grey = luminance(images)
     other = torch.where(kind == 2, grey, grey.mean(dim=(2, 3), keepdim=True))

@@ -44,7 +44,9 @@ def near(parts: Mapping[str, Tensor], limit: float, chunk: int = 1024) -> pd.Dat
     for start in range(0, len(flat), chunk):
         part = flat[start : start + chunk]
         # Only what lies behind the chunk's first image: every pair is met once.
-        squared = norms[start : start + chunk, None] + norms[None, start:] - 2 * part @ flat[start:].T
+        squared = (
+            norms[start : start + chunk, None] + norms[None, start:] - 2 * part @ flat[start:].T
+        )
         close = squared <= limit**2 * flat.shape[1] + 1
         for i, j in torch.triu(close, diagonal=1).nonzero().tolist():
             distance = (flat[start + i] - flat[start + j]).square().mean().sqrt().item()

@@ -1,9 +1,10 @@
 """Runs of chapter 5: self-supervised pretraining, and classifiers on what it has learned.
 
-Protocol ``report`` repeats the source: Lightly's examples for the pretraining, and over the backbone
-two linear layers (2,048 wide) trained with SGD at 0.01 and a cosine over the epochs; images as they
-come, in 0..1; classes weighted by one minus their share; the last epoch scored. Protocol ``tuned`` is
-ours: networks for small images, standardised channels, augmented labelled images.
+Protocol ``report`` repeats the source: Lightly's examples for the pretraining, and over the
+backbone two linear layers (2,048 wide) trained with SGD at 0.01 and a cosine over the epochs;
+images as they come, in 0..1; classes weighted by one minus their share; the last epoch scored.
+Protocol ``tuned`` is ours: networks for small images, standardised channels, augmented labelled
+images.
 
 Deviations of ``report`` from the source: its momentum starts anew whenever the supervised rate is
 halved, here it is carried on; PIL rounds views to whole grey levels, here they stay fractions.
@@ -559,7 +560,9 @@ def _paintings(network: MAE, seen: Task) -> dict[str, np.ndarray]:
     _, kept, hidden = network.views(seen.valid.images[:PAINTED])
     views = plain(seen.valid.images[:PAINTED])
     arrays = {}
-    for name, each in zip(("seen", "painted"), repainted(network, views, kept, hidden), strict=True):
+    for name, each in zip(
+        ("seen", "painted"), repainted(network, views, kept, hidden), strict=True
+    ):
         small = F.interpolate(each.float(), size=seen.size, mode="area").cpu()
         colours = small * torch.tensor(plain.deviation).view(1, -1, 1, 1)
         colours = colours + torch.tensor(plain.mean).view(1, -1, 1, 1)

@@ -47,7 +47,7 @@ class MaskedViT(nn.Module):
 
 
 class CausalViT(nn.Module):
-    """A transformer whose patches attend to earlier patches only, but for a prefix that sees itself.
+    """A transformer whose patches attend to earlier ones only, but for a prefix that sees itself.
 
     Positions have fixed sine-cosine codes and there is no class token, as in Lightly's AIM. Args as
     for :class:`MaskedViT`; ``outputs`` are those of timm's last layer, which only

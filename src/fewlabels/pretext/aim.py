@@ -1,10 +1,10 @@
-"""AIM (El-Nouby et al. 2024): the patches of an image in reading order, each told from those before.
+"""AIM (El-Nouby et al. 2024): patches in reading order, each told from those before.
 
 A random prefix of the patches sees itself in both directions, the rest only what lies before
-(section 3.2). Protocol ``report`` is Lightly's example with the source's settings. As written there,
-the prediction at a position is compared with the patch at that *same* position, which is among its
-inputs: the task can be solved by copying. Protocol ``tuned`` asks each position for the *next* patch,
-outside the prefix only, as equation 1 and section 3.2 of the paper have it.
+(section 3.2). Protocol ``report`` is Lightly's example with the source's settings. As written
+there, the prediction at a position is compared with the patch at that *same* position, which is
+among its inputs: the task can be solved by copying. Protocol ``tuned`` asks each position for the
+*next* patch, outside the prefix only, as equation 1 and section 3.2 of the paper have it.
 """
 
 from lightly.models import utils
@@ -74,7 +74,7 @@ class AIM(nn.Module):
         return self.projection_head(self.backbone.vit._pos_embed(tokens))
 
     def forward(self, views: Tensor, beyond: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Predictions, the patches they are compared with, and which of them count (bool [N, L])."""
+        """Predictions, the patches they are compared with, and which count (bool [N, L])."""
         predicted = self.predict(views, beyond)
         target = utils.normalize_mean_var(utils.patchify(views, self.backbone.patch))
         if self.following:

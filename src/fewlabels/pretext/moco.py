@@ -70,7 +70,7 @@ class MoCo(nn.Module):
         return tuple(view(images) for view in self._views)
 
     def forward(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-        """Projections [N, width] of both; in training the key encoder follows first (equation 2)."""
+        """Projections [N, width] of both; in training the key encoder moves first (equation 2)."""
         if self.training:
             momentum = cosine_schedule(self.step // self.epoch_steps, self.epochs, 0.996, 1)
             update_momentum(self.backbone, self.key_backbone, m=momentum)
@@ -81,7 +81,7 @@ class MoCo(nn.Module):
         return self.projection_head(self.backbone(query)), keys
 
     def loss(self, query: Tensor, key: Tensor) -> Tensor:
-        """InfoNCE (equation 1) over the positive key and the memory, which then takes the keys in."""
+        """InfoNCE (equation 1) over the positive key and the memory, which then takes the keys."""
         return self.criterion(query, key)
 
 

@@ -1,7 +1,7 @@
 """Verdicts on claims S1 to S20, each from the records and the rule in `fewlabels.verdicts`.
 
-A claim in several parts, or about every cell of a table, holds where all its parts hold, is reversed
-where one is reversed, is not tested where one is not, and is within noise otherwise.
+A claim in several parts, or about every cell of a table, holds where all its parts hold, is
+reversed where one is, is not tested where one is not, and is within noise otherwise.
 """
 
 from collections.abc import Iterable
@@ -132,20 +132,22 @@ def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
 
 
 def together(parts: Iterable[Verdict]) -> Verdict:
-    """One verdict for a claim of several parts; the decisive parts come first in the reason."""
+    """One verdict for a claim of several parts, from those that decide it."""
     parts = list(parts)
     words = [part.word for part in parts]
     for word in ("not tested", "reversed", "within noise", "holds"):
         if word in words:
             break
     decisive = [part.reason for part in parts if part.word == word]
-    reason = "; ".join(decisive[:SHOWN])
-    if len(parts) > 1:
-        counted = ", ".join(f"{words.count(w)} {w}" for w in verdicts.WORDS if w in words)
-        reason = f"of {len(parts)} parts {counted}: {reason}"
-        if len(decisive) > SHOWN:
-            reason += f"; and {len(decisive) - SHOWN} more"
-    return Verdict(word, reason)
+    if len(parts) == 1:
+        return Verdict(word, decisive[0])
+    counted = ", ".join(f"{words.count(w)} {w}" for w in verdicts.WORDS if w in words)
+    if word == "not tested":
+        return Verdict(word, f"{len(parts)} comparisons: {counted}")
+    more = f"; and {len(decisive) - SHOWN} more" if len(decisive) > SHOWN else ""
+    return Verdict(
+        word, f"{len(parts)} comparisons: {counted}. {'; '.join(decisive[:SHOWN])}{more}"
+    )
 
 
 def _row(name: str, ours, verdict: Verdict, n: int | None = None, note: str = "") -> dict[str, Any]:
@@ -178,7 +180,7 @@ def _signs(name: str, parts: list[tuple], metric: str = MEAN) -> dict[str, Any]:
     for frame, method, other, sign in parts:
         difference = results.paired(frame, method, other, metric)
         verdict = verdicts.direction(difference, sign)
-        what = f"{_named(method)} against {_named(other)}"
+        what = f"{results.named(*method)} against {results.named(*other)}"
         each.append(replace(verdict, reason=f"{what}: {verdict.reason}"))
         differences.append(difference)
     tested = [difference for difference in differences if difference is not None]
@@ -189,10 +191,6 @@ def _signs(name: str, parts: list[tuple], metric: str = MEAN) -> dict[str, Any]:
     low, high = min(d.mean for d in tested), max(d.mean for d in tested)
     span = f"{percent(low, sign=True)} to {percent(high, sign=True)} points"
     return _row(name, span, together(each), min(d.n for d in tested))
-
-
-def _named(method: tuple[str, str]) -> str:
-    return method[0] if method[1] == "scratch" else f"{method[0]} ({method[1]})"
 
 
 def _trio(cells: dict, settings: Settings) -> dict[str, Any]:
@@ -207,7 +205,7 @@ def _trio(cells: dict, settings: Settings) -> dict[str, Any]:
             rows = results.cell(cells[settings.blood, labels], *model)
             found = results.interval([*results.mixed_up(rows, settings.blood, TRIO).values()])
             verdict = verdicts.direction(found, +1)
-            each.append(replace(verdict, reason=f"{_named(model)}: {verdict.reason}"))
+            each.append(replace(verdict, reason=f"{results.named(*model)}: {verdict.reason}"))
             excess += [found] if found else []
     if not excess:
         return _row("S12", None, together(each))
@@ -238,11 +236,11 @@ def _duplicates(runs: pd.DataFrame, settings: Settings) -> dict[str, Any]:
     own = data.load(settings.blood)
     count = {key: int(value) for key, value in record.metrics.items()}
     across = count["exact_train_valid"]
-    ours = f"{count['exact']} pairs, {across} of them between training and validation"
+    ours = f"{count['exact']} equal pairs in all, {across} between training and validation"
     reason = (
         f"{count['exact_train_test']} equal pairs between training and test, "
-        f"{count['exact_train_train']} within training, {count['near'] - count['exact']} more pairs "
-        f"that are nearly equal"
+        f"{count['exact_train_train']} within training, {count['near'] - count['exact']} more "
+        "pairs that are nearly equal"
     )
     if "rebuild" in own.title:
         # Which image is in which split is not the source's: the place of a pair proves nothing.
@@ -251,8 +249,8 @@ def _duplicates(runs: pd.DataFrame, settings: Settings) -> dict[str, Any]:
         some = 1 - (1 - share) ** count["exact"]
         reason += (
             "; the rebuilt splits are not the source's, and a random split of the same sizes would "
-            f"have {share * count['exact']:.1f} of the equal pairs between training and validation, "
-            f"at least one with a probability of {percent(some, 0)}%"
+            f"have {share * count['exact']:.1f} of the equal pairs between training and "
+            f"validation, at least one with a probability of {percent(some, 0)}%"
         )
         word = "holds" if across else "not tested"
         return _row("S16", ours, Verdict(word, reason), 1)

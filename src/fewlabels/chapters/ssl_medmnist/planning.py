@@ -1,7 +1,7 @@
 """The parameters of chapter 5 and every run it needs.
 
 A pretraining is one run whose weights stay in the cache; every classifier that starts from it needs
-it. Draw d of the labels goes with the pretraining of seed d, so that all methods are paired by draw.
+it. Draw d of the labels goes with the pretraining of seed d: all methods are paired by draw.
 """
 
 from collections.abc import Callable
@@ -72,7 +72,9 @@ class Settings:
         config.one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))
         config.one_of("precision", self.precision, ("32-true", "bf16-mixed"))
         if isinstance(self.minutes, bool) or not isinstance(self.minutes, int | float):
-            raise UserError(f"minutes is {self.minutes!r}; allowed: a number, negative for no limit")
+            raise UserError(
+                f"minutes is {self.minutes!r}; allowed: a number, negative for no limit"
+            )
         for key in ("workers", "seeds", "side_seeds", "tuned_seeds", "choice_seeds", "images"):
             config.whole(key, getattr(self, key), 0)
         for key in ("epochs", "tuned_epochs", "tuned_class_epochs"):
@@ -117,7 +119,12 @@ def plan(settings: Settings) -> list[Experiment]:
 
 
 def pretraining(
-    settings: Settings, dataset: str, method: str, seed: int, protocol: str = "report", **changes: Any
+    settings: Settings,
+    dataset: str,
+    method: str,
+    seed: int,
+    protocol: str = "report",
+    **changes: Any,
 ) -> Pretraining:
     """A method's pretraining, in a protocol's own network and course unless ``changes`` differ."""
     own = METHODS[method]
@@ -241,7 +248,13 @@ def side_runs(settings: Settings, draw: int) -> list[Experiment]:
         supervised(settings, dataset, 1.0, draw, TWICE, epochs=2 * settings.epochs),
         *(
             supervised(
-                settings, dataset, 1.0, draw, f"static rate {rate:g}", rate=rate, schedule="constant"
+                settings,
+                dataset,
+                1.0,
+                draw,
+                f"static rate {rate:g}",
+                rate=rate,
+                schedule="constant",
             )
             for rate in STATIC_RATES
         ),
@@ -265,7 +278,9 @@ def side_runs(settings: Settings, draw: int) -> list[Experiment]:
     for method in contrastive:
         for kind in ("balanced", "unbalanced"):
             start = pretraining(settings, dataset, method, draw, subset=kind)
-            runs += [classifier(settings, start, backbone, QUARTER) for backbone in FROZEN_AND_TUNED]
+            runs += [
+                classifier(settings, start, backbone, QUARTER) for backbone in FROZEN_AND_TUNED
+            ]
     return runs
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from fewlabels import data, evaluation, published
+from fewlabels import data, evaluation, figures, published
 from fewlabels.chapters.ssl_medmnist import planning
 from fewlabels.chapters.ssl_medmnist.planning import Settings
 from fewlabels.data import duplicates
@@ -107,6 +107,24 @@ def one_more(found: Sequence[float]) -> Interval | None:
     return prediction_interval(list(found)) if len(found) >= 3 else None
 
 
+def named(method: str, backbone: str) -> str:
+    """A cell's method and backbone as tables and figures call it."""
+    first, *rest = method.split(", ")
+    if first.startswith("random "):
+        first = f"random {NETWORKS[first.removeprefix('random ')]}"
+    else:
+        first = figures.look(first).label
+    rest = [NETWORKS.get(part, part) for part in rest]
+    text = ", ".join([first, *rest])
+    return text if backbone == "scratch" else f"{text} ({backbone})"
+
+
+NETWORKS = {
+    "resnet18": "ResNet-18",
+    "resnet34": "ResNet-34",
+    "vit-b32": "ViT-B/32",
+    "aim": "causal ViT",
+}
 PRINTED_LABELS = {ALL: "full", QUARTER: "quarter"}
 PRINTED = {
     "supervised": "supervised",
@@ -115,9 +133,7 @@ PRINTED = {
 }
 
 
-def printed(
-    role: str, labels: str, method: str, backbone: str, metric: str = MEAN
-) -> float | None:
+def printed(role: str, labels: str, method: str, backbone: str, metric: str = MEAN) -> float | None:
     """The source's figure in percent, None where it has none.
 
     role: ``bloodmnist`` or ``dermamnist``, whichever set plays that part.

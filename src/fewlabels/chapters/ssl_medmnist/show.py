@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from fewlabels import data, figures, provenance, tables
 from fewlabels.chapters.ssl_medmnist import planning, results
@@ -30,7 +31,7 @@ SEED = 3
 def summary(runs: pd.DataFrame, rows: list[dict], settings: Settings) -> str:
     """The chapter in one paragraph, every figure from the runs."""
     lines = []
-    for dataset, role in zip((settings.blood, settings.derma), ROLES, strict=True):
+    for dataset in settings.datasets:
         for labels, words in LABELS.items():
             here = results.classes(runs, dataset, labels)
             best = _best(here, settings)
@@ -38,9 +39,10 @@ def summary(runs: pd.DataFrame, rows: list[dict], settings: Settings) -> str:
                 continue
             method, difference = best
             lines.append(
-                f"On {TITLES[role]} with {words} the fine-tuned method with the highest mean class "
-                f"accuracy, `{method}`, differs from the supervised ResNet-18 by "
-                f"**{percent(difference, sign=True)}** points (n = {difference.n} paired draws)."
+                f"On {dataset} with {words} the fine-tuned method with the highest mean class "
+                f"accuracy, {results.named(method, 'scratch')}, differs from the supervised "
+                f"ResNet-18 by **{percent(difference, sign=True)}** points "
+                f"(n = {difference.n} paired draws)."
             )
     if not lines:
         lines.append(
@@ -58,11 +60,6 @@ def summary(runs: pd.DataFrame, rows: list[dict], settings: Settings) -> str:
             f"{count['exact_train_test']:.0f} of them between training and test."
         )
     return "::: {.callout-important}\n## In short\n\n" + " ".join(lines) + "\n:::"
-
-
-ROLES = ("bloodmnist", "dermamnist")
-"""What the source calls the sets that ``settings.blood`` and ``settings.derma`` stand for."""
-TITLES = {"bloodmnist": "BloodMNIST", "dermamnist": "DermaMNIST"}
 
 
 def _best(here: pd.DataFrame, settings: Settings):
@@ -87,12 +84,12 @@ def sources(settings: Settings) -> str:
 
 
 def examples(images: ImageData) -> Figure:
-    """Eight training images of every class, a row per class, the class before the first."""
+    """Eight training images of every class, a row per class."""
     rows, titles = [], []
-    for k, name in enumerate(images.classes):
+    for k in range(len(images.classes)):
         chosen = (images.train.labels == k).nonzero().squeeze(1)[:EXAMPLES]
         rows.append(_padded(images.train.images[chosen], EXAMPLES))
-        titles += [f"{k}: {name[:14]}"] + [""] * (EXAMPLES - 1)
+        titles += [f"class {k}"] + [""] * (EXAMPLES - 1)
     return figures.image_grid(torch.cat(rows).numpy(), titles, columns=EXAMPLES)
 
 
@@ -112,7 +109,9 @@ def class_table(settings: Settings) -> Table:
         ]
         for k, name in enumerate(whole.classes):
             row = {"Data set": dataset, "Class": f"{k}: {name}"}
-            rows.append(row | dict(zip(("Train", "Validation", "Test"), _at(counts, k), strict=True)))
+            rows.append(
+                row | dict(zip(("Train", "Validation", "Test"), _at(counts, k), strict=True))
+            )
     return tables.show(
         pd.DataFrame(rows), "tbl-ssl-classes", f"Images per class and split. {sources(settings)}."
     )
@@ -169,7 +168,9 @@ def twins(runs: pd.DataFrame, dataset: str, count: int = 6) -> Figure:
     parts = {"train": whole.train, "valid": whole.valid, "test": whole.test}
     above = [parts[row.split].images[row.index] for row in _named(found)]
     below = [parts[row.other_split].images[row.other_index] for row in _named(found)]
-    titles = [f"{row.split}, class {int(parts[row.split].labels[row.index])}" for row in _named(found)]
+    titles = [
+        f"{row.split}, class {int(parts[row.split].labels[row.index])}" for row in _named(found)
+    ]
     titles += [
         f"{row.other_split}, class {int(parts[row.other_split].labels[row.other_index])}"
         for row in _named(found)
@@ -260,7 +261,9 @@ def order(images: ImageData) -> Figure:
             ax.set_title("order", fontweight="normal")
             for k in range(49):
                 middle = ((k % 7 + 0.5) * patch - 0.5, (k // 7 + 0.5) * patch - 0.5)
-                ax.text(*middle, str(k + 1), ha="center", va="center", fontsize=5, color="white")
+                halo = [withStroke(linewidth=1.2, foreground=figures.INK)]
+                style = {"fontsize": 5, "color": "white", "path_effects": halo}
+                ax.text(*middle, str(k + 1), ha="center", va="center", **style)
         else:
             for k in range(place, 49):
                 row, column = k // 7 * patch, k % 7 * patch
@@ -302,9 +305,9 @@ def report_table(runs: pd.DataFrame, settings: Settings, role: str, labels: str)
     return tables.show(
         pd.DataFrame(rows),
         f"tbl-ssl-{'blood' if role == 'bloodmnist' else 'derma'}-{share}",
-        f"Protocol report with {LABELS[labels]} of {provenance.data_line(dataset)}: test accuracy and "
-        f"mean class accuracy, %, the source's one run beside our mean over n draws with its 95% "
-        f"interval. {_epochs(settings)} Random is the frozen backbone before any training.",
+        f"Protocol report with {LABELS[labels]} of {provenance.data_line(dataset)}: test accuracy "
+        "and mean class accuracy, %, the source's one run beside our mean over n draws with its "
+        f"95% interval. {_epochs(settings)} Random is the frozen backbone before any training.",
     )
 
 
@@ -316,7 +319,7 @@ def _epochs(settings: Settings) -> str:
 
 def _report_row(here: pd.DataFrame, role: str, labels: str, method: str, backbone: str) -> dict:
     rows = results.cell(here, method, backbone)
-    row = {"Method": _name(method, backbone), "n": str(len(rows))}
+    row = {"Method": results.named(method, backbone), "n": str(len(rows))}
     for metric, heading in (("accuracy", "Accuracy"), (MEAN, "Class mean")):
         figure = results.printed(role, labels, method, backbone, metric)
         row[f"{heading}, source"] = NO_FIGURE if figure is None else f"{figure:.2f}"
@@ -324,25 +327,12 @@ def _report_row(here: pd.DataFrame, role: str, labels: str, method: str, backbon
     return row
 
 
-def _name(method: str, backbone: str) -> str:
-    first, *rest = method.split(", ")
-    if first in figures.METHODS:
-        first = figures.METHODS[first].label.removesuffix(", frozen")
-    if first.startswith("random "):
-        first = f"random {NETWORKS[first.removeprefix('random ')]}"
-    text = ", ".join([first, *rest])
-    return text if backbone == "scratch" else f"{text} ({backbone})"
-
-
-NETWORKS = {"resnet18": "ResNet-18", "vit-b32": "ViT-B/32", "aim": "causal ViT"}
-
-
 def probes_table(runs: pd.DataFrame, settings: Settings) -> Table:
     """Linear probe and kNN on the frozen features of protocol report, all labels and a quarter."""
     rows = []
     for dataset in settings.datasets:
         for method in (*settings.methods, *(f"random {network}" for network in planning.RANDOM)):
-            row = {"Data set": dataset, "Features": _name(method, "scratch")}
+            row = {"Data set": dataset, "Features": results.named(method, "scratch")}
             for labels, words in ((ALL, "all"), (QUARTER, "quarter")):
                 here = results.classes(runs, dataset, labels)
                 for readout in ("linear probe", "kNN"):
@@ -354,8 +344,8 @@ def probes_table(runs: pd.DataFrame, settings: Settings) -> Table:
     return tables.show(
         pd.DataFrame(rows),
         "tbl-ssl-probes",
-        "Mean class accuracy, %, of classifiers on frozen features, protocol report: a linear probe "
-        f"and the five nearest neighbours. {_draws(settings.seeds)} {sources(settings)}.",
+        "Mean class accuracy, %, of classifiers on frozen features, protocol report: a linear "
+        f"probe and the five nearest neighbours. {_draws(settings.seeds)} {sources(settings)}.",
     )
 
 
@@ -407,7 +397,7 @@ def side_table(runs: pd.DataFrame, settings: Settings) -> Table:
         rows.append(
             {
                 "What changes": heading,
-                "Method": _name(other[0].split(",")[0], "scratch"),
+                "Method": results.named(other[0].split(",")[0], "scratch"),
                 "n": "0" if difference is None else str(difference.n),
                 "Difference, points": percent(difference, sign=True),
             }
@@ -415,8 +405,8 @@ def side_table(runs: pd.DataFrame, settings: Settings) -> Table:
     return tables.show(
         pd.DataFrame(rows),
         "tbl-ssl-side",
-        "Small comparisons in protocol report: paired difference of mean class accuracy, mean over n "
-        f"draws with 95% interval. {provenance.data_line(settings.blood)}; the extra cells are "
+        "Small comparisons in protocol report: paired difference of mean class accuracy, mean over "
+        f"n draws with 95% interval. {provenance.data_line(settings.blood)}; the extra cells are "
         "squares cut from the BCCD data set, standing in for the source's two extra sets.",
     )
 
@@ -432,7 +422,11 @@ def new_images_table(runs: pd.DataFrame, settings: Settings) -> Table:
             here = results.classes(runs, dataset, labels)
             for method, backbone in (SUPERVISED, *((m, "fine-tuned") for m in SOURCE_METHODS)):
                 found = results.cell(here, method, backbone)
-                row = {"Data set": dataset, "Labels": words, "Method": _name(method, backbone)}
+                row = {
+                    "Data set": dataset,
+                    "Labels": words,
+                    "Method": results.named(method, backbone),
+                }
                 row["n"] = str(len(found))
                 for metric, heading in ((MEAN, "All test images"), (f"{MEAN}_new", "New images")):
                     row[heading] = percent(results.interval(found[metric].dropna()))
@@ -449,13 +443,13 @@ def new_images_table(runs: pd.DataFrame, settings: Settings) -> Table:
 def paired_figure(runs: pd.DataFrame, settings: Settings) -> Figure:
     """When is self-supervision worth it? Fine-tuned minus supervised, in every cell of the grid."""
     rows = []
-    for dataset, role in zip((settings.blood, settings.derma), ROLES, strict=True):
+    for dataset in settings.datasets:
         for labels in LABELS:
             here = results.classes(runs, dataset, labels)
             for method in settings.methods:
                 found = results.paired(here, (method, "fine-tuned"), SUPERVISED)
                 if found is not None:
-                    what = f"{TITLES[role]}, {labels}: {_name(method, 'scratch')}"
+                    what = f"{dataset}, {labels}: {results.named(method, 'scratch')}"
                     facts = {"mean": found.mean, "low": found.low, "high": found.high}
                     rows.append({"comparison": what, "n": found.n} | facts)
     return figures.paired_differences(pd.DataFrame(rows)) if rows else empty(NOT_RUN)
@@ -469,7 +463,11 @@ def comparisons_table(runs: pd.DataFrame, settings: Settings) -> Table:
             here = results.classes(runs, dataset, labels)
             for method in settings.methods:
                 found = results.paired(here, (method, "fine-tuned"), SUPERVISED)
-                row = {"Data set": dataset, "Labels": words, "Method": _name(method, "scratch")}
+                row = {
+                    "Data set": dataset,
+                    "Labels": words,
+                    "Method": results.named(method, "scratch"),
+                }
                 row |= {"n": "0" if found is None else str(found.n)}
                 row |= {"Difference, points": percent(found, sign=True), "p (Holm)": NOT_RUN}
                 if found is not None:
@@ -481,10 +479,10 @@ def comparisons_table(runs: pd.DataFrame, settings: Settings) -> Table:
     return tables.show(
         pd.DataFrame(rows),
         "tbl-ssl-comparisons",
-        "Fine-tuned methods against the supervised ResNet-18, protocol report: paired difference of "
-        "mean class accuracy over n draws with 95% interval, and two-sided sign-flip test with "
-        f"Holm's correction over the {len(tests)} comparisons that were run. With n draws no p value "
-        f"is below 2 / 2^n^. {sources(settings)}.",
+        "Fine-tuned methods against the supervised ResNet-18, protocol report: paired difference "
+        "of mean class accuracy over n draws with 95% interval, and two-sided sign-flip test with "
+        f"Holm's correction over the {len(tests)} comparisons that were run. With n draws no p "
+        f"value is below 2 / 2^n^. {sources(settings)}.",
     )
 
 
@@ -506,7 +504,11 @@ def tuned_table(runs: pd.DataFrame, settings: Settings) -> Table:
         names += [(f"{m}, linear probe", "frozen") for m in settings.methods]
         for method, backbone in names:
             found = results.cell(here, method, backbone)
-            row = {"Data set": dataset, "Method": _name(method, backbone), "n": str(len(found))}
+            row = {
+                "Data set": dataset,
+                "Method": results.named(method, backbone),
+                "n": str(len(found)),
+            }
             for metric, heading in METRICS.items():
                 row[heading] = percent(results.interval(found[metric].dropna()))
             rows.append(row)
@@ -533,15 +535,19 @@ def choices_table(runs: pd.DataFrame, settings: Settings) -> Table:
     ):
         dataset, method, backbone = run
         found = results.cell(results.classes(runs, dataset, QUARTER, scored), method, backbone)
-        row = {"Data set": dataset, "Candidate": _name(method, backbone), "n": str(len(found))}
+        row = {
+            "Data set": dataset,
+            "Candidate": results.named(method, backbone),
+            "n": str(len(found)),
+        }
         for metric in ("accuracy", MEAN):
             row[METRICS[metric]] = percent(results.interval(found[metric]))
         rows.append(row)
     return tables.show(
         pd.DataFrame(rows),
         "tbl-ssl-choices",
-        "Candidates for protocol tuned with a quarter of the labels, scored on validation images, %. "
-        f"{_draws(settings.choice_seeds)} {sources(settings)}.",
+        "Candidates for protocol tuned with a quarter of the labels, scored on validation images, "
+        f"%. {_draws(settings.choice_seeds)} {sources(settings)}.",
     )
 
 
@@ -558,9 +564,11 @@ def cost_table(runs: pd.DataFrame, settings: Settings) -> Table:
         counts = then["record"].iloc[0].parameters if len(then) else {}
         rows.append(
             {
-                "Method": _name(method, "scratch"),
+                "Method": results.named(method, "scratch"),
                 "Parameters": counts.get("total", np.nan),
-                "Pretraining, s": NO_FIGURE if method == "supervised" else _median(first["seconds"]),
+                "Pretraining, s": NO_FIGURE
+                if method == "supervised"
+                else _median(first["seconds"]),
                 "Classifier, s": _median(then["seconds"]),
                 "Memory, MB": _median(pd.concat([first, then])["peak_memory_mb"].dropna()),
             }
@@ -570,9 +578,9 @@ def cost_table(runs: pd.DataFrame, settings: Settings) -> Table:
     return tables.show(
         frame,
         "tbl-ssl-cost",
-        "Size and cost of each method in protocol report with all labels: parameters while fine-tuned, "
-        "median seconds of a run (several may share one card, which slows each), and the most memory "
-        f"held on a graphics card. {provenance.data_line(settings.blood)}.",
+        "Size and cost of each method in protocol report with all labels: parameters while "
+        "fine-tuned, median seconds of a run (several may share one card, which slows each), and "
+        f"the most memory held on a graphics card. {provenance.data_line(settings.blood)}.",
     )
 
 
@@ -596,7 +604,7 @@ def validation_curves(runs: pd.DataFrame, settings: Settings) -> Figure:
     for method in SOURCE_METHODS:
         series = {(method, b): b for b in ("frozen", "fine-tuned")} | {SUPERVISED: "supervised"}
         frame = results.learning_curves(here, series, "valid_accuracy")
-        panels.append(frame.assign(panel=_name(method, "scratch")))
+        panels.append(frame.assign(panel=results.named(method, "scratch")))
     frame = pd.concat(panels)
     if not len(frame):
         return empty(NOT_RUN)
@@ -628,17 +636,24 @@ def beside_the_book(runs: pd.DataFrame, settings: Settings):
             theirs = results.classes(ours, dataset, labels)
             for (method, backbone), group in yours.groupby(["method", "backbone"], sort=False):
                 same = results.cell(theirs, method, backbone)
-                row = {"Data set": dataset, "Labels": words, "Method": _name(method, backbone)}
+                row = {
+                    "Data set": dataset,
+                    "Labels": words,
+                    "Method": results.named(method, backbone),
+                }
                 row |= {"n": str(len(group)), "Your run": percent(results.interval(group[MEAN]))}
-                row |= {"Book's n": str(len(same)), "The book": percent(results.interval(same[MEAN]))}
+                row |= {
+                    "Book's n": str(len(same)),
+                    "The book": percent(results.interval(same[MEAN])),
+                }
                 rows.append(row)
     if not rows:
         return None
     return tables.show(
         pd.DataFrame(rows),
         "tbl-ssl-yours",
-        "Your run beside the book: mean class accuracy, %, protocol report, mean with 95% interval. "
-        f"Yours is measured on {sources(settings)}; settings differ as the profiles do.",
+        "Your run beside the book: mean class accuracy, %, protocol report, mean with 95% "
+        f"interval. Yours is measured on {sources(settings)}; settings differ as the profiles do.",
     )
 
 
