@@ -194,3 +194,16 @@ def test_duplicates_are_found_within_and_across_splits():
     assert (other.split, other[1], other.other_split, other.other_index) == ("train", 5, "test", 1)
     assert 1.9 < other.distance <= 2
     assert len(duplicates.near(parts, limit=1.0)) == 3
+
+
+def test_records_of_the_book_are_listed_whatever_file_is_here(folder, monkeypatch):
+    _, digest = write(folder / "bloodmnist.npz")
+    data._md5.cache_clear()
+    try:
+        assert data.md5("bloodmnist") == digest
+        with data.as_in_the_book():
+            assert data.md5("bloodmnist") in medmnist.REBUILDS
+            assert data.md5("cells") == cells.md5()
+        assert data.md5("bloodmnist") == digest
+    finally:
+        data._md5.cache_clear()

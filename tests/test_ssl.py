@@ -481,3 +481,18 @@ def test_tables_without_runs_say_so():
         show.duplicates_table(empty, SETTINGS),
     ):
         assert "not run" in str(table)
+
+
+def test_the_full_profile_starts_no_run_by_itself(monkeypatch, tmp_path):
+    monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path))
+
+    def refuse(*given, **named):
+        raise AssertionError("a run was started")
+
+    monkeypatch.setattr(results, "run_all", refuse)
+    monkeypatch.setattr(Store, "run", refuse)
+    assert Settings().minutes == 0
+    shown = results.measure(replace(SETTINGS, minutes=0.0))
+    assert len(shown) == 0
+    with pytest.raises(AssertionError, match="a run was started"):
+        results.measure(replace(SETTINGS, minutes=-1.0))

@@ -47,14 +47,12 @@ class MedMNIST:
         return INFO[self.flag]["n_samples"]["train"]
 
     def md5(self) -> str:
-        """Checksum of the file that is there.
+        """Checksum of the file that is there; without one as :meth:`book_md5`."""
+        return _md5(self._path()) if self._path().exists() else self.book_md5()
 
-        Where none is, that of the file the book's records were made with, so that they can be
-        listed without data: a rebuild known here, else the official file.
-        """
+    def book_md5(self) -> str:
+        """Checksum of the file behind the book's records: a rebuild known here, or the official."""
         self._refuse_multi_label()
-        if self._path().exists():
-            return _md5(self._path())
         rebuilt = [digest for digest, flag in REBUILDS.items() if flag == self.flag]
         return rebuilt[0] if rebuilt and self.size == 28 else self._official()
 

@@ -627,8 +627,9 @@ def beside_the_book(runs: pd.DataFrame, settings: Settings):
     if settings.store == "results":
         return None
     book = Settings()
-    planned, stored = planning.plan(book), planning.store(book)
-    ours = results.frame(planned, [stored.get(run) for run in planned])
+    with data.as_in_the_book():
+        planned, stored = planning.plan(book), planning.store(book)
+        ours = results.frame(planned, [stored.get(run) for run in planned])
     rows = []
     for dataset in settings.datasets:
         for labels, words in LABELS.items():
