@@ -7,6 +7,7 @@ among its inputs: the task can be solved by copying. Protocol ``tuned`` asks eac
 *next* patch, outside the prefix only, as equation 1 and section 3.2 of the paper have it.
 """
 
+import torch
 from lightly.models import utils
 from lightly.models.modules import AIMPredictionHead
 from torch import Tensor, nn
@@ -60,13 +61,16 @@ class AIM(nn.Module):
         self._view = view
 
     def views(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """One view of every image, and bool [N, L], True behind its random prefix."""
-        beyond = utils.random_prefix_mask(
-            size=(len(images), self.backbone.patches),
+        """One view of every image, and what lies behind its prefix, see :meth:`prefixes`."""
+        return self._view(images), self.prefixes(len(images), images.device)
+
+    def prefixes(self, count: int, device: torch.device) -> Tensor:
+        """bool [count, L], False within a prefix of random length and True behind it."""
+        return utils.random_prefix_mask(
+            size=(count, self.backbone.patches),
             max_prefix_length=self.backbone.patches - 1,
-            device=images.device,
+            device=device,
         )
-        return self._view(images), beyond
 
     def predict(self, views: Tensor, beyond: Tensor) -> Tensor:
         """Predicted patches [N, L, patch * patch * C], normalised, one per position."""

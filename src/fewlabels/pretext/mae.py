@@ -71,14 +71,17 @@ class MAE(nn.Module):
         self._view = view
 
     def views(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One view of every image, and the positions kept [N, k] and hidden [N, L - k].
+        """One view of every image, and the positions kept and hidden, see :meth:`positions`."""
+        return self._view(images), *self.positions(len(images), images.device)
+
+    def positions(self, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Random positions kept [count, k] and hidden [count, L - k].
 
         Position 0 is the class token, which is always kept; patch i is position i + 1.
         """
-        kept, hidden = utils.random_token_mask(
-            size=(len(images), self.backbone.patches + 1), mask_ratio=HIDDEN, device=images.device
+        return utils.random_token_mask(
+            size=(count, self.backbone.patches + 1), mask_ratio=HIDDEN, device=device
         )
-        return self._view(images), kept, hidden
 
     def forward(self, views: Tensor, kept: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Predicted and true pixels [N, hidden, patch * patch * C] of the hidden patches."""
