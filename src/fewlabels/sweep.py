@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
@@ -19,6 +20,7 @@ from lightning.fabric import Fabric
 from threadpoolctl import threadpool_limits
 
 from fewlabels.runs import Experiment, Record, Store
+from fewlabels.training import NonFiniteLoss
 
 Progress = Callable[[int, int, Record], None]
 
@@ -37,6 +39,7 @@ def run_all(
     workers: int = 0,
     progress: Progress = print_line,
     minutes: float = math.inf,
+    skip_diverged: bool = False,
 ) -> list[Record | None]:
     """Records of all experiments, in their order; those that are missing are computed.
 
@@ -46,6 +49,8 @@ def run_all(
         workers: processes at once; 0 means one per CPU core, 1 computes in this process.
         progress: called as ``progress(done, missing, record)`` after each computed run.
         minutes: no run is started later than this after the call; those not started stay None.
+        skip_diverged: a run whose loss is no longer finite is told in a warning and stays None,
+            instead of ending the sweep.
     """
     end = time.time() + 60 * minutes
     missing = list(dict.fromkeys(run for run in experiments if store.get(run) is None))
@@ -54,7 +59,7 @@ def run_all(
     done = 0
     for stage in stages:
         count = workers or os.cpu_count() or 1
-        for record in _compute_all(stage, store, device, precision, count, end):
+        for record in _compute_all(stage, store, device, precision, count, end, skip_diverged):
             if record is not None:
                 done += 1
                 progress(done, len(missing), record)
@@ -62,7 +67,13 @@ def run_all(
 
 
 def _compute_all(
-    stage: list[Experiment], store: Store, device: str, precision: str, workers: int, end: float
+    stage: list[Experiment],
+    store: Store,
+    device: str,
+    precision: str,
+    workers: int,
+    end: float,
+    skip_diverged: bool,
 ):
     """Yield the records of a stage as they are finished, None for runs that were not started."""
     if min(workers, len(stage)) <= 1:
@@ -70,14 +81,14 @@ def _compute_all(
         torch.set_num_threads(1)
         try:
             for run in stage:
-                yield _compute(run, store, device, precision, 0, end)
+                yield _compute(run, store, device, precision, 0, end, skip_diverged)
         finally:
             torch.set_num_threads(threads)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(stage)), context, _start_worker) as pool:
         waiting = [
-            pool.submit(_compute, run, store, device, precision, i, end)
+            pool.submit(_compute, run, store, device, precision, i, end, skip_diverged)
             for i, run in enumerate(stage)
         ]
         try:
@@ -88,9 +99,15 @@ def _compute_all(
 
 
 def _compute(
-    run: Experiment, store: Store, device: str, precision: str, place: int, end: float
+    run: Experiment,
+    store: Store,
+    device: str,
+    precision: str,
+    place: int,
+    end: float,
+    skip_diverged: bool,
 ) -> Record | None:
-    """The record, or None once the clock has passed ``end``.
+    """The record, or None once the clock has passed ``end`` or where the run may diverge and does.
 
     ``place`` spreads the runs of a stage over several cards.
     """
@@ -99,7 +116,13 @@ def _compute(
     cards = torch.cuda.device_count() if device in ("auto", "cuda", "gpu") else 0
     devices = [place % cards] if cards else 1
     with threadpool_limits(1):
-        return store.run(run, Fabric(accelerator=device, devices=devices, precision=precision))
+        try:
+            return store.run(run, Fabric(accelerator=device, devices=devices, precision=precision))
+        except NonFiniteLoss as error:
+            if not skip_diverged:
+                raise
+            warnings.warn(f"left out: {error}", stacklevel=2)
+            return None
 
 
 def _start_worker() -> None:

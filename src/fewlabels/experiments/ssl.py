@@ -261,7 +261,7 @@ def subset(labels: Tensor, kind: str, seed: int, count: int = 3200) -> Tensor:
         kind: ``balanced`` or ``unbalanced``.
     """
     generator = torch.Generator().manual_seed(seed)
-    have = labels.bincount()
+    have = labels.bincount().cpu()
     shares = torch.tensor(LONG_TAIL[: len(have)])
     shares = torch.cat([shares, shares[-1:].repeat(len(have) - len(shares))])
     shares = shares / shares.sum()
@@ -269,7 +269,7 @@ def subset(labels: Tensor, kind: str, seed: int, count: int = 3200) -> Tensor:
     if kind == "balanced":
         wanted = torch.full((len(have),), count // len(have))
     else:
-        large = (have >= (shares[0] * count).long()).nonzero().squeeze(1).cpu()
+        large = (have >= (shares[0] * count).long()).nonzero().squeeze(1)
         first = large[torch.randint(len(large), (1,), generator=generator)]
         rest = torch.randperm(len(have), generator=generator)
         order = torch.cat([first, rest[rest != first]])

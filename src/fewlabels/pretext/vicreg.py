@@ -14,9 +14,19 @@ from fewlabels.training import Course, Recipe
 
 NETWORKS = {"report": "resnet18", "tuned": "resnet18-small"}
 COURSES = {
-    "report": Course(epochs=100, rate=0.06, schedule="constant"),
-    "tuned": Course(epochs=200, rate=0.1, batch_size=256, weight_decay=1e-4, schedule="cosine"),
+    "report": Course(
+        epochs=100, rate=1e-3, optimiser="adamw", weight_decay=0.01, schedule="constant"
+    ),
+    "tuned": Course(
+        epochs=200,
+        rate=2e-3,
+        batch_size=256,
+        optimiser="adamw",
+        weight_decay=0.01,
+        schedule="cosine",
+    ),
 }
+"""AdamW in place of the paper's LARS, which is made for large batches."""
 
 
 def view(protocol: str, size: int) -> View:

@@ -242,6 +242,9 @@ def _duplicates(runs: pd.DataFrame, settings: Settings) -> dict[str, Any]:
         f"{count['exact_train_train']} within training, {count['near'] - count['exact']} more "
         "pairs that are nearly equal"
     )
+    equal = record.predictions["distances"] == 0
+    if torn := int((equal & ~record.predictions["same_class"].astype(bool)).sum()):
+        reason += f"; {torn} of the equal pairs bear two different labels"
     if "rebuild" in own.title:
         # Which image is in which split is not the source's: the place of a pair proves nothing.
         images = len(own.train.labels) + len(own.valid.labels) + len(own.test.labels)

@@ -156,6 +156,12 @@ def untrained(settings: Settings, dataset: str, network: str, seed: int) -> Pret
     )
 
 
+def floored(settings: Settings) -> list[str]:
+    """The backbones of protocol ``report`` that some of the methods have."""
+    used = {METHODS[method].NETWORKS["report"] for method in settings.methods}
+    return [network for network in RANDOM if network in used]
+
+
 def classifier(
     settings: Settings,
     start: Pretraining,
@@ -216,7 +222,7 @@ def report_runs(settings: Settings, draw: int) -> list[Experiment]:
     runs: list[Experiment] = []
     for dataset in settings.datasets:
         starts = [pretraining(settings, dataset, method, draw) for method in settings.methods]
-        floors = [untrained(settings, dataset, network, draw) for network in RANDOM]
+        floors = [untrained(settings, dataset, network, draw) for network in floored(settings)]
         for fraction in (1.0, QUARTER):
             runs.append(supervised(settings, dataset, fraction, draw))
             for start in starts:

@@ -43,7 +43,7 @@ def measure(settings: Settings) -> pd.DataFrame:
     if settings.minutes:
         minutes = settings.minutes if settings.minutes > 0 else math.inf
         how = (settings.device, settings.precision, settings.workers)
-        records = run_all(runs, own, *how, minutes=minutes)
+        records = run_all(runs, own, *how, minutes=minutes, skip_diverged=True)
     else:
         records = [own.get(run) for run in runs]
     return frame(runs, records)

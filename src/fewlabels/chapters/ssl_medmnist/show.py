@@ -299,7 +299,7 @@ def report_table(runs: pd.DataFrame, settings: Settings, role: str, labels: str)
         if backbone == "frozen":
             rows += [
                 _report_row(here, role, labels, f"random {network}", backbone)
-                for network in planning.RANDOM
+                for network in planning.floored(settings)
             ]
     share = "all" if labels == ALL else "quarter"
     return tables.show(
@@ -331,7 +331,10 @@ def probes_table(runs: pd.DataFrame, settings: Settings) -> Table:
     """Linear probe and kNN on the frozen features of protocol report, all labels and a quarter."""
     rows = []
     for dataset in settings.datasets:
-        for method in (*settings.methods, *(f"random {network}" for network in planning.RANDOM)):
+        for method in (
+            *settings.methods,
+            *(f"random {network}" for network in planning.floored(settings)),
+        ):
             row = {"Data set": dataset, "Features": results.named(method, "scratch")}
             for labels, words in ((ALL, "all"), (QUARTER, "quarter")):
                 here = results.classes(runs, dataset, labels)
