@@ -106,6 +106,8 @@ def test_what_a_record_says_follows_from_its_predictions(store, fabric):
     new = new_images("cells")
     assert new.sum() == 40
     assert record.metrics["accuracy_new"] == pytest.approx((predicted == truth)[new].mean())
+    on_new = [(predicted == truth)[new & (truth == k)].mean() for k in range(4)]
+    assert record.metrics["mean_class_accuracy_new"] == pytest.approx(np.mean(on_new))
     kept = store.run(classification(), fabric)
     assert np.array_equal(kept.predictions["classes"], predicted)
 
@@ -496,3 +498,15 @@ def test_the_full_profile_starts_no_run_by_itself(monkeypatch, tmp_path):
     assert len(shown) == 0
     with pytest.raises(AssertionError, match="a run was started"):
         results.measure(replace(SETTINGS, minutes=-1.0))
+
+
+def test_one_more_method_takes_its_file_and_a_line_in_the_table(store, fabric, monkeypatch):
+    monkeypatch.setitem(METHODS, "mine", METHODS["vicreg"])
+    settings = replace(SETTINGS, methods=["mine"], side_seeds=0)
+    runs = planning.plan(settings)
+    records = [store.run(run, fabric) for run in runs]
+    found = results.frame(runs, records)
+    for labels in (results.ALL, results.QUARTER):
+        assert "mine (fine-tuned)" in str(show.report_table(found, settings, "bloodmnist", labels))
+    assert show.tuned_curve(found, settings, "cells").axes
+    show.figures.METHODS.pop("mine")

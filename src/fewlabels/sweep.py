@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import lru_cache
 
 import torch
 from lightning.fabric import Fabric
@@ -114,15 +115,22 @@ def _compute(
     if time.time() >= end:
         return None
     cards = torch.cuda.device_count() if device in ("auto", "cuda", "gpu") else 0
-    devices = [place % cards] if cards else 1
+    fabric = _fabric(device, place % cards if cards else None, precision)
     with threadpool_limits(1):
         try:
-            return store.run(run, Fabric(accelerator=device, devices=devices, precision=precision))
+            return store.run(run, fabric)
         except NonFiniteLoss as error:
             if not skip_diverged:
                 raise
             warnings.warn(f"left out: {error}", stacklevel=2)
             return None
+
+
+@lru_cache(maxsize=8)
+def _fabric(device: str, card: int | None, precision: str) -> Fabric:
+    # To make one takes longer than a short run.
+    devices = 1 if card is None else [card]
+    return Fabric(accelerator=device, devices=devices, precision=precision)
 
 
 def _start_worker() -> None:

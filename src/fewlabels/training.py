@@ -99,7 +99,7 @@ class Course:
     schedule: str = "epoch cosine"
     drop_last: bool = True
     evaluations: int = 20
-    """Points of the learning curves, at most."""
+    """Points of the learning curves, at most, and at most one an epoch."""
 
     def __post_init__(self):
         config.whole("epochs", self.epochs, 0)
@@ -118,7 +118,7 @@ class Course:
             optimiser=self.optimiser,
             weight_decay=self.weight_decay,
             schedule=self.schedule,
-            evaluations=min(self.evaluations, steps),
+            evaluations=min(self.evaluations, self.epochs, steps),
             momentum=self.momentum,
             nesterov=self.nesterov,
             drop_last=self.drop_last,

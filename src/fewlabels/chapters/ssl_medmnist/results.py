@@ -112,7 +112,7 @@ def named(method: str, backbone: str) -> str:
     first, *rest = method.split(", ")
     if first.startswith("random "):
         first = f"random {NETWORKS[first.removeprefix('random ')]}"
-    else:
+    elif first in figures.METHODS:
         first = figures.look(first).label
     rest = [NETWORKS.get(part, part) for part in rest]
     text = ", ".join([first, *rest])

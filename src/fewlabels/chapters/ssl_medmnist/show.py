@@ -494,6 +494,9 @@ def tuned_curve(runs: pd.DataFrame, settings: Settings, dataset: str) -> Figure:
     frame = results.curve(runs, dataset, settings)
     if not len(frame):
         return empty(NOT_RUN)
+    for method in settings.methods:
+        # A method that was just added has no colour of its own yet.
+        figures.METHODS.setdefault(method, figures.Look(method, figures.BLACK, "*"))
     return figures.accuracy_against_labels(frame, ylabel="test mean class accuracy, %")
 
 
