@@ -510,3 +510,40 @@ def test_one_more_method_takes_its_file_and_a_line_in_the_table(store, fabric, m
         assert "mine (fine-tuned)" in str(show.report_table(found, settings, "bloodmnist", labels))
     assert show.tuned_curve(found, settings, "cells").axes
     show.figures.METHODS.pop("mine")
+
+
+@pytest.mark.parametrize("protocol", ["report", "tuned"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_runs_in_bfloat16_as_well(store, method, protocol):
+    half = Fabric(accelerator="cpu", precision="bf16-mixed")
+    start = pretraining(method, protocol, epochs=1, seed=9)
+    record = store.run(start, half)
+    assert math.isfinite(record.metrics["train_loss"])
+    for backbone in ("frozen", "fine-tuned"):
+        run = classification(start, backbone, draw=9, course=replace(COURSE, epochs=1))
+        assert store.run(run, half).hardware["precision"] == "bf16-mixed"
+    weights = store.weights(start, half)
+    assert {tensor.dtype for tensor in weights.values()} <= {torch.float32, torch.int64}
+
+
+def test_a_pretraining_and_its_classifiers_are_one_unit():
+    settings = Settings(seeds=2, side_seeds=1, tuned_seeds=1, choice_seeds=1)
+    units = planning.units(settings)
+    for unit in units:
+        made = set()
+        for run in unit:
+            assert set(run.needs()) <= made
+            made.add(run)
+    assert {run.seed for run in units[1] if isinstance(run, Pretraining)} == {0}
+    assert {run.seed for run in units[2] if isinstance(run, Pretraining)} == {1}
+
+
+def test_within_minutes_units_are_made_in_order_until_the_time_is_up(monkeypatch, tmp_path):
+    asked = []
+    clock = iter([0.0, 10.0, 70.0, 130.0, 190.0, 250.0, 310.0])
+    monkeypatch.setattr(results.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(
+        results, "run_all", lambda unit, *given, minutes, **named: asked.append(minutes)
+    )
+    results.compute(replace(SETTINGS, minutes=2.0), Store(tmp_path))
+    assert asked == pytest.approx([110 / 60, 50 / 60, -10 / 60, -70 / 60])

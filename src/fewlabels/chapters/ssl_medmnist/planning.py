@@ -103,8 +103,17 @@ def store(settings: Settings) -> Store:
 
 
 def plan(settings: Settings) -> list[Experiment]:
-    """Every run of the chapter, each once, draw by draw, a pretraining before what needs it."""
-    runs: list[Experiment] = [DuplicateSearch(dataset) for dataset in settings.datasets]
+    """Every run of the chapter, each once, a pretraining before what needs it."""
+    return list(dict.fromkeys(run for unit in units(settings) for run in unit))
+
+
+def units(settings: Settings) -> list[list[Experiment]]:
+    """The runs in the order in which they are made: draw by draw, the source's grid first.
+
+    A pretraining's classifiers are in its unit, so that little is lost where the time is up and
+    the weights do not outlive the machine.
+    """
+    found: list[list[Experiment]] = [[DuplicateSearch(dataset) for dataset in settings.datasets]]
     parts: list[tuple[int, Callable[[Settings, int], list[Experiment]]]] = [
         (settings.seeds, report_runs),
         (settings.side_seeds, side_runs),
@@ -113,9 +122,9 @@ def plan(settings: Settings) -> list[Experiment]:
     ]
     for count, part in parts:
         for draw in range(count):
-            for run in part(settings, draw):
-                runs += [*run.needs(), run]
-    return list(dict.fromkeys(runs))
+            runs = part(settings, draw)
+            found.append([each for run in runs for each in (*run.needs(), run)])
+    return found
 
 
 def pretraining(

@@ -1,6 +1,7 @@
 """Chapter 5's records as frames: what its tables, figures and verdicts are made from."""
 
 import math
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ from fewlabels.chapters.ssl_medmnist import planning
 from fewlabels.chapters.ssl_medmnist.planning import Settings
 from fewlabels.data import duplicates
 from fewlabels.experiments.ssl import predicted_classes
-from fewlabels.runs import Experiment, Record
+from fewlabels.runs import Experiment, Record, Store
 from fewlabels.statistics import (
     Interval,
     PairedDifference,
@@ -41,12 +42,23 @@ def measure(settings: Settings) -> pd.DataFrame:
     runs = planning.plan(settings)
     own = planning.store(settings)
     if settings.minutes:
-        minutes = settings.minutes if settings.minutes > 0 else math.inf
-        how = (settings.device, settings.precision, settings.workers)
-        records = run_all(runs, own, *how, minutes=minutes, skip_diverged=True)
-    else:
-        records = [own.get(run) for run in runs]
-    return frame(runs, records)
+        compute(settings, own)
+    return frame(runs, [own.get(run) for run in runs])
+
+
+def compute(settings: Settings, own: Store) -> None:
+    """Make the runs that are missing, unit by unit, within ``minutes``."""
+    end = time.monotonic() + 60 * settings.minutes if settings.minutes > 0 else math.inf
+    for unit in planning.units(settings):
+        run_all(
+            unit,
+            own,
+            settings.device,
+            settings.precision,
+            settings.workers,
+            minutes=(end - time.monotonic()) / 60,
+            skip_diverged=True,
+        )
 
 
 def frame(runs: Sequence[Experiment], records: Sequence[Record | None]) -> pd.DataFrame:

@@ -671,6 +671,10 @@ def commands() -> dict[str, str]:
         "Everything, on a graphics card, eight runs at once": (
             f"fewlabels run {NAME} --profile full -p minutes -1 -p workers 8"
         ),
+        "The source's grid alone, one draw": (
+            f"fewlabels run {NAME} --profile full -p minutes -1 -p workers 8 -p seeds 1 "
+            "-p side_seeds 0 -p choice_seeds 0 -p tuned_seeds 0"
+        ),
         "As much as 25 minutes allow; started again, it goes on": (
             f"fewlabels run {NAME} --profile full -p minutes 25 -p workers 8"
         ),
