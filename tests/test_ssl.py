@@ -547,3 +547,12 @@ def test_within_minutes_units_are_made_in_order_until_the_time_is_up(monkeypatch
     )
     results.compute(replace(SETTINGS, minutes=2.0), Store(tmp_path))
     assert asked == pytest.approx([110 / 60, 50 / 60, -10 / 60, -70 / 60])
+
+
+def test_the_networks_have_the_sizes_that_the_source_prints():
+    whole = replace(SETTINGS, tiny=False, methods=["moco", "aim", "mae"])
+    frame = show.sizes_table(whole).frame.set_index("Method")
+    assert frame["Pretext task"].tolist() == frame["Pretext task, source"].tolist()
+    assert frame.loc["AIM", "Backbone"] == "11.6"
+    # Its last layer, 768 x 1,000 weights and 1,000 biases, is left out.
+    assert float(frame.loc["MAE", "Backbone"]) + 0.769 == pytest.approx(88.2, abs=0.05)

@@ -244,7 +244,7 @@ def _duplicates(runs: pd.DataFrame, settings: Settings) -> dict[str, Any]:
     )
     equal = record.predictions["distances"] == 0
     if torn := int((equal & ~record.predictions["same_class"].astype(bool)).sum()):
-        reason += f"; {torn} of the equal pairs bear two different labels"
+        reason += f"; equal pairs with two different labels: {torn}"
     if "rebuild" in own.title:
         # Which image is in which split is not the source's: the place of a pair proves nothing.
         images = len(own.train.labels) + len(own.valid.labels) + len(own.test.labels)

@@ -557,6 +557,41 @@ def choices_table(runs: pd.DataFrame, settings: Settings) -> Table:
     )
 
 
+def sizes_table(settings: Settings) -> Table:
+    """Parameters of each method's backbone and of what only the pretext task needs."""
+    whole = data.load(settings.blood)
+    _, channels, _, size = whole.train.images.shape
+    rows = []
+    for method in settings.methods:
+        start = planning.pretraining(settings, settings.blood, method, 0)
+        network = start.build(size, channels, len(whole.train.labels))
+        backbone, trained = (
+            sum(p.numel() for p in module.parameters() if p.requires_grad) / 1e6
+            for module in (network.backbone, network)
+        )
+        own, task = PRINTED_SIZES.get(method, (None, None))
+        rows.append(
+            {
+                "Method": results.named(method, "scratch"),
+                "Backbone, source": NO_FIGURE if own is None else str(own),
+                "Backbone": f"{backbone:.1f}",
+                "Pretext task, source": NO_FIGURE if task is None else str(task),
+                "Pretext task": f"{trained - backbone:.1f}",
+            }
+        )
+    return tables.show(
+        pd.DataFrame(rows),
+        "tbl-ssl-sizes",
+        "Millions of trained parameters in protocol report, as the source prints them and as "
+        "counted in our networks. The source's figure for the backbone of MAE includes the last "
+        "layer of its ImageNet classifier, 0.8 million, which is left out here.",
+    )
+
+
+PRINTED_SIZES = {"moco": (None, 1.6), "aim": ("about 11", 34.2), "mae": (88.2, 5.1)}
+"""Section 6 of the source: millions of parameters of backbone and pretext task."""
+
+
 def cost_table(runs: pd.DataFrame, settings: Settings) -> Table:
     """Seconds and memory per method: its pretraining and its fine-tuning with all labels."""
     rows = []
