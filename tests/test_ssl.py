@@ -475,6 +475,7 @@ def test_tables_without_runs_say_so():
     empty = results.frame([], [])
     for table in (
         show.report_table(empty, SETTINGS, "bloodmnist", results.ALL),
+        show.recalls_table(empty, SETTINGS, "dermamnist"),
         show.side_table(empty, SETTINGS),
         show.comparisons_table(empty, SETTINGS),
         show.tuned_table(empty, SETTINGS),

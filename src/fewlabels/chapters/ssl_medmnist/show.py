@@ -327,6 +327,32 @@ def _report_row(here: pd.DataFrame, role: str, labels: str, method: str, backbon
     return row
 
 
+def recalls_table(runs: pd.DataFrame, settings: Settings, role: str) -> Table:
+    """Recall of every class for the supervised and the fine-tuned networks, source and ours."""
+    dataset = {"bloodmnist": settings.blood, "dermamnist": settings.derma}[role]
+    names = [SUPERVISED, *((m, "fine-tuned") for m in SOURCE_METHODS if m in settings.methods)]
+    rows, counts = [], set()
+    for labels, words in ((ALL, "all"), (QUARTER, "quarter")):
+        here = results.classes(runs, dataset, labels)
+        for k in range(len(data.load(dataset).classes)):
+            row = {"Labels": words, "Class": str(k)}
+            for method, backbone in names:
+                found = results.cell(here, method, backbone)
+                counts.add(len(found))
+                figure = results.printed(role, labels, method, backbone, f"recall_class_{k}")
+                printed = NO_FIGURE if figure is None else f"{figure:.2f}"
+                ours = percent(found[f"recall_class_{k}"].mean()) if len(found) else NOT_RUN
+                row[results.named(method, "scratch")] = f"{printed} / {ours}"
+            rows.append(row)
+    return tables.show(
+        pd.DataFrame(rows),
+        f"tbl-ssl-recalls-{'blood' if role == 'bloodmnist' else 'derma'}",
+        "Recall of every class, %, in protocol report, supervised and fine-tuned: the source's "
+        f"one run / our mean over n = {' or '.join(map(str, sorted(counts)))} draws. "
+        f"{provenance.data_line(dataset)}.",
+    )
+
+
 def probes_table(runs: pd.DataFrame, settings: Settings) -> Table:
     """Linear probe and kNN on the frozen features of protocol report, all labels and a quarter."""
     rows = []
