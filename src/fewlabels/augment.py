@@ -5,6 +5,8 @@ the training loop seeds.
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -73,3 +75,243 @@ def shifted(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     row, column = row.clamp(0, height - 1).unsqueeze(2), column.clamp(0, width - 1).unsqueeze(1)
     moved = images.permute(0, 2, 3, 1)[image, row, column]
     return (moved * inside.unsqueeze(3)).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class View:
+    """One random view of an image, as Lightly's and torchvision's transforms make it from files.
+
+    In this order: a random crop resized to ``size``, flips, colour jitter in random order, grey,
+    blur, solarisation, normalisation. Every image draws its own parameters, from the same
+    distributions; pixels are not rounded to whole grey levels in between, as they are with PIL.
+    """
+
+    size: int
+    """Side of the view in pixels."""
+    min_scale: float = 1.0
+    """Smallest share of the image's area in a crop; 1 takes the whole image."""
+    bicubic: bool = False
+    """Resize with PIL's bicubic filter instead of the bilinear one."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    vertical_flip: float = 0.0
+    jitter: float = 0.0
+    """Probability of colour jitter; it and ``grey`` need three channels."""
+    brightness: float = 0.0
+    """The factor is uniform in 1 - b .. 1 + b, not below 0; contrast and saturation alike."""
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    """The shift is uniform in -h .. h, as a share of the colour circle."""
+    grey: float = 0.0
+    blur: float = 0.0
+    """Probability of a Gaussian blur with a deviation uniform in ``sigmas``."""
+    sigmas: tuple[float, float] = (0.1, 2.0)
+    """In pixels."""
+    solarise: float = 0.0
+    """Probability that every value from 128 of 255 on is inverted."""
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    deviation: tuple[float, ...] = (0.229, 0.224, 0.225)
+    """Of the normalisation, per channel, for values in 0..1. The defaults are ImageNet's."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 [N, C, H, W] to normalised float [N, C, size, size]."""
+        views = images.float() / 255
+        views = random_crops(views, self.size, self.min_scale, self.flip, self.bicubic)
+        if self.vertical_flip:
+            views = torch.where(_chosen(views, self.vertical_flip), views.flip(2), views)
+        if self.jitter:
+            strengths = (self.brightness, self.contrast, self.saturation)
+            views = colour_jitter(views, self.jitter, strengths, self.hue)
+        if self.grey:
+            views = torch.where(_chosen(views, self.grey), luminance(views), views)
+        if self.blur:
+            views = torch.where(_chosen(views, self.blur), blurred(views, self.sigmas), views)
+        if self.solarise:
+            bright = _chosen(views, self.solarise) & (views >= 128 / 255)
+            views = torch.where(bright, 1 - views, views)
+        return normalised(views, self.mean, self.deviation)
+
+
+def normalised(images: Tensor, mean: Sequence[float], deviation: Sequence[float]) -> Tensor:
+    """Float [N, C, H, W] minus each channel's mean, over its deviation.
+
+    Three values serve a single channel as their average, so that one view suits grey images too.
+    """
+    centre, scale = (torch.tensor(values, device=images.device) for values in (mean, deviation))
+    if images.shape[1] != len(centre):
+        centre, scale = centre.mean().view(1), scale.mean().view(1)
+    return (images - centre.view(1, -1, 1, 1)) / scale.view(1, -1, 1, 1)
+
+
+def random_crops(
+    images: Tensor, size: int, min_scale: float, flip: float, bicubic: bool = False
+) -> Tensor:
+    """torchvision's ``RandomResizedCrop`` with ratios 3/4 to 4/3, and a horizontal flip.
+
+    A crop is resized by two matrices of interpolation weights per image, one for its rows and one
+    for its columns: exactly PIL's filters, edges included, and two batched products. A flip turns
+    the matrix of the columns around.
+
+    Args:
+        images: float [N, C, H, W] in 0..1.
+        size: side of the result.
+        min_scale: the share of the area is uniform in min_scale..1; 1 takes the whole image.
+        flip: probability of the flip.
+    """
+    n, _, height, width = images.shape
+    if min_scale < 1:
+        boxes = crop_boxes(n, height, width, min_scale, images.device)
+    else:
+        boxes = torch.tensor([0, 0, height, width], device=images.device).expand(n, 4)
+    top, left, rows, columns = boxes.float().unbind(dim=1)
+    down = resize_weights(top, rows, height, size, bicubic)
+    across = resize_weights(left, columns, width, size, bicubic)
+    flipped = torch.rand(n, 1, 1, device=images.device) < flip
+    across = torch.where(flipped, across.flip(1), across)
+    views = down.unsqueeze(1) @ images @ across.transpose(1, 2).unsqueeze(1)
+    return views.clamp(0, 1) if bicubic else views
+
+
+def crop_boxes(
+    count: int, height: int, width: int, min_scale: float, device: torch.device
+) -> Tensor:
+    """Boxes int64 [count, 4] (top, left, rows, columns) as ``RandomResizedCrop`` draws them.
+
+    It tries ten shapes and takes the first that fits, else the whole image.
+    """
+    area = height * width * (min_scale + (1 - min_scale) * torch.rand(10, count, device=device))
+    ratio = torch.exp((2 * torch.rand(10, count, device=device) - 1) * math.log(4 / 3))
+    columns = (area * ratio).sqrt().round().long()
+    rows = (area / ratio).sqrt().round().long()
+    fits = (columns > 0) & (columns <= width) & (rows > 0) & (rows <= height)
+    first = fits.float().argmax(dim=0, keepdim=True)
+    none = ~fits.any(dim=0)
+    rows = rows.gather(0, first).squeeze(0).masked_fill(none, height)
+    columns = columns.gather(0, first).squeeze(0).masked_fill(none, width)
+    place = torch.rand(2, count, device=device)
+    top = (place[0] * (height - rows + 1)).long()
+    left = (place[1] * (width - columns + 1)).long()
+    return torch.stack([top, left, rows, columns], dim=1)
+
+
+def resize_weights(start: Tensor, length: Tensor, full: int, size: int, bicubic: bool) -> Tensor:
+    """Matrices [N, size, full] that resize ``length`` pixels from ``start`` on to ``size``.
+
+    PIL's way: the filter widens where pixels are merged, sees nothing outside the crop, and its
+    weights sum to one. start, length: float [N].
+    """
+    step = (length / size).view(-1, 1, 1)
+    pixel = torch.arange(full, device=start.device).view(1, 1, -1)
+    target = torch.arange(size, device=start.device).view(1, -1, 1)
+    inside = pixel - start.view(-1, 1, 1)
+    distance = (inside - (target + 0.5) * step + 0.5).abs() / step.clamp(min=1)
+    weights = _cubic(distance) if bicubic else (1 - distance).clamp(min=0)
+    weights = weights * ((inside >= 0) & (inside < length.view(-1, 1, 1)))
+    return weights / weights.sum(dim=2, keepdim=True)
+
+
+def _cubic(x: Tensor) -> Tensor:
+    """Keys's cubic filter with a = -1/2, PIL's."""
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+
+
+def colour_jitter(
+    images: Tensor, probability: float, strengths: tuple[float, float, float], hue: float
+) -> Tensor:
+    """torchvision's ``ColorJitter``, applied to each image with a probability.
+
+    Brightness, contrast and saturation mix an image with black, its mean grey and its own grey;
+    they and the hue come in an order that each image draws for itself. As the batch is shuffled
+    and cut in four, a quarter of it has its hue shifted at each of the four places of that order.
+
+    Args:
+        images: float [N, 3, H, W] in 0..1.
+        strengths: of brightness, contrast and saturation.
+        hue: largest shift.
+    """
+    n, device = len(images), images.device
+    shuffled = torch.randperm(n, device=device)
+    images = images[shuffled]
+    jittered = torch.rand(n, device=device) < probability
+    low = torch.tensor([max(0.0, 1 - s) for s in strengths], device=device)
+    high = torch.tensor([1 + s for s in strengths], device=device)
+    factors = low + (high - low) * torch.rand(n, 3, device=device)
+    factors = torch.where(jittered.unsqueeze(1), factors, torch.ones_like(factors))
+    shift = (2 * torch.rand(n, device=device) - 1) * hue * jittered
+    order = torch.rand(n, 3, device=device).argsort(dim=1)
+    parts = []
+    for place, part in enumerate(torch.arange(n, device=device).chunk(4)):
+        views = images[part]
+        for turn in range(4):
+            if turn == place:
+                views = hue_shifted(views, shift[part]) if hue else views
+            else:
+                kind = order[part, turn - (turn > place)].view(-1, 1)
+                views = _blended(views, kind, factors[part].gather(1, kind))
+        parts.append(views)
+    return torch.empty_like(images).index_copy_(0, shuffled, torch.cat(parts))
+
+
+def _blended(images: Tensor, kind: Tensor, factor: Tensor) -> Tensor:
+    """Images with brightness (kind 0), contrast (1) or saturation (2) changed; [N, 1] each."""
+    factor, kind = factor.view(-1, 1, 1, 1), kind.view(-1, 1, 1, 1)
+    grey = luminance(images)
+    other = torch.where(kind == 2, grey, grey.mean(dim=(2, 3), keepdim=True))
+    other = torch.where(kind == 0, torch.zeros_like(other), other)
+    return (factor * images + (1 - factor) * other).clamp(0, 1)
+
+
+def luminance(images: Tensor) -> Tensor:
+    """Grey value [N, 1, H, W] of colour images [N, 3, H, W] (ITU-R 601, as PIL)."""
+    red, green, blue = images.unbind(dim=1)
+    return (0.299 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
+
+
+def hue_shifted(images: Tensor, shift: Tensor) -> Tensor:
+    """Colours [N, 3, H, W] in 0..1 with their hue turned by ``shift`` [N], 1 being full circle."""
+    red, green, blue = images.unbind(dim=1)
+    value, low = images.amax(dim=1), images.amin(dim=1)
+    spread = value - low
+    safe = torch.where(spread == 0, torch.ones_like(spread), spread)
+    hue = torch.where(
+        value == red,
+        (green - blue) / safe,
+        torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+    )
+    hue = hue + 6 * shift.view(-1, 1, 1)
+    # Each channel is value - spread * max(0, min(k, 4 - k, 1)) with k = (n + hue) mod 6.
+    k = (torch.tensor([5, 3, 1], device=images.device).view(1, 3, 1, 1) + hue.unsqueeze(1)) % 6
+    share = torch.minimum(torch.minimum(k, 4 - k), torch.ones_like(k)).clamp(min=0)
+    return value.unsqueeze(1) - spread.unsqueeze(1) * share
+
+
+def blurred(images: Tensor, sigmas: tuple[float, float], reach: int = 6) -> Tensor:
+    """Gaussian blur with a deviation of each image's own, uniform in ``sigmas``; edges repeat.
+
+    reach: pixels on each side after which the kernel is cut off.
+    """
+    n, _, height, width = images.shape
+    sigma = sigmas[0] + (sigmas[1] - sigmas[0]) * torch.rand(n, 1, 1, device=images.device)
+    return (
+        _blur_weights(sigma, height, reach).unsqueeze(1)
+        @ images
+        @ _blur_weights(sigma, width, reach).transpose(1, 2).unsqueeze(1)
+    )
+
+
+def _blur_weights(sigma: Tensor, size: int, reach: int) -> Tensor:
+    source = torch.arange(-reach, size + reach, device=sigma.device)
+    target = torch.arange(size, device=sigma.device)
+    distance = (source - target.unsqueeze(1)).abs()
+    weights = torch.exp(-(distance**2) / (2 * sigma**2)) * (distance <= reach)
+    weights = weights / weights.sum(dim=2, keepdim=True)
+    # What lies outside falls on the pixel at the edge.
+    edge = F.one_hot(source.clamp(0, size - 1), size).to(weights.dtype)
+    return weights @ edge
+
+
+def _chosen(images: Tensor, probability: float) -> Tensor:
+    return torch.rand(len(images), 1, 1, 1, device=images.device) < probability

@@ -94,7 +94,8 @@ def _freeze(given: argparse.Namespace) -> None:
     for name in [given.chapter] if given.chapter else chapters.names():
         state = freeze.status(name)
         if missing := state.needed - state.done:
-            print(f"{name}: {missing} of {state.needed} runs are missing and are computed first.")
+            then = "shown as not run" if state.partial else "computed first"
+            print(f"{name}: {missing} of {state.needed} runs are missing and are {then}.")
         print(f"{name}: frozen in {freeze.freeze(name, quarto).relative_to(paths.ROOT)}")
 
 
@@ -104,7 +105,7 @@ def _status(given: argparse.Namespace) -> int:
     clean = True
     for name in chapters.names():
         state = freeze.status(name)
-        clean = clean and not state.stale and state.done == state.needed
+        clean = clean and not state.stale and (state.partial or state.done == state.needed)
         print(f"{name}: {state.done} of {state.needed} runs, {_in_words(state.stale)}")
     return 0 if clean else 1
 

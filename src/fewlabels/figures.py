@@ -63,6 +63,8 @@ METHODS = {
     "moco": Look("MoCo", GREEN, "^"),
     "aim": Look("AIM", PURPLE, "D"),
     "mae": Look("MAE", ORANGE, "v"),
+    "rotation": Look("rotation", SKY, "X"),
+    "vicreg": Look("VICReg", FAINT, "P"),
     "fusion": Look("fusion", BLACK, "*"),
 }
 

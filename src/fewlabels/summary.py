@@ -38,7 +38,7 @@ def rows(name: str) -> list[dict[str, str]]:
 
     A metric that some runs could not be given (nan) is averaged over the others.
     """
-    from fewlabels import chapters
+    from fewlabels import chapters, data
     from fewlabels.runs import Store
     from fewlabels.statistics import mean_interval
 
@@ -46,7 +46,9 @@ def rows(name: str) -> list[dict[str, str]]:
     store = Store(paths.RESULTS / name)
     planned = chapter.plan(chapter.Settings(**notebooks.parameters(name, "full")))
     groups = defaultdict(list)
-    for record in filter(None, map(store.get, planned)):
+    with data.as_in_the_book():
+        records = [record for run in planned if (record := store.get(run))]
+    for record in records:
         digests = "+".join(record.data[each] for each in sorted(record.data))
         cell = tuple(record.cell.get(column, "") for column in CELL)
         for metric, value in record.metrics.items():
