@@ -8,10 +8,10 @@ is known, because a run's identity holds it, and a chapter's runs are listed wit
 from functools import lru_cache
 
 from fewlabels import config
-from fewlabels.data import digits, mnist
+from fewlabels.data import digits, fashion, mnist
 from fewlabels.data.images import ImageData, Split, draw_labels, hold_out
 
-DATASETS = {"mnist": mnist, "digits": digits}
+DATASETS = {"mnist": mnist, "digits": digits, "fashion": fashion}
 
 __all__ = ["DATASETS", "ImageData", "Split", "draw_labels", "hold_out", "load", "md5", "train_size"]
 
