@@ -11,7 +11,7 @@ images in the same order in every epoch, here their order is drawn anew.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -22,10 +22,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewlabels import angles, config, data
+from fewlabels import equivariance as eq
 from fewlabels.augment import rotated
 from fewlabels.data.rotated import check_span, generate
 from fewlabels.errors import UserError
+from fewlabels.models.c4 import C4Net
+from fewlabels.models.compact import CompactNet
 from fewlabels.models.report_angle import ACTIVATIONS, AngleCNN, AngleMLP
+from fewlabels.models.small_resnet import SmallResNet
+from fewlabels.models.stack import DOWNS, PADDINGS, C4Stack, ConvStack, PointwiseStack
 from fewlabels.runs import Experiment, Outcome, Store
 from fewlabels.training import Recipe, evaluated, fit, predict
 
@@ -77,7 +82,72 @@ class CNN:
         )
 
 
-Network = MLP | CNN
+@dataclass(frozen=True)
+class Compact:
+    """Our convolutional network with batch norm, see `fewlabels.models.compact`."""
+
+    width: int = 12
+    kind: str = "cnn"
+
+    def build(self, outputs: int, pixels: int) -> nn.Module:
+        return CompactNet(outputs, self.width)
+
+
+@dataclass(frozen=True)
+class ResNet:
+    """See `fewlabels.models.small_resnet`."""
+
+    width: int = 12
+    kind: str = "resnet"
+
+    def build(self, outputs: int, pixels: int) -> nn.Module:
+        return SmallResNet(self.width, outputs)
+
+
+@dataclass(frozen=True)
+class C4:
+    """Equivariant to quarter turns, see `fewlabels.models.c4`; its output is on the circle."""
+
+    width: int = 4
+    kind: str = "c4"
+
+    def build(self, outputs: int, pixels: int) -> nn.Module:
+        if outputs != 2:
+            raise UserError("network c4 answers with a vector: its output is circle, not number")
+        return C4Net(self.width, side=math.isqrt(pixels))
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Three convolutions to measure equivariance on, see `fewlabels.models.stack`."""
+
+    group: str = "plain"
+    """``plain``, ``c4`` or ``pointwise``; the last two do not go down in resolution."""
+    padding: str = "zeros"
+    down: str = "none"
+    kind: str = "stack"
+
+    def __post_init__(self):
+        config.one_of("group", self.group, ("plain", "c4", "pointwise"))
+        config.one_of("padding", self.padding, PADDINGS)
+        config.one_of("down", self.down, DOWNS)
+        if self.group != "plain" and (self.padding, self.down) != ("zeros", "none"):
+            raise UserError(f"group {self.group} goes with padding zeros and down none")
+        if "blurred" in self.down and self.padding != "circular":
+            raise UserError("blurring goes with padding circular")
+        # Names the cell in the tables.
+        parts = (self.group, f"padding {self.padding}", f"down {self.down}")
+        object.__setattr__(self, "kind", f"stack, {', '.join(parts)}")
+
+    def build(self, outputs: int, pixels: int) -> nn.Module:
+        if self.group == "c4":
+            return C4Stack(outputs)
+        if self.group == "pointwise":
+            return PointwiseStack(outputs)
+        return ConvStack(self.padding, self.down, outputs)
+
+
+Network = MLP | CNN | Compact | ResNet | C4 | Stack
 
 
 def _check_layers(network, keys: tuple[str, ...]) -> None:
@@ -221,9 +291,7 @@ class AngleRegression(Experiment):
 
         measure = measure if self.protocol == "report" else None
         before = evaluated(network, measure) if measure else {}
-        curves = fit(
-            network, loss, len(images), self.training, fabric, measure, label=str(self)
-        )
+        curves = fit(network, loss, len(images), self.training, fabric, measure, label=str(self))
         for name, value in before.items():
             curves[f"{name}_before"] = [value]
         network.eval()
@@ -343,3 +411,97 @@ class SplitLuck(Experiment):
                 "mae_difference": differences[1].astype(np.float32),
             },
         )
+
+
+@dataclass(frozen=True)
+class Equivariance(Experiment):
+    """How far the feature maps of a :class:`Stack` are from moving and turning with the image.
+
+    Measured on the first test images of the run (turned, grey levels 0..1), none of which is
+    scored. With circular padding images lie on a torus and shifts are whole circles; otherwise a
+    shift brings in black, and the error is kept inside and outside the border separately. Outside
+    the inscribed circle a rotation loses part of the image: only the disc counts.
+    """
+
+    kind = "equivariance"
+    recipe = 1
+
+    start: AngleRegression
+    images: int
+
+    def __post_init__(self):
+        config.whole("images", self.images, 1)
+        if not isinstance(self.start.network, Stack):
+            raise UserError("equivariance is measured on networks of the class Stack")
+
+    def cell(self) -> dict[str, str | int]:
+        trained = "trained" if self.start.training.steps else "untrained"
+        method = f"{self.start.network.kind}, {trained}"
+        return self.start.cell() | {"method": method, "protocol": "equivariance"}
+
+    def needs(self) -> Sequence[Experiment]:
+        return (self.start,)
+
+    def execute(self, fabric: Fabric, store: Store) -> Outcome:
+        own = self.start
+        seen = task(own.dataset, own.span, own.seed, own.scored_on, fabric.device)
+        network = own.placed(seen, fabric)
+        network.load_state_dict(store.weights(own, fabric))
+        network.eval()
+        images = prepared(seen.score_images[: self.images], own.protocol)
+        if own.network.padding == "circular":
+            curves = _rolled(network.features, images)
+        else:
+            curves = _shifted(network.features, images, own.network.padding)
+        curves |= _turned(network.features, images)
+        metrics = {
+            f"{name}_{value}": curve[curves[axis].index(value)]
+            for axis, value in (("shift", 5), ("degrees", 90))
+            for name, curve in curves.items()
+            if name.startswith(f"{axis}_")
+        }
+        return Outcome(metrics, curves)
+
+
+SHIFTS = tuple(range(1, 9))
+TURNS = tuple(range(0, 360, 15))
+REACH = 3
+"""Pixels that three 3 x 3 convolutions look sideways."""
+
+
+def _rolled(f, images: Tensor) -> dict[str, list[float]]:
+    """Shifts on a torus; the output moves by the same part of its own width."""
+    side = images.shape[3]
+    with torch.no_grad():
+        step = side / f(images[:1]).shape[3]
+    errors = [
+        eq.error_map(f, images, eq.roll(s, s), eq.roll(s / step, s / step)).over() for s in SHIFTS
+    ]
+    return {"shift": [*map(float, SHIFTS)], "shift_all": [*map(_mean, errors)]}
+
+
+def _shifted(f, images: Tensor, padding: str) -> dict[str, list[float]]:
+    """Shifts that bring in black, down and to the right.
+
+    Inside is what lies as far from every edge as the shift, and with zero padding, which the image
+    did not bring along, the reach of the convolutions as well.
+    """
+    inside, outside = [], []
+    for s in SHIFTS:
+        errors = eq.error_map(f, images, eq.shift(s, s))
+        side = errors.difference.shape[1]
+        mask = eq.interior(side, side, s + (REACH if padding == "zeros" else 0))
+        inside.append(_mean(errors.over(mask)))
+        outside.append(_mean(errors.over(~mask)))
+    return {"shift": [*map(float, SHIFTS)], "shift_inside": inside, "shift_outside": outside}
+
+
+def _turned(f, images: Tensor) -> dict[str, list[float]]:
+    """Rotations over the circle, inside the inscribed disc."""
+    errors = []
+    for degrees in TURNS:
+        found = eq.error_map(f, images, eq.rotation(degrees))
+        side = found.difference.shape[1]
+        margin = REACH * side / images.shape[3]
+        errors.append(_mean(found.over(eq.disc(side, margin))))
+    return {"degrees": [*map(float, TURNS)], "degrees_disc": errors}

@@ -18,9 +18,9 @@ class C4Lift(nn.Module):
     def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1, padding: int = 0):
         super().__init__()
         self.stride, self.padding = stride, padding
-        self.weight = nn.Parameter(torch.empty(c_out, c_in, kernel, kernel))
-        self.bias = nn.Parameter(torch.zeros(c_out))
-        nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
+        # With the initial weights of a plain convolution.
+        plain = nn.Conv2d(c_in, c_out, kernel)
+        self.weight, self.bias = plain.weight, plain.bias
 
     def forward(self, images: Tensor) -> Tensor:
         """[N, C_in, H, W] to [N, C_out, 4, H', W']."""
@@ -34,9 +34,9 @@ class C4Conv(nn.Module):
     def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1, padding: int = 0):
         super().__init__()
         self.stride, self.padding = stride, padding
-        self.weight = nn.Parameter(torch.empty(c_out, c_in * 4, kernel, kernel))
-        self.bias = nn.Parameter(torch.zeros(c_out))
-        nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
+        # With the initial weights of a plain convolution.
+        plain = nn.Conv2d(c_in * 4, c_out, kernel)
+        self.weight, self.bias = plain.weight, plain.bias
 
     def forward(self, maps: Tensor) -> Tensor:
         """[N, C_in, 4, H, W] to [N, C_out, 4, H', W']."""

@@ -19,9 +19,7 @@ class AngleMLP(nn.Module):
 
     def __init__(self, hidden: tuple[int, ...], activation: str, outputs: int, pixels: int = 784):
         super().__init__()
-        self.head = nn.Sequential(
-            nn.Flatten(), *_dense([pixels, *hidden], outputs, activation)
-        )
+        self.head = nn.Sequential(nn.Flatten(), *_dense([pixels, *hidden], outputs, activation))
 
     def forward(self, images: Tensor) -> Tensor:
         """Float [N, 1, H, W] to [N, outputs]."""

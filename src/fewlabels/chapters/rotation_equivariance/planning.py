@@ -9,7 +9,20 @@ from typing import Literal
 
 from fewlabels import config, data, paths
 from fewlabels.errors import UserError
-from fewlabels.experiments.angles import CNN, MLP, SHOWN, AngleRegression, SplitLuck
+from fewlabels.data.rotated import check_span
+from fewlabels.experiments.angles import (
+    C4,
+    CNN,
+    MLP,
+    AngleRegression,
+    Compact,
+    Equivariance,
+    Network,
+    ResNet,
+    SplitLuck,
+    Stack,
+)
+from fewlabels.models.stack import DOWNS
 from fewlabels.runs import Experiment, Store
 from fewlabels.training import Recipe
 
@@ -50,6 +63,47 @@ class Settings:
     """Points of the CNN's learning curves; the MLP's have one per epoch."""
     splits: int = 1_000
     """Random splits behind E3."""
+    image_numbers: list[int] = field(default_factory=lambda: [100, 1_000, 10_000, 60_000])
+    """Training images along the curves of protocol ``tuned``."""
+    curve_steps: int = 250
+    """Updates along the curves, and of the candidates on validation images."""
+    choice_seeds: int = 1
+    best_steps: int = 1_000
+    """Updates of the best networks at both spans."""
+    stack_steps: int = 100
+    """Updates of the stacks that equivariance is measured on."""
+    equivariance_images: int = 64
+
+    def __post_init__(self):
+        config.one_of("dataset", self.dataset, data.DATASETS)
+        config.one_of("store", self.store, ("results", "cache"))
+        config.one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))
+        config.one_of("precision", self.precision, ("32-true", "bf16-mixed"))
+        config.whole("workers", self.workers, 0)
+        check_span(self.span)
+        config.whole("span", self.span, 7, 180)
+        for key in (
+            "seeds",
+            "epochs",
+            "cnn_points",
+            "choice_seeds",
+            "curve_steps",
+            "best_steps",
+            "stack_steps",
+            "equivariance_images",
+        ):
+            config.whole(key, getattr(self, key), 1)
+        for key in ("mlp_images", "cnn_images", "splits"):
+            config.whole(key, getattr(self, key), 2)
+        for key in ("mlp_rates", "cnn_rates", "image_numbers"):
+            if not isinstance(getattr(self, key), list) or not getattr(self, key):
+                raise UserError(f"{key} is {getattr(self, key)!r}; allowed: a list of numbers")
+        for key in ("mlp_rates", "cnn_rates"):
+            for rate in getattr(self, key):
+                config.positive(key, rate)
+        for number in self.image_numbers:
+            config.whole("image_numbers", number, 2)
+        report_networks(self)
 
 
 def store(settings: Settings) -> Store:
@@ -59,16 +113,41 @@ def store(settings: Settings) -> Store:
     return Store(paths.cache() / "runs" / NAME)
 
 
+def plan(settings: Settings) -> list[Experiment]:
+    """Every run of the chapter; those that others start from come first."""
+    runs = [
+        *report_runs(settings),
+        *split_runs(settings),
+        *candidates(settings),
+        *curve_runs(settings),
+        *output_runs(settings),
+        *best_runs(settings),
+        *(run.start for run in equivariance_runs(settings)),
+        *equivariance_runs(settings),
+    ]
+    # The curves at all images and the outputs' comparison share runs.
+    return list(dict.fromkeys(runs))
+
+
+def report_networks(settings: Settings) -> tuple[MLP, CNN]:
+    """The report's two networks as the parameters describe them."""
+    mlp = MLP(_sizes(settings, "mlp_hidden"), settings.activation)
+    convolutions = (_sizes(settings, f"cnn_{key}") for key in ("channels", "kernels", "strides"))
+    return mlp, CNN(*convolutions, _sizes(settings, "cnn_hidden"), settings.activation)
+
+
+def _sizes(settings: Settings, key: str) -> tuple[int, ...]:
+    sizes = getattr(settings, key)
+    if not isinstance(sizes, list) or not sizes:
+        raise UserError(f"{key} is {sizes!r}; allowed: a list with a whole number per layer")
+    for size in sizes:
+        config.whole(key, size, 1)
+    return tuple(sizes)
+
+
 def report_runs(settings: Settings) -> list[AngleRegression]:
     """The report's two networks at its learning rates."""
-    mlp = MLP(tuple(settings.mlp_hidden), settings.activation)
-    cnn = CNN(
-        tuple(settings.cnn_channels),
-        tuple(settings.cnn_kernels),
-        tuple(settings.cnn_strides),
-        tuple(settings.cnn_hidden),
-        settings.activation,
-    )
+    mlp, cnn = report_networks(settings)
     runs = []
     for network, rates, images, points in (
         (mlp, settings.mlp_rates, settings.mlp_images, settings.epochs),
@@ -100,3 +179,122 @@ def split_runs(settings: Settings) -> list[SplitLuck]:
         for run in report_runs(settings)
         if run.training.rate == SLOWEST_SHOWN
     ]
+
+
+CIRCLE = 180
+"""The span that is the full circle."""
+CHOSEN: dict[int, tuple[Network, float]] = {60: (ResNet(), 3e-3), CIRCLE: (ResNet(), 3e-3)}
+"""Network and learning rate by span: the best of `candidates`."""
+
+
+def candidates(settings: Settings) -> list[AngleRegression]:
+    """What was compared on held-out training images to settle the best networks."""
+    return [
+        _tuned(settings, network, "circle", span, settings.image_numbers[-1], seed, True, rate)
+        for span in (settings.span, CIRCLE)
+        for network in (Compact(), ResNet(), C4())
+        for rate in (3e-3, 1e-3)
+        # Seeds that no test run uses.
+        for seed in range(1000, 1000 + settings.choice_seeds)
+    ]
+
+
+def curve_runs(settings: Settings) -> list[AngleRegression]:
+    """Error against the number of training images at the full circle."""
+    return [
+        _tuned(settings, network, "circle", CIRCLE, images, seed, fresh)
+        for images in settings.image_numbers
+        for network in (Compact(), C4())
+        for fresh in (False, True)
+        for seed in range(settings.seeds)
+    ]
+
+
+def output_runs(settings: Settings) -> list[AngleRegression]:
+    """The angle as a number and on the circle, at both spans, with the same network."""
+    return [
+        _tuned(settings, Compact(), output, span, settings.image_numbers[-1], seed, fresh=False)
+        for span in (settings.span, CIRCLE)
+        for output in ("number", "circle")
+        for seed in range(settings.seeds)
+    ]
+
+
+def best_runs(settings: Settings) -> list[AngleRegression]:
+    """The networks chosen on validation images, trained longer, at both spans."""
+    runs = []
+    for span in (settings.span, CIRCLE):
+        network, rate = CHOSEN[CIRCLE if span == CIRCLE else 60]
+        images, steps = settings.image_numbers[-1], settings.best_steps
+        runs += [
+            _tuned(settings, network, "circle", span, images, seed, True, rate, steps)
+            for seed in range(settings.seeds)
+        ]
+    return runs
+
+
+STACKS = (
+    Stack(padding="none"),
+    Stack(padding="zeros"),
+    *(Stack(padding="circular", down=down) for down in DOWNS),
+    Stack(group="c4"),
+    Stack(group="pointwise"),
+)
+
+
+def equivariance_runs(settings: Settings) -> list[Equivariance]:
+    """Every stack before and after training; the pointwise one, a floor, untrained only."""
+    runs = []
+    for network in STACKS:
+        for steps in (0,) if network.group == "pointwise" else (0, settings.stack_steps):
+            for seed in range(settings.seeds):
+                recipe = _recipe(steps, 3e-3)
+                start = AngleRegression(
+                    settings.dataset,
+                    "tuned",
+                    network,
+                    "number",
+                    settings.span,
+                    settings.image_numbers[-1],
+                    seed,
+                    recipe,
+                )
+                runs.append(Equivariance(settings.dataset, start, settings.equivariance_images))
+    return runs
+
+
+def _tuned(
+    settings: Settings,
+    network: Network,
+    output: str,
+    span: int,
+    images: int,
+    seed: int,
+    fresh: bool,
+    rate: float = 3e-3,
+    steps: int | None = None,
+) -> AngleRegression:
+    return AngleRegression(
+        settings.dataset,
+        "tuned",
+        network,
+        output,
+        span,
+        images,
+        seed,
+        _recipe(steps or settings.curve_steps, rate),
+        fresh,
+        "validation" if seed >= 1000 else "test",
+    )
+
+
+def _recipe(steps: int, rate: float) -> Recipe:
+    return Recipe(
+        steps,
+        BATCH,
+        rate,
+        optimiser="adamw",
+        weight_decay=0.01,
+        schedule="cosine",
+        evaluations=min(10, steps),
+    )
