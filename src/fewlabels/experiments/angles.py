@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fewlabels import angles, config, data
 from fewlabels import equivariance as eq
@@ -200,7 +199,7 @@ def task(dataset: str, span: int, seed: int, scored_on: str, device: torch.devic
 
 
 def prepared(images: Tensor, protocol: str) -> Tensor:
-    """Grey levels 0..255 as the network gets them: -1..1 in the report, 0..1 (black is 0) in ours."""
+    """Grey levels 0..255 as the network gets them: -1..1 in the report, else 0..1 (black is 0)."""
     return images.float() / 127.5 - 1 if protocol == "report" else images.float() / 255
 
 

@@ -29,7 +29,7 @@ class C4Lift(nn.Module):
 
 
 class C4Conv(nn.Module):
-    """From four orientations to four: filters turn, and their orientations move on (section 6.2)."""
+    """From four orientations to four: filters turn, their orientations move on (section 6.2)."""
 
     def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1, padding: int = 0):
         super().__init__()

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fewlabels import config, data, paths
-from fewlabels.errors import UserError
 from fewlabels.data.rotated import check_span
+from fewlabels.errors import UserError
 from fewlabels.experiments.angles import (
     C4,
     CNN,
