@@ -100,7 +100,8 @@ class C4Stack(nn.Module):
             nn.ReLU(),
             C4Conv(channels, channels, 3, padding=1),
         )
-        self.head = _head(channels, outputs)
+        # The head sees the orientations: it is to tell the angle, not to ignore it.
+        self.head = _head(CHANNELS, outputs)
 
     def features(self, images: Tensor) -> Tensor:
         """Float [N, 1, H, H] to the largest over orientations [N, C, H, H], which turns along."""
@@ -108,7 +109,7 @@ class C4Stack(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Float [N, 1, H, H] to [N, outputs]."""
-        return self.head(self.features(images))
+        return self.head(self.maps(images).flatten(1, 2))
 
 
 def _head(channels: int, outputs: int) -> nn.Module:
