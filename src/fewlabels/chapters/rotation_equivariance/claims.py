@@ -42,6 +42,11 @@ def together(parts: Sequence[Verdict]) -> Verdict:
     return Verdict(word, "; ".join(dict.fromkeys(part.reason for part in parts)))
 
 
+def tiny(value: float) -> str:
+    """A small number as its first digit and power of ten: ``3e-7``."""
+    return f"{value:.0e}".replace("e-0", "e-") if value else "0"
+
+
 def _row(name: str, ours: str | None, n: int, verdict: Verdict, note: str = "") -> dict[str, Any]:
     note = f"{verdict.reason[:1].upper()}{verdict.reason[1:]}. {note}".strip()
     row = {"claim": published.claim(name), "ours": ours, "verdict": verdict, "note": note}
@@ -90,13 +95,13 @@ def _test_below_training(runs: pd.DataFrame) -> dict[str, Any]:
     parts, ours = [], []
     for network, name in NETWORKS.items():
         rows = results.at_rate(runs, network, SLOWEST_SHOWN)
-        for metric, unit, decimals in (("loss", "squared deviations", 3), ("mae", "degrees", 2)):
+        for metric, written, unit, decimals in (("loss", "loss", "", 3), ("mae", "MAE", "°", 2)):
             gaps = results.gaps(rows, metric)
             interval = mean_interval([*gaps.values()]) if gaps else None
-            verdict = direction(interval, -1, unit)
-            parts.append(Verdict(verdict.word, f"{name}, {metric}: {_lower(gaps)}"))
+            verdict = direction(interval, -1)
+            parts.append(Verdict(verdict.word, f"{name}, {written}: {_lower(gaps)}"))
             if interval is not None:
-                ours.append(f"{name} {metric} {number(interval, decimals, sign=True)}")
+                ours.append(f"{name}: {written} {number(interval, decimals, sign=True)}{unit}")
     luck = results.splits(runs)
     note = ""
     if len(luck):
@@ -127,7 +132,7 @@ def _shift(runs: pd.DataFrame) -> dict[str, Any]:
     worst = inside.max()
     exact = Verdict(
         "holds" if worst < ROUND_OFF else "reversed",
-        f"inside at most {worst:.0e}, the rounding of 32-bit arithmetic ending at {ROUND_OFF:g}",
+        f"inside the border at most {tiny(worst)}, where rounding is below {tiny(ROUND_OFF)}",
     )
     if border.word == "not tested":
         exact = border
@@ -138,7 +143,7 @@ def _shift(runs: pd.DataFrame) -> dict[str, Any]:
         if len(striding)
         else ""
     )
-    ours = f"inside {worst:.0e} at most, at the border {100 * outside.mean():.0f}%"
+    ours = f"inside {tiny(worst)} at most, at the border {100 * outside.mean():.0f}%"
     border = Verdict(border.word, f"border minus inside: {border.reason}")
     return _row("E4", ours, len(rows), together([exact, border]), note)
 
@@ -156,7 +161,7 @@ def _turn(runs: pd.DataFrame) -> dict[str, Any]:
     verdict = direction(results.difference(plain, c4, "degrees_disc_90"), +1)
     ours = (
         f"plain {100 * plain['degrees_disc_90'].mean():.0f}%, C4 at most "
-        f"{c4['degrees_disc_90'].max():.0e}"
+        f"{tiny(c4['degrees_disc_90'].max())}"
     )
     note = f"Of {len(plain)} pairs half are trained." if plain["steps"].max() else ""
     return _row("E5", ours, len(plain), verdict, note)

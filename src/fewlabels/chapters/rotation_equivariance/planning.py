@@ -65,10 +65,10 @@ class Settings:
     """Random splits behind E3."""
     image_numbers: list[int] = field(default_factory=lambda: [100, 1_000, 10_000, 60_000])
     """Training images along the curves of protocol ``tuned``."""
-    curve_steps: int = 250
+    curve_steps: int = 200
     """Updates along the curves, and of the candidates on validation images."""
     choice_seeds: int = 1
-    best_steps: int = 1_000
+    best_steps: int = 600
     """Updates of the best networks at both spans."""
     stack_steps: int = 100
     """Updates of the stacks that equivariance is measured on."""

@@ -90,7 +90,7 @@ def examples(images: ImageData, settings: Settings) -> Figure:
     first = torch.stack([(images.train.labels == k).nonzero()[0, 0] for k in range(count)])
     upright = images.train.images[first]
     turned, degrees = generate(upright, settings.span, seed=0)
-    titles = [""] * count + [f"{angle:+.0f}°".replace("-", tables.MINUS) for angle in degrees]
+    titles = [""] * count + [f"{angle:+z.0f}°".replace("-", tables.MINUS) for angle in degrees]
     return figures.image_grid(torch.cat([upright, turned]).squeeze(1).numpy(), titles, count)
 
 
@@ -554,8 +554,9 @@ def equivariance_table(runs: pd.DataFrame, settings: Settings, source: str) -> T
     return tables.show(
         pd.DataFrame(rows),
         "tbl-angle-equivariance",
-        f"Relative error |f(gx) - g f(x)| / |g f(x)| of three convolutions for a shift by five "
-        f"pixels and a quarter turn, on {settings.equivariance_images} test images of {source}; "
+        f"Relative error |f(gx) - g f(x)| / |g f(x)| of three convolutions, less what they make of "
+        f"an empty image, for a shift by five pixels and a quarter turn, on "
+        f"{settings.equivariance_images} test images of {source}; "
         "mean over n seeds with 95% interval. On a torus there is no border. Training is "
         f"{settings.stack_steps} steps of regression on the angle.",
     )
@@ -565,7 +566,7 @@ def _error(values: pd.Series) -> str:
     """A relative error in percent, or that it is no more than rounding."""
     worst = values.max()
     if worst < claims.ROUND_OFF:
-        return "0" if worst == 0 else f"below {100 * 10 ** np.ceil(np.log10(worst)):.0e}"
+        return "0" if worst == 0 else f"at most {claims.tiny(100 * worst)}"
     return tables.percent(mean_interval(values))
 
 
