@@ -400,17 +400,15 @@ def classes_figure(runs: pd.DataFrame, settings: Settings, images: ImageData) ->
 # Equivariance
 
 
-def panels(images: ImageData, settings: Settings, pixels: int = 5, seed: int = 0) -> Figure:
+def panels(images: ImageData, settings: Settings, pixels: int = 5, seed: int = 4) -> Figure:
     """The source's four panels: an image, its features, and two errors, pixel by pixel.
 
     The features are those of the source's function, one untrained 3 x 3 convolution applied twice
-    with a ReLU after each, on the first training image.
+    with a ReLU after each, on the first training image. Under many seeds the ReLUs leave nothing to
+    look at.
     """
     torch.manual_seed(seed)
     conv = nn.Conv2d(1, 1, 3)
-    # With an unlucky filter the ReLU leaves nothing to look at.
-    conv.weight.data.abs_()
-    conv.bias.data.abs_()
     turned, _ = generate(images.train.images[:1], settings.span, seed=0)
     image = turned.float() / 255
 
@@ -430,15 +428,13 @@ def panels(images: ImageData, settings: Settings, pixels: int = 5, seed: int = 0
                 eq.error_map(features, image, eq.rotation(90)).relative[0],
             ),
         ]
-    fig, axes = plt.subplots(1, 4, figsize=(figures.WIDTH, 2.1))
-    top = max(float(maps.max()) for _, maps in shown[2:])
-    for k, (ax, (title, maps)) in enumerate(zip(axes, shown, strict=True)):
-        drawn = ax.imshow(
-            maps, cmap="gray_r", interpolation="none", vmin=0, vmax=top if k > 1 else None
-        )
+    fig, axes = plt.subplots(1, 4, figsize=(figures.WIDTH, 1.9))
+    for ax, (title, maps) in zip(axes, shown, strict=True):
+        if "error" in title:
+            title += f"\n(black: {100 * maps.max():.0f}%)"
+        ax.imshow(maps, cmap="gray_r", interpolation="none", vmin=0)
         ax.set_title(title, fontweight="normal", fontsize=8)
         ax.set_axis_off()
-    fig.colorbar(drawn, ax=axes[2:], orientation="horizontal", shrink=0.6, label="relative error")
     plt.close(fig)
     return fig
 
