@@ -251,9 +251,9 @@ def test_blurring_halves_the_side_and_keeps_a_constant():
     assert BlurPool("circular")(point)[0, 0, 2, 2] == 4
 
 
-def test_the_group_stack_has_as_many_maps_as_the_plain_one(images):
-    assert C4Stack(1).maps(images).flatten(1, 2).shape[1] == 8
-    assert Stack().build(1, 784).features(images).shape[1] == 8
+def test_the_group_stack_has_as_many_channels_as_the_plain_one(images):
+    assert C4Stack(1).maps(images).shape == (3, 8, 4, 28, 28)
+    assert C4Stack(1).features(images).shape == Stack().build(1, 784).features(images).shape
 
 
 # Runs

@@ -88,20 +88,19 @@ class PointwiseStack(nn.Module):
 
 
 class C4Stack(nn.Module):
-    """The same in the group p4, with as many maps: two channels in four orientations each."""
+    """The same in the group p4: as many channels, each in four orientations."""
 
     def __init__(self, outputs: int):
         super().__init__()
-        channels = CHANNELS // 4
         self.maps = nn.Sequential(
-            C4Lift(1, channels, 3, padding=1),
+            C4Lift(1, CHANNELS, 3, padding=1),
             nn.ReLU(),
-            C4Conv(channels, channels, 3, padding=1),
+            C4Conv(CHANNELS, CHANNELS, 3, padding=1),
             nn.ReLU(),
-            C4Conv(channels, channels, 3, padding=1),
+            C4Conv(CHANNELS, CHANNELS, 3, padding=1),
         )
         # The head sees the orientations: it is to tell the angle, not to ignore it.
-        self.head = _head(CHANNELS, outputs)
+        self.head = _head(4 * CHANNELS, outputs)
 
     def features(self, images: Tensor) -> Tensor:
         """Float [N, 1, H, H] to the largest over orientations [N, C, H, H], which turns along."""
