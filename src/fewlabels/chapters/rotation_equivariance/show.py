@@ -61,7 +61,7 @@ def summary(runs: pd.DataFrame, settings: Settings, images: ImageData) -> str:
         f"{shift['ours']}), and do not turn with a rotation (E5 {WORDS[str(turn['verdict'])]}: "
         f"{turn['ours']})."
     )
-    for span in (settings.span, CIRCLE):
+    for span in dict.fromkeys((settings.span, CIRCLE)):
         rows = results.best(runs, settings)
         rows = rows[rows["span"] == span]
         if len(rows):
