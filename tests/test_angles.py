@@ -582,7 +582,7 @@ def test_verdicts_on_rates_follow_the_differences():
     assert found["E1"]["verdict"].word == "holds"
     assert "1 of 3 at 1e-8" not in found["E1"]["note"]
     assert "0 of 3 at 1e-2, 2 of 3 at 1e-8" in found["E1"]["note"]
-    assert "8,000 of the 60,000" in found["E2"]["note"]
+    assert "Trained on 8,000 of the 60,000 training images." in found["E2"]["note"]
     assert found["E6"]["verdict"].word == "not tested"
     assert "MLP 10 to 12 s" in found["E6"]["ours"]
     assert found["E4"]["verdict"].word == found["E5"]["verdict"].word == "not tested"

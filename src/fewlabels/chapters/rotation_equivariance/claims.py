@@ -86,10 +86,10 @@ def _deviation(settings: Settings, network: str) -> str:
     size = data.train_size(settings.dataset)
     said = []
     if epochs != SOURCE_EPOCHS:
-        said.append(f"{epochs} of the source's {SOURCE_EPOCHS} epochs")
+        said.append(f"for {epochs} of the source's {SOURCE_EPOCHS} epochs")
     if images < size:
-        said.append(f"{images:,} of the {size:,} training images")
-    return f"Trained for {' on '.join(said)}." if said else ""
+        said.append(f"on {images:,} of the {size:,} training images")
+    return f"Trained {' and '.join(said)}." if said else ""
 
 
 def _test_below_training(runs: pd.DataFrame) -> dict[str, Any]:
@@ -139,13 +139,13 @@ def _shift(runs: pd.DataFrame) -> dict[str, Any]:
     if border.word == "not tested":
         exact = border
     striding = results.equivariance(runs, padding="circular", down="stride")
-    note = (
-        "Without a border and with strides the error is "
-        f"{100 * striding['shift_all_5'].mean():.0f}%: the claim is one on stride 1."
-        if len(striding)
-        else ""
-    )
-    ours = f"inside {tiny(worst)} at most, at the border {100 * outside.mean():.0f}%"
+    note = "n: seeds, with padding and without, before training and after."
+    if len(striding):
+        note += (
+            " Without a border, but with strides, the error is "
+            f"{100 * striding['shift_all_5'].mean():.0f}%: the claim is one on stride 1."
+        )
+    ours = f"inside at most {tiny(worst)}, at the border {100 * outside.mean():.0f}%"
     border = Verdict(border.word, f"border minus inside: {border.reason}")
     return _row("E4", ours, len(rows), together([exact, border]), note)
 
@@ -165,7 +165,7 @@ def _turn(runs: pd.DataFrame) -> dict[str, Any]:
         f"plain {100 * plain['degrees_disc_90'].mean():.0f}%, C4 at most "
         f"{tiny(c4['degrees_disc_90'].max())}"
     )
-    note = f"Of {len(plain)} pairs half are trained." if plain["steps"].max() else ""
+    note = "Plain minus C4; n: seeds, before training and after."
     return _row("E5", ours, len(plain), verdict, note)
 
 

@@ -81,20 +81,16 @@ def constant(rows: pd.DataFrame) -> int:
     return int((rows["mae"] > 0.99 * rows["mae_of_the_mean"]).sum())
 
 
-def curves(rows: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    """Learning curves of protocol ``report``: epoch, value (degrees), run, series, panel."""
-    points = []
-    for run in rows.itertuples():
-        found = run.record.curves
-        epochs = [0.0, *(step * settings.epochs / run.steps for step in found["step"])]
-        for name, panel in (("shown_mae", "training images"), ("test_mae", "test images")):
-            values = found[f"{name}_before"] + found[name]
-            points += [
-                {"epoch": epoch, "value": value, "run": run.id, "panel": panel}
-                | {"series": f"rate {run.rate:g}"}
-                for epoch, value in zip(epochs, values, strict=True)
-            ]
-    return pd.DataFrame(points)
+def curves(rows: pd.DataFrame, settings: Settings, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """A learning curve of protocol ``report`` over runs of one rate: epochs [E], values [runs, E].
+
+    ``name`` is ``shown_loss``, ``shown_mae``, ``test_loss`` or ``test_mae``; the first value is
+    that before training.
+    """
+    found = [record.curves for record in rows["record"]]
+    steps = rows["steps"].iloc[0]
+    epochs = np.array([0.0, *found[0]["step"]]) * settings.epochs / steps
+    return epochs, np.array([each[f"{name}_before"] + each[name] for each in found])
 
 
 def gaps(rows: pd.DataFrame, metric: str) -> dict[int, float]:

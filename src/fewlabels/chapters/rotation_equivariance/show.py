@@ -1,10 +1,13 @@
 """Chapter 2's tables and figures, as the notebook calls them."""
 
+from itertools import cycle
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 from torch import nn
 
@@ -126,10 +129,31 @@ def rates_table(runs: pd.DataFrame, settings: Settings, network: str, source: st
     )
 
 
+RATE_COLOURS = (figures.BLUE, figures.GREEN, figures.VERMILLION, figures.PURPLE, figures.BLACK)
+
+
 def curves(runs: pd.DataFrame, settings: Settings, network: str) -> Figure:
-    """Error on training and test images over the epochs, one series per rate."""
-    frame = results.curves(results.report(runs, network), settings)
-    return figures.learning_curves(frame, ylabel="mean absolute error, degrees")
+    """Loss and error over the epochs as the source draws them: a colour per rate, test dashed."""
+    fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 3.0))
+    by_rate = results.report(runs, network).groupby("rate", sort=False)
+    for (rate, rows), colour in zip(by_rate, cycle(RATE_COLOURS), strict=False):
+        for ax, metric in zip(axes, ("loss", "mae"), strict=True):
+            for part, dash in (("shown", "-"), ("test", "--")):
+                epochs, each = results.curves(rows, settings, f"{part}_{metric}")
+                ax.plot(epochs, each.T, color=colour, ls=dash, lw=0.5, alpha=0.35)
+                label = f"{rate:g}" if part == "shown" else None
+                ax.plot(epochs, each.mean(axis=0), color=colour, ls=dash, lw=1.4, label=label)
+    axes[0].set(ylabel="squared error of standardised angles", yscale="log")
+    axes[1].set(ylabel="mean absolute error, degrees", ylim=(0, None))
+    for ax in axes:
+        ax.set_xlabel("epoch")
+    handles, labels = axes[0].get_legend_handles_labels()
+    for name, dash in (("training", "-"), ("test", "--")):
+        handles.append(Line2D([], [], color=figures.FAINT, ls=dash))
+        labels.append(name)
+    fig.legend(handles, labels, loc="outside upper center", ncols=len(labels), columnspacing=1)
+    plt.close(fig)
+    return fig
 
 
 # The luck of the split
