@@ -426,7 +426,7 @@ class Equivariance(Experiment):
     """
 
     kind = "equivariance"
-    recipe = 2
+    recipe = 3
 
     start: AngleRegression
     images: int
@@ -483,7 +483,7 @@ def _rolled(f, images: Tensor) -> dict[str, list[float]]:
     errors = [
         eq.error_map(f, images, eq.roll(s, s), eq.roll(s / step, s / step)).over() for s in SHIFTS
     ]
-    return {"shift": [*map(float, SHIFTS)], "shift_all": [*map(_mean, errors)]}
+    return {"shift": [*map(float, SHIFTS)], "shift_all": [*map(_over_images, errors)]}
 
 
 def _shifted(f, images: Tensor, padding: str) -> dict[str, list[float]]:
@@ -497,8 +497,8 @@ def _shifted(f, images: Tensor, padding: str) -> dict[str, list[float]]:
         errors = eq.error_map(f, images, eq.shift(s, s))
         side = errors.difference.shape[1]
         mask = eq.interior(side, side, s + (REACH if padding == "zeros" else 0))
-        inside.append(_mean(errors.over(mask)))
-        outside.append(_mean(errors.over(~mask)))
+        inside.append(_over_images(errors.over(mask)))
+        outside.append(_over_images(errors.over(~mask)))
     return {"shift": [*map(float, SHIFTS)], "shift_inside": inside, "shift_outside": outside}
 
 
@@ -509,5 +509,10 @@ def _turned(f, images: Tensor) -> dict[str, list[float]]:
         found = eq.error_map(f, images, eq.rotation(degrees))
         side = found.difference.shape[1]
         margin = REACH * side / images.shape[3]
-        errors.append(_mean(found.over(eq.disc(side, margin))))
+        errors.append(_over_images(found.over(eq.disc(side, margin))))
     return {"degrees": [*map(float, TURNS)], "degrees_disc": errors}
+
+
+def _over_images(errors: Tensor) -> float:
+    """Mean over the images that show something where it is measured; the others have no error."""
+    return errors.double().nanmean().item()

@@ -470,7 +470,9 @@ def _lines(ax, rows: pd.DataFrame, axis: str, name: str, colour, marker: str, da
     x = rows["record"].iloc[0].curves[axis]
     each = 100 * np.array([record.curves[name] for record in rows["record"]])
     ax.plot(x, each.T, color=colour, lw=0.5, alpha=0.4)
-    ax.plot(x, each.mean(axis=0), color=colour, marker=marker, ls=dash, ms=4, label=label)
+    face = colour if dash == "-" else "white"
+    mean = each.mean(axis=0)
+    ax.plot(x, mean, color=colour, marker=marker, mfc=face, ls=dash, ms=4, label=label)
 
 
 def shift_figure(runs: pd.DataFrame) -> Figure:
