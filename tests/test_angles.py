@@ -487,10 +487,9 @@ def test_the_plan_has_the_runs_counted_by_hand():
     assert Counter((run.kind, run.cell()["protocol"].split(",")[0]) for run in runs) == {
         ("angle", "report"): 5 * 3,
         ("splits", "report"): 5 * 2,
-        # Candidates: two spans, three networks, two rates. Curves: two numbers, two networks,
-        # fresh or not. Outputs: four, one of which is on the curve. Two best, nine stacks of
-        # which one is not trained.
-        ("angle", "tuned"): 2 * 12 + 5 * (8 + 3 + 2 + 17),
+        # Candidates: two spans, three networks. Curves: two numbers, two networks, fresh or not.
+        # Outputs: four. Two best, nine stacks of which one is not trained.
+        ("angle", "tuned"): 2 * 6 + 5 * (8 + 4 + 2 + 17),
         ("equivariance", "equivariance"): 5 * 17,
     }
 
@@ -525,6 +524,7 @@ def test_the_report_is_repeated_to_the_letter():
         ("mlp_images", 1),
         ("image_numbers", []),
         ("image_numbers", [0.5]),
+        ("tuned_images", 1),
         ("splits", 1),
         ("curve_steps", 0),
         ("stack_steps", 0),

@@ -63,12 +63,14 @@ class Settings:
     """Points of the CNN's learning curves; the MLP's have one per epoch."""
     splits: int = 1_000
     """Random splits behind E3."""
-    image_numbers: list[int] = field(default_factory=lambda: [100, 1_000, 10_000, 60_000])
+    tuned_images: int = 60_000
+    """Training images in protocol ``tuned``, at most."""
+    image_numbers: list[int] = field(default_factory=lambda: [100, 1_000, 10_000])
     """Training images along the curves of protocol ``tuned``."""
     curve_steps: int = 200
     """Updates along the curves, and of the candidates on validation images."""
     choice_seeds: int = 1
-    best_steps: int = 600
+    best_steps: int = 500
     """Updates of the best networks at both spans."""
     stack_steps: int = 100
     """Updates of the stacks that equivariance is measured on."""
@@ -93,7 +95,7 @@ class Settings:
             "equivariance_images",
         ):
             config.whole(key, getattr(self, key), 1)
-        for key in ("mlp_images", "cnn_images", "splits"):
+        for key in ("mlp_images", "cnn_images", "tuned_images", "splits"):
             config.whole(key, getattr(self, key), 2)
         for key in ("mlp_rates", "cnn_rates", "image_numbers"):
             if not isinstance(getattr(self, key), list) or not getattr(self, key):
@@ -183,17 +185,16 @@ def split_runs(settings: Settings) -> list[SplitLuck]:
 
 CIRCLE = 180
 """The span that is the full circle."""
-CHOSEN: dict[int, tuple[Network, float]] = {60: (ResNet(), 3e-3), CIRCLE: (ResNet(), 3e-3)}
-"""Network and learning rate by span: the best of `candidates`."""
+CHOSEN: dict[int, Network] = {60: ResNet(), CIRCLE: ResNet()}
+"""Network by span: the best of `candidates`."""
 
 
 def candidates(settings: Settings) -> list[AngleRegression]:
     """What was compared on held-out training images to settle the best networks."""
     return [
-        _tuned(settings, network, "circle", span, settings.image_numbers[-1], seed, True, rate)
+        _tuned(settings, network, "circle", span, settings.tuned_images, seed, True)
         for span in (settings.span, CIRCLE)
         for network in (Compact(), ResNet(), C4())
-        for rate in (3e-3, 1e-3)
         # Seeds that no test run uses.
         for seed in range(1000, 1000 + settings.choice_seeds)
     ]
@@ -213,7 +214,7 @@ def curve_runs(settings: Settings) -> list[AngleRegression]:
 def output_runs(settings: Settings) -> list[AngleRegression]:
     """The angle as a number and on the circle, at both spans, with the same network."""
     return [
-        _tuned(settings, Compact(), output, span, settings.image_numbers[-1], seed, fresh=False)
+        _tuned(settings, Compact(), output, span, settings.tuned_images, seed, fresh=False)
         for span in (settings.span, CIRCLE)
         for output in ("number", "circle")
         for seed in range(settings.seeds)
@@ -224,10 +225,10 @@ def best_runs(settings: Settings) -> list[AngleRegression]:
     """The networks chosen on validation images, trained longer, at both spans."""
     runs = []
     for span in (settings.span, CIRCLE):
-        network, rate = CHOSEN[CIRCLE if span == CIRCLE else 60]
-        images, steps = settings.image_numbers[-1], settings.best_steps
+        network = CHOSEN[CIRCLE if span == CIRCLE else 60]
+        images, steps = settings.tuned_images, settings.best_steps
         runs += [
-            _tuned(settings, network, "circle", span, images, seed, True, rate, steps)
+            _tuned(settings, network, "circle", span, images, seed, True, steps)
             for seed in range(settings.seeds)
         ]
     return runs
@@ -248,14 +249,14 @@ def equivariance_runs(settings: Settings) -> list[Equivariance]:
     for network in STACKS:
         for steps in (0,) if network.group == "pointwise" else (0, settings.stack_steps):
             for seed in range(settings.seeds):
-                recipe = _recipe(steps, 3e-3)
+                recipe = _recipe(steps)
                 start = AngleRegression(
                     settings.dataset,
                     "tuned",
                     network,
                     "number",
                     settings.span,
-                    settings.image_numbers[-1],
+                    settings.tuned_images,
                     seed,
                     recipe,
                 )
@@ -271,7 +272,6 @@ def _tuned(
     images: int,
     seed: int,
     fresh: bool,
-    rate: float = 3e-3,
     steps: int | None = None,
 ) -> AngleRegression:
     return AngleRegression(
@@ -282,17 +282,17 @@ def _tuned(
         span,
         images,
         seed,
-        _recipe(steps or settings.curve_steps, rate),
+        _recipe(steps or settings.curve_steps),
         fresh,
         "validation" if seed >= 1000 else "test",
     )
 
 
-def _recipe(steps: int, rate: float) -> Recipe:
+def _recipe(steps: int) -> Recipe:
     return Recipe(
         steps,
         BATCH,
-        rate,
+        rate=3e-3,
         optimiser="adamw",
         weight_decay=0.01,
         schedule="cosine",

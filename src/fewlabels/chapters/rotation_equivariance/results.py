@@ -129,6 +129,7 @@ def curve(runs: pd.DataFrame, settings: Settings) -> pd.DataFrame:
         & (rows["output"] == "circle")
         & (rows["steps"] == settings.curve_steps)
         & (rows["network"] != "resnet")
+        & rows["images"].isin(settings.image_numbers)
     ]
     found = []
     for (network, fresh, images), group in rows.groupby(["network", "fresh", "images"], sort=False):
@@ -146,7 +147,7 @@ def outputs(runs: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     return rows[
         (rows["network"] == "cnn")
         & ~rows["fresh"].astype(bool)
-        & (rows["images"] == settings.image_numbers[-1])
+        & (rows["images"] == settings.tuned_images)
         & (rows["steps"] == settings.curve_steps)
     ]
 

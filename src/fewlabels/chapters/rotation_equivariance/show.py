@@ -358,12 +358,11 @@ def choices_table(runs: pd.DataFrame, settings: Settings, source: str) -> Table:
         {
             "Angles": SPAN.format(span),
             "Network": network,
-            "Rate": f"{rate:g}",
             "n": str(len(group)),
             "Held-out MAE, °": _mae(group),
         }
-        for (span, network, rate), group in sorted(
-            found.groupby(["span", "network", "rate"]),
+        for (span, network), group in sorted(
+            found.groupby(["span", "network"]),
             key=lambda item: (item[0][0], item[1]["mae"].mean()),
         )
     ]
@@ -396,7 +395,7 @@ def best_table(runs: pd.DataFrame, settings: Settings, source: str) -> Table:
         pd.DataFrame(rows),
         "tbl-angle-best",
         f"Our best networks after {settings.best_steps} steps on "
-        f"{settings.image_numbers[-1]:,} training images of {source} with fresh angles in every "
+        f"{settings.tuned_images:,} training images of {source} with fresh angles in every "
         "step, on the test images; mean over n seeds with 95% interval, median seconds of a run.",
         decimals=0,
     )
