@@ -129,6 +129,18 @@ def rates_table(runs: pd.DataFrame, settings: Settings, network: str, source: st
     )
 
 
+def best_rates(runs: pd.DataFrame) -> str:
+    """Which rate has the lowest mean error, in a sentence."""
+    found = []
+    for network, name in NETWORKS.items():
+        means = results.report(runs, network).groupby("rate")["mae"].mean()
+        found.append(f"{means.idxmin():g} for the {name} ({number(means.min())}°)")
+    return (
+        f"The rate with the lowest mean error is {' and '.join(found)}. The source compares 1e-2, "
+        "1e-4 and 1e-8; the default of 1e-3 it tries with the CNN alone."
+    )
+
+
 RATE_COLOURS = (figures.BLUE, figures.GREEN, figures.VERMILLION, figures.PURPLE, figures.BLACK)
 
 
