@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fewlabels.errors import UserError
+
 
 def quarter_turns(images: Tensor, turns: Tensor) -> Tensor:
     """Every image turned counter-clockwise by its own number of quarter turns.
@@ -25,6 +27,38 @@ def quarter_turns(images: Tensor, turns: Tensor) -> Tensor:
         chosen = turns == k
         turned[chosen] = torch.rot90(images[chosen], k, dims=(2, 3))
     return turned
+
+
+def rotated(images: Tensor, degrees: Tensor) -> Tensor:
+    """Every image turned about its middle by its own angle, bilinear, black (0) outside.
+
+    A positive angle is counter-clockwise as one sees the image, so that 90 degrees are one of
+    :func:`quarter_turns`.
+
+    Args:
+        images: float [N, C, H, H], square.
+        degrees: float [N].
+
+    Raises:
+        UserError: images without a channel or not square, or another number of angles.
+    """
+    if images.dim() != 4 or images.shape[2] != images.shape[3]:
+        raise UserError(
+            f"images have shape {tuple(images.shape)}: pass [N, C, H, H], square and with a "
+            "channel (images.unsqueeze(1) adds one)."
+        )
+    if degrees.shape != images.shape[:1]:
+        raise UserError(
+            f"degrees has shape {tuple(degrees.shape)} for {len(images)} images: pass one each."
+        )
+    angle = torch.deg2rad(degrees.to(images.dtype))
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    # From output to input: rows point downwards, so this matrix turns counter-clockwise.
+    matrix = torch.stack(
+        [torch.stack([cos, -sin, zero], dim=1), torch.stack([sin, cos, zero], dim=1)], dim=1
+    )
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False)
 
 
 def affine(

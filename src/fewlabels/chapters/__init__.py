@@ -13,6 +13,7 @@ from fewlabels.errors import UserError
 
 NOTEBOOKS = {
     "rotnet-mnist": "01-rotnet-mnist.ipynb",
+    "rotation-equivariance": "02-rotation-equivariance.ipynb",
     "ssl-medmnist": "05-ssl-medmnist.ipynb",
 }
 

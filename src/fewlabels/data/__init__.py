@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from fewlabels import config
-from fewlabels.data import cells, digits, medmnist, mnist
+from fewlabels.data import cells, digits, fashion, medmnist, mnist
 from fewlabels.data.images import (
     ImageData,
     Split,
@@ -23,7 +23,7 @@ from fewlabels.data.images import (
     hold_out,
 )
 
-DATASETS = {"mnist": mnist, "digits": digits, "cells": cells} | medmnist.SETS
+DATASETS = {"mnist": mnist, "fashion": fashion, "digits": digits, "cells": cells} | medmnist.SETS
 
 __all__ = [
     "DATASETS",
