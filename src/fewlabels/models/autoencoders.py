@@ -132,9 +132,7 @@ def dense_vae(latents: int, hidden: int = 200) -> VariationalAutoencoder:
     """Two hidden layers each way (Burda et al. 2016, section 5); decodes to logits of pixels."""
 
     def layers(sizes: tuple[int, ...]) -> list[nn.Module]:
-        inner = [
-            [nn.Linear(a, b), nn.ReLU()] for a, b in zip(sizes[:-2], sizes[1:-1], strict=True)
-        ]
+        inner = [[nn.Linear(a, b), nn.ReLU()] for a, b in zip(sizes[:-2], sizes[1:-1], strict=True)]
         return [*(m for pair in inner for m in pair), nn.Linear(sizes[-2], sizes[-1])]
 
     encoder = nn.Sequential(nn.Flatten(), *layers((784, hidden, hidden, 2 * latents)))

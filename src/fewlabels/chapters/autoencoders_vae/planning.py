@@ -62,9 +62,7 @@ class Settings:
     vae_seeds: int = 3
     vae_epochs: int = 2
     """Passes over the training images; the sheet makes 15."""
-    weights: list[float] = field(
-        default_factory=lambda: [1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 1e-1, 1.0]
-    )
+    weights: list[float] = field(default_factory=lambda: [1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 1e-1, 1.0])
     """Weights of the KL term, the sheet's ``coeff``."""
     long_weights: list[float] = field(default_factory=list)
     """Weights trained once for the sheet's 15 epochs."""

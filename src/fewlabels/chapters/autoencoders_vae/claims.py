@@ -1,0 +1,134 @@
+"""Verdicts on claims A1 to A4, each from the records and the rule in `fewlabels.verdicts`.
+
+The sheet prints no figure and asks questions. Each is turned into one difference whose sign decides
+it; the difference is named in the claim's note.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from fewlabels import published, verdicts
+from fewlabels.chapters.autoencoders_vae import results
+from fewlabels.chapters.autoencoders_vae.planning import SHEET_EPOCHS, SHEET_WEIGHT, Settings
+from fewlabels.experiments.denoising import TEST_NOISE
+from fewlabels.experiments.vae import CONFIDENT
+from fewlabels.statistics import Interval, PairedDifference, mean_interval
+from fewlabels.tables import number, percent
+from fewlabels.verdicts import Verdict
+
+AT_TEST = f"psnr_{TEST_NOISE:g}"
+
+
+def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
+    """Rows for `fewlabels.tables.claims_table`, A1 to A4, all under protocol ``report``."""
+    return [
+        _denoising(runs, settings),
+        _loss(runs, settings),
+        _weight(runs, settings),
+        _grid(runs, settings),
+    ]
+
+
+def _denoising(runs: pd.DataFrame, settings: Settings) -> dict[str, Any]:
+    """A1: the sheet's network restores noise 0.4 better than the best filter does."""
+    rival = results.best_filter(runs, TEST_NOISE)
+    gain = results.paired(runs, results.SHEET, rival, AT_TEST)
+    over_noise = results.paired(runs, results.SHEET, results.NOISY, AT_TEST)
+    own = mean_interval([*results.by_seed(runs, results.SHEET, AT_TEST).values()])
+    note = (
+        f"PSNR at noise {TEST_NOISE:g} against the best filter ({rival}): {_decibel(gain)} dB; "
+        f"against the noisy image {_decibel(over_noise)} dB. {_shorter(settings)}"
+    )
+    return _row("A1", f"{number(own, 2)} dB", own.n, decibel_verdict(gain, +1), note)
+
+
+def _loss(runs: pd.DataFrame, settings: Settings) -> dict[str, Any]:
+    """A2: the sheet's choice, MSE, gives a higher PSNR at noise 0.4 than each other loss."""
+    against = {loss: loss_difference(runs, loss, AT_TEST) for loss in ("BCE", "L1")}
+    words = [decibel_verdict(each, +1).word for each in against.values()]
+    if "not tested" in words:
+        verdict = Verdict("not tested", "too few seeds")
+    elif len(set(words)) == 1:
+        verdict = Verdict(words[0], "both comparisons agree")
+    else:
+        verdict = Verdict(
+            "reversed" if "reversed" in words else "within noise",
+            "the sheet's loss does not beat both others",
+        )
+    figures = "; ".join(f"MSE less {loss} {_decibel(each)}" for loss, each in against.items())
+    n = min(each.n for each in against.values())
+    note = (
+        "Taken as: MSE, the sheet's loss, beats both others in PSNR at noise "
+        f"{TEST_NOISE:g}. {_shorter(settings)}"
+    )
+    return _row("A2", f"{figures} dB", n, verdict, note)
+
+
+def _weight(runs: pd.DataFrame, settings: Settings) -> dict[str, Any]:
+    """A3: the weight matters: the plane tells more digits apart at the knee than at weight 1."""
+    knee = results.knee_weight(runs)
+    gain = results.paired_weights(runs, knee, SHEET_WEIGHT, "knn_accuracy")
+    verdict = verdicts.direction(gain, +1)
+    likely = results.best_weight(runs, "elbo_own")
+    readable = results.best_weight(runs, "knn_accuracy")
+    note = (
+        f"Taken as: the plane separates digits better at the knee, weight {knee:g}, than at the "
+        f"printed {SHEET_WEIGHT:g} (kNN accuracy, points). {_collapse(runs)} Of the weights tried, "
+        f"{likely:g} has the highest ELBO and {readable:g} the highest kNN accuracy. "
+        f"{_shorter(settings, 'vae')}"
+    )
+    return _row("A3", gain, None, verdict, note)
+
+
+def _grid(runs: pd.DataFrame, settings: Settings) -> dict[str, Any]:
+    """A4: most cells of the grid, at the weight the sheet prints, are read with confidence."""
+    printed = mean_interval(results.at_weight(runs, SHEET_WEIGHT)["confident"])
+    knee = results.knee_weight(runs)
+    ours = results.at_weight(runs, knee)
+    against_half = replace(
+        printed, mean=printed.mean - 0.5, low=printed.low - 0.5, high=printed.high - 0.5
+    )
+    verdict = verdicts.direction(against_half, +1)
+    note = (
+        f"Taken as: a classifier reads more than half of the cells with a confidence of at least "
+        f"{CONFIDENT:g}, at the printed weight {SHEET_WEIGHT:g}. At the knee, weight {knee:g}, it "
+        f"reads {percent(mean_interval(ours['confident']))}% of them and finds "
+        f"{number(mean_interval(ours['digits']))} of ten digits. {_shorter(settings, 'vae')}"
+    )
+    return _row("A4", printed, None, verdict, note)
+
+
+def loss_difference(runs: pd.DataFrame, loss: str, column: str) -> PairedDifference:
+    """The sheet's network under MSE less the same under another loss, paired by seed."""
+    return results.paired(runs, results.SHEET, results.SHEET.replace("MSE", loss), column)
+
+
+def decibel_verdict(difference: PairedDifference, claimed: int) -> Verdict:
+    """`fewlabels.verdicts.direction` with its reason in dB instead of percentage points."""
+    word = verdicts.direction(difference, claimed).word
+    return Verdict(word, f"difference {_decibel(difference)} dB (n = {difference.n})")
+
+
+def _collapse(runs: pd.DataFrame) -> str:
+    at_one = results.at_weight(runs, SHEET_WEIGHT)
+    return (
+        f"At weight {SHEET_WEIGHT:g} the posterior collapses in "
+        f"{(at_one['active_units'] == 0).sum()} of {len(at_one)} seeds."
+    )
+
+
+def _decibel(value: Interval | PairedDifference) -> str:
+    return number(value, 2, sign=True)
+
+
+def _shorter(settings: Settings, part: str = "denoising") -> str:
+    own = {"denoising": settings.denoising_epochs, "vae": settings.vae_epochs}[part]
+    full = SHEET_EPOCHS[part]
+    return "" if own == full else f"Trained for {own} of the sheet's {full} epochs."
+
+
+def _row(name: str, ours, n: int | None, verdict: Verdict, note: str) -> dict[str, Any]:
+    row = {"claim": published.claim(name), "ours": ours, "verdict": verdict, "note": note.strip()}
+    return row if n is None else row | {"n": n}
