@@ -28,7 +28,8 @@ from fewlabels.models.autoencoders import DenoisingAutoencoder, SmallUNet
 from fewlabels.runs import Experiment, Outcome, Store
 from fewlabels.training import Recipe, fit, predict
 
-NETWORKS = {"sheet": DenoisingAutoencoder, "u-net": SmallUNet}
+NETWORKS = ("sheet", "u-net")
+OUTPUTS = ("linear", "sigmoid")
 LOSSES = {"mse": F.mse_loss, "bce": F.binary_cross_entropy, "l1": F.l1_loss}
 NOISES = ("fixed", "fresh", "mixed")
 FILTERS = ("none", "median", "bilateral", "non-local means")
@@ -82,6 +83,8 @@ class DenoisingTraining(Experiment):
 
     network: str
     loss: str
+    output: str
+    """Last activation: ``sigmoid``, or ``linear`` with images clipped to 0..1 when scored."""
     noise: str
     """``fixed``: drawn once, before training. ``fresh``: anew for every batch. ``mixed``: anew, and
     with a level of its own for every image, uniform in 0..level."""
@@ -99,6 +102,11 @@ class DenoisingTraining(Experiment):
     def __post_init__(self):
         config.one_of("network", self.network, NETWORKS)
         config.one_of("loss", self.loss, LOSSES)
+        config.one_of("output", self.output, OUTPUTS)
+        if self.loss == "bce" and self.output != "sigmoid":
+            raise UserError(f"output is {self.output!r}; allowed with the loss bce: sigmoid")
+        if self.network == "u-net" and self.output != "linear":
+            raise UserError(f"output is {self.output!r}; allowed with the u-net: linear")
         config.one_of("noise", self.noise, NOISES)
         config.positive("level", self.level)
         config.whole("seed", self.seed, 0)
@@ -108,10 +116,11 @@ class DenoisingTraining(Experiment):
     def cell(self) -> dict[str, str | int]:
         steps = f"{self.training.steps} steps" if self.training.steps else "untrained"
         sheet = self.network == "sheet" and self.noise == "fixed"
+        noise = f"{self.noise} noise {self.level:g}"
         return {
             "dataset": self.dataset,
             "labels": 0,
-            "method": f"{self.network}, {self.loss}, {self.noise} noise {self.level:g}, {steps}",
+            "method": f"{self.network}, {self.loss}, {self.output}, {noise}, {steps}",
             "backbone": "scratch",
             "protocol": "report" if sheet else "tuned",
         }
@@ -120,14 +129,18 @@ class DenoisingTraining(Experiment):
         torch.manual_seed(self.seed)
         images = data.load(self.dataset)
         train, held = (split.to(fabric.device) for split in train_and_held_out(images))
-        network = NETWORKS[self.network]()
+        sheet = self.network == "sheet"
+        network = DenoisingAutoencoder(self.output == "sigmoid") if sheet else SmallUNet()
         network = network.to(fabric.device, memory_format=torch.channels_last)
         curves = self._fit(network, train.images[: self.unlabelled], held.images, fabric)
         metrics, pictures = {}, {}
         if self.training.steps:
             clean = spread_out(images.test.images, self.test_images).to(fabric.device)
             metrics, pictures = scored(
-                lambda noisy, level: predict(network, noisy), clean, self.levels, self.seed
+                lambda noisy, level: predict(network, noisy).clamp(0, 1),
+                clean,
+                self.levels,
+                self.seed,
             )
         parameters = sum(p.numel() for p in network.parameters())
         return Outcome(
@@ -157,7 +170,7 @@ class DenoisingTraining(Experiment):
         def evaluate(module: nn.Module) -> dict[str, float]:
             found = {}
             for level in (REPORT_NOISE, TEST_NOISE):
-                restored = predict(module, paired_noise(valid, level, seed=1000))
+                restored = predict(module, paired_noise(valid, level, seed=1000)).clamp(0, 1)
                 found[f"valid_psnr_{level:g}"] = psnr(squared_error(restored, valid)).mean().item()
             return found
 

@@ -6,6 +6,8 @@ reflection. A rectifier follows every pooling instead of preceding it: the maxim
 values is the rectified maximum, on a quarter of the values.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,8 +27,8 @@ def _up(c_in: int, c_out: int) -> list[nn.Module]:
     return [nn.ConvTranspose2d(c_in, c_out, 3, 2, padding=1, output_padding=1), nn.ReLU()]
 
 
-def _image(c_in: int) -> list[nn.Module]:
-    return [nn.Conv2d(c_in, 1, 3, padding=1), nn.Sigmoid()]
+def _image(c_in: int, sigmoid: bool = True) -> list[nn.Module]:
+    return [nn.Conv2d(c_in, 1, 3, padding=1), *([nn.Sigmoid()] if sigmoid else [])]
 
 
 def keras_start(network: nn.Module) -> None:
@@ -40,22 +42,23 @@ def keras_start(network: nn.Module) -> None:
 class DenoisingAutoencoder(nn.Module):
     """The sheet's network of section 2.2: 16 and 32 filters down, 32 and 16 up, one image.
 
-    The code is 32 x 7 x 7, twice as many numbers as the image has pixels.
+    The code is 32 x 7 x 7, twice as many numbers as the image has pixels. The sheet leaves the last
+    activation open: a sigmoid, whose images are in 0..1, or none, whose images may leave 0..1.
     """
 
-    def __init__(self):
+    def __init__(self, sigmoid: bool = False):
         super().__init__()
         self.encoder = nn.Sequential(*_down(1, 16), *_down(16, 32))
-        self.decoder = nn.Sequential(*_up(32, 32), *_up(32, 16), *_image(16))
+        self.decoder = nn.Sequential(*_up(32, 32), *_up(32, 16), *_image(16, sigmoid))
         keras_start(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Noisy images [N, 1, 28, 28] to clean ones, in 0..1."""
+        """Noisy images [N, 1, 28, 28] to clean ones."""
         return self.decoder(self.encoder(images))
 
 
 class SmallUNet(nn.Module):
-    """A U-Net (Ronneberger et al. 2015) of three scales for 28-pixel images."""
+    """A U-Net (Ronneberger et al. 2015) of three scales; it learns what to add to the image."""
 
     def __init__(self, width: int = 8):
         super().__init__()
@@ -70,15 +73,15 @@ class SmallUNet(nn.Module):
         )
         self.up_middle = nn.Sequential(nn.Conv2d(9 * w, 3 * w, 3, padding=1), nn.ReLU())
         self.up_fine = nn.Sequential(nn.Conv2d(4 * w, 2 * w, 3, padding=1), nn.ReLU())
-        self.image = nn.Sequential(*_image(2 * w))
+        self.change = nn.Conv2d(2 * w, 1, 3, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Noisy images [N, 1, 28, 28] to clean ones, in 0..1."""
+        """Noisy images [N, 1, 28, 28] to clean ones; they may leave 0..1."""
         fine = self.fine(images)
         middle = self.middle(fine)
         coarse = F.interpolate(self.coarse(middle), scale_factor=2)
         middle = F.interpolate(self.up_middle(torch.cat([coarse, middle], dim=1)), scale_factor=2)
-        return self.image(self.up_fine(torch.cat([middle, fine], dim=1)))
+        return images + self.change(self.up_fine(torch.cat([middle, fine], dim=1)))
 
 
 class VariationalAutoencoder(nn.Module):
@@ -132,8 +135,8 @@ def dense_vae(latents: int, hidden: int = 200) -> VariationalAutoencoder:
     """Two hidden layers each way (Burda et al. 2016, section 5); decodes to logits of pixels."""
 
     def layers(sizes: tuple[int, ...]) -> list[nn.Module]:
-        inner = [[nn.Linear(a, b), nn.ReLU()] for a, b in zip(sizes[:-2], sizes[1:-1], strict=True)]
-        return [*(m for pair in inner for m in pair), nn.Linear(sizes[-2], sizes[-1])]
+        hidden = [[nn.Linear(a, b), nn.ReLU()] for a, b in pairwise(sizes[:-1])]
+        return [*(layer for pair in hidden for layer in pair), nn.Linear(sizes[-2], sizes[-1])]
 
     encoder = nn.Sequential(nn.Flatten(), *layers((784, hidden, hidden, 2 * latents)))
     decoder = nn.Sequential(*layers((latents, hidden, hidden, 784)), nn.Unflatten(1, (1, 28, 28)))

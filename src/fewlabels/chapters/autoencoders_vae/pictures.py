@@ -31,8 +31,8 @@ LOOKS = {
     "bilateral filter": figures.Look("bilateral filter", figures.GREEN, "^"),
     "non-local means filter": figures.Look("non-local means", figures.PURPLE, "v"),
     results.SHEET: figures.Look("sheet, fixed noise 0.2", figures.BLUE, "o"),
-    "sheet: MSE, fresh noise 0.4": figures.Look("sheet, fresh noise 0.4", figures.ORANGE, "D"),
-    "sheet: MSE, mixed noise to 0.8": figures.Look("sheet, mixed noise", figures.VERMILLION, "s"),
+    results.FRESH: figures.Look("sheet, fresh noise 0.4", figures.ORANGE, "D"),
+    results.MIXED: figures.Look("sheet, mixed noise", figures.VERMILLION, "s"),
     results.UNET: figures.Look("U-Net, mixed noise", figures.BLACK, "*"),
 }
 """How the methods of the noise figure are drawn."""
@@ -84,13 +84,13 @@ def restored(runs: pd.DataFrame, images: ImageData, settings: Settings, level: f
     names = {
         results.best_filter(runs, level): "best filter",
         results.SHEET: "sheet",
-        "sheet: MSE, fresh noise 0.4": "sheet, 0.4",
-        "sheet: MSE, mixed noise to 0.8": "sheet, mixed",
+        results.FRESH: "sheet, 0.4",
+        results.MIXED: "sheet, mixed",
         results.UNET: "U-Net",
     }
+    first = results.denoisers(runs).query("seed == 0").set_index("name")["record"]
     for name, heading in names.items():
-        rows = results.denoisers(runs).query("name == @name and seed == 0")
-        columns[heading] = rows["record"].iloc[0].predictions[f"restored_{level:g}"]
+        columns[heading] = first[name].predictions[f"restored_{level:g}"]
     return _columns(columns)
 
 

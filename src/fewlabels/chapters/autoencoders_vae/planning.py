@@ -8,7 +8,6 @@ from fewlabels.errors import UserError
 from fewlabels.experiments.denoising import (
     FILTERS,
     HELD_OUT,
-    LOSSES,
     READOUTS,
     REPORT_NOISE,
     TEST_NOISE,
@@ -46,31 +45,34 @@ class Settings:
     unlabelled: int = 60_000
     """Training images used, at most."""
     denoising_seeds: int = 3
-    denoising_epochs: int = 2
+    denoising_epochs: int = 1
     """Passes over the training images; the sheet makes 20."""
     long_denoising_seeds: int = 0
     """Seeds trained for the sheet's 20 epochs."""
-    unet_epochs: int = 2
+    extra_seeds: int = 1
+    """Seeds of fresh and mixed noise and of the U-Net, at most ``denoising_seeds``."""
+    unet_epochs: int = 1
     levels: list[float] = field(default_factory=lambda: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
     """Standard deviations of the noise in the test."""
-    test_images: int = 2000
+    test_images: int = 1000
     """Test images that are restored at every level, at even distances in the test set."""
     choice_images: int = 100
     """Held-out training images on which the filters' settings are chosen."""
     probe_draws: int = 10
     """Label draws of the probes on the code."""
     vae_seeds: int = 3
-    vae_epochs: int = 2
+    vae_epochs: int = 1
     """Passes over the training images; the sheet makes 15."""
-    weights: list[float] = field(default_factory=lambda: [1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 1e-1, 1.0])
+    weights: list[float] = field(default_factory=lambda: [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0])
     """Weights of the KL term, the sheet's ``coeff``."""
     long_weights: list[float] = field(default_factory=list)
-    """Weights trained once for the sheet's 15 epochs."""
+    """Weights trained once for ``long_epochs``."""
+    long_epochs: int = 15
     reader_epochs: int = 2
     """Passes of the classifier that judges decoded images."""
     latent_numbers: list[int] = field(default_factory=lambda: [2, 20])
     """Latent dimensions of the Bernoulli VAE."""
-    binary_seeds: int = 3
+    binary_seeds: int = 1
     binary_epochs: int = 20
     importance_samples: int = 100
     """Draws per image of the importance-weighted bound."""
@@ -92,12 +94,14 @@ class Settings:
             "probe_draws",
             "vae_seeds",
             "vae_epochs",
+            "long_epochs",
             "reader_epochs",
             "binary_seeds",
             "binary_epochs",
             "importance_samples",
         ):
             config.whole(key, getattr(self, key), 1)
+        config.whole("extra_seeds", self.extra_seeds, 1, self.denoising_seeds)
         for key in ("levels", "weights", "long_weights", "latent_numbers"):
             values = getattr(self, key)
             if not isinstance(values, list) or len(set(values)) < len(values):
@@ -149,12 +153,17 @@ def _recipe(settings: Settings, epochs: int, batch_size: int, **more) -> Recipe:
     return Recipe(steps, batch_size, **given)
 
 
-def report_training(settings: Settings, seed: int, loss: str = "mse") -> DenoisingTraining:
-    """The sheet's network under the sheet's settings, for our number of epochs."""
+def report_training(settings: Settings, seed: int) -> DenoisingTraining:
+    """The sheet's network under the sheet's settings, for our number of epochs.
+
+    Of the last activations that the sheet leaves open, the linear one: with a sigmoid it does not
+    learn.
+    """
     return DenoisingTraining(
         dataset=settings.dataset,
         network="sheet",
-        loss=loss,
+        loss="mse",
+        output="linear",
         noise="fixed",
         level=REPORT_NOISE,
         seed=seed,
@@ -166,9 +175,17 @@ def report_training(settings: Settings, seed: int, loss: str = "mse") -> Denoisi
 
 
 def denoising(settings: Settings, seed: int) -> list[DenoisingTraining]:
-    """One seed of every trained network: the sheet's three losses, fresh noise at its level, at
-    the level of the test and mixed, and the U-Net."""
+    """One seed of every trained network: the sheet's with three losses and both outputs; then fresh
+    noise at the level of the test, mixed noise, and the U-Net."""
     own = report_training(settings, seed)
+    report = [
+        own,
+        replace(own, output="sigmoid"),
+        replace(own, loss="bce", output="sigmoid"),
+        replace(own, loss="l1"),
+    ]
+    if seed >= settings.extra_seeds:
+        return report
     mixed = replace(own, noise="mixed", level=MIXED)
     unet = _recipe(
         settings,
@@ -180,8 +197,7 @@ def denoising(settings: Settings, seed: int) -> list[DenoisingTraining]:
         schedule="cosine",
     )
     return [
-        *(replace(own, loss=loss) for loss in LOSSES),
-        replace(own, noise="fresh"),
+        *report,
         replace(own, noise="fresh", level=TEST_NOISE),
         mixed,
         replace(mixed, network="u-net", training=unet),
@@ -262,8 +278,8 @@ def planes(settings: Settings) -> list[PlaneVAE]:
 
 
 def long_planes(settings: Settings) -> list[PlaneVAE]:
-    """The sheet's 15 epochs, once for each of ``long_weights``."""
-    recipe = _recipe(settings, SHEET_EPOCHS["vae"], VAE_BATCH)
+    """More epochs, once for each of ``long_weights``."""
+    recipe = _recipe(settings, settings.long_epochs, VAE_BATCH)
     judge = reader(settings)
     return [
         PlaneVAE(settings.dataset, float(weight), 0, recipe, judge, settings.unlabelled)

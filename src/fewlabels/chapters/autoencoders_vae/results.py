@@ -15,9 +15,28 @@ from fewlabels.statistics import Interval, PairedDifference, mean_interval, pair
 from fewlabels.sweep import run_all
 from fewlabels.variational import knee
 
-CONFIGURED = ("network", "loss", "noise", "level", "weight", "latents", "filter", "seed", "draw")
-SHEET = "sheet: MSE, fixed noise 0.2"
-UNET = "U-Net: MSE, mixed noise to 0.8"
+CONFIGURED = (
+    "network",
+    "loss",
+    "output",
+    "noise",
+    "level",
+    "weight",
+    "latents",
+    "filter",
+    "seed",
+    "draw",
+)
+SHEET = "sheet: MSE, linear, fixed noise 0.2"
+SIGMOID = "sheet: MSE, sigmoid, fixed noise 0.2"
+OTHER_LOSSES = {
+    "BCE, sigmoid": "sheet: BCE, sigmoid, fixed noise 0.2",
+    "L1, linear": "sheet: L1, linear, fixed noise 0.2",
+}
+"""The losses beside MSE, each with its last activation -> the method's name."""
+FRESH = "sheet: MSE, linear, fresh noise 0.4"
+MIXED = "sheet: MSE, linear, mixed noise to 0.8"
+UNET = "U-Net: MSE, linear, mixed noise to 0.8"
 NOISY = "noisy image"
 LOSSES = {"mse": "MSE", "bce": "BCE", "l1": "L1"}
 
@@ -58,7 +77,7 @@ def _name(record: Record) -> str:
         return record.cell["method"]
     network = {"sheet": "sheet", "u-net": "U-Net"}[config["network"]]
     to = "to " if config["noise"] == "mixed" else ""
-    loss = LOSSES[config["loss"]]
+    loss = f"{LOSSES[config['loss']]}, {config['output']}"
     return f"{network}: {loss}, {config['noise']} noise {to}{config['level']:g}"
 
 
@@ -71,6 +90,18 @@ def denoisers(runs: pd.DataFrame) -> pd.DataFrame:
 def long_denoisers(runs: pd.DataFrame) -> pd.DataFrame:
     """The sheet's network under all of its settings, its 20 epochs included."""
     return runs[(runs["kind"] == "denoising") & runs["long"]]
+
+
+def black(runs: pd.DataFrame, name: str) -> tuple[int, int]:
+    """Seeds of a network that answer every image with black, and all of its seeds.
+
+    Black: the error hardly differs between the weakest and the strongest noise, because the answer
+    does not depend on the image.
+    """
+    rows = denoisers(runs).query("name == @name")
+    errors = rows[[column for column in rows if column.startswith("mse_")]].dropna(axis=1)
+    stuck = (errors.max(axis=1) - errors.min(axis=1)) < 1e-3 * errors.max(axis=1)
+    return int(stuck.sum()), len(rows)
 
 
 def by_seed(runs: pd.DataFrame, name: str, column: str) -> dict[int, float]:

@@ -163,19 +163,19 @@ def levels_table(runs: pd.DataFrame, metric: str, settings: Settings, source: st
 
 
 def losses_table(runs: pd.DataFrame, source: str, settings: Settings) -> Table:
-    """A2: MSE less another loss, in three measures at both levels."""
+    """A2: MSE with a linear output less another loss, in three measures at both levels."""
     rows, tests = [], []
-    for loss in ("BCE", "L1"):
+    others = results.OTHER_LOSSES | {"MSE, sigmoid": results.SIGMOID}
+    for loss, name in others.items():
         for level in (REPORT_NOISE, TEST_NOISE):
-            row = {"Comparison": f"MSE less {loss}, noise {level:g}"}
+            row = {"MSE, linear less": f"{loss}, noise {level:g}"}
             for metric, heading, decimals in (
                 ("psnr", "PSNR, dB", 2),
                 ("mse", "MSE x 1,000", 2),
                 ("ssim", "SSIM", 3),
             ):
-                found = claims.loss_difference(runs, loss, f"{metric}_{level:g}")
-                scale = 1000 if metric == "mse" else 1
-                row[heading] = _scaled(found, scale, decimals)
+                found = results.paired(runs, results.SHEET, name, f"{metric}_{level:g}")
+                row[heading] = _scaled(found, 1000 if metric == "mse" else 1, decimals)
                 if metric == "psnr":
                     tests.append(found)
             rows.append(row)
@@ -186,10 +186,27 @@ def losses_table(runs: pd.DataFrame, source: str, settings: Settings) -> Table:
     return tables.show(
         frame,
         "tbl-ae-losses",
-        f"The sheet's network and noise under three losses, {source}: differences paired by seed, "
-        "mean with 95% interval (of three seeds: their range) and, for PSNR, the two-sided "
-        "sign-flip test with Holm's correction, whose p value cannot fall below 0.25 with three "
-        f"seeds. {_trained(settings)}",
+        f"The sheet's network and noise under several losses and last activations, {source}: "
+        "differences paired by seed, mean with 95% interval (of three seeds: their range) and, for "
+        "PSNR, the two-sided sign-flip test with Holm's correction, whose p value cannot fall "
+        f"below 0.25 with three seeds. {_trained(settings)}",
+    )
+
+
+def sigmoid_line(runs: pd.DataFrame, images: ImageData) -> str:
+    """What becomes of MSE with a sigmoid."""
+    stuck, seeds = results.black(runs, results.SIGMOID)
+    error = float((images.test.images.float() / 255).square().mean())
+    found = mean_interval([*results.by_seed(runs, results.SIGMOID, f"mse_{TEST_NOISE:g}").values()])
+    return (
+        "With a sigmoid as its last activation and MSE as its loss, the sheet's network ends on "
+        f"black images in **{stuck} of {seeds}** seeds: its error, {number(found, 3)}, is that "
+        f"of a black image ({error:.3f} on all test images), whatever the noise. Most pixels are black, "
+        "so the first steps of Adam drive all outputs down together; there the sigmoid is flat, "
+        "and since the gradient of the squared error has the sigmoid's slope as a factor, nothing "
+        "drives them up again. The gradient of the cross-entropy lacks that factor, and a linear "
+        "output has no flat part. The same network built in Keras does the same in its first "
+        "hundred steps (a check by hand, not a record)."
     )
 
 
@@ -227,10 +244,10 @@ def long_denoising_line(runs: pd.DataFrame, settings: Settings) -> str:
         for level in (REPORT_NOISE, TEST_NOISE)
     }
     return (
-        f"To the letter, with {full} epochs, the sheet's network reaches {at[REPORT_NOISE]} dB at "
-        f"noise {REPORT_NOISE:g} and {at[TEST_NOISE]} dB at {TEST_NOISE:g} (n = {len(long)}), after "
-        f"{settings.denoising_epochs} epochs {short[REPORT_NOISE]} and {short[TEST_NOISE]} dB "
-        f"(n = {len(own)})."
+        f"With the sheet's {full} epochs its network reaches {at[REPORT_NOISE]} dB "
+        f"at noise {REPORT_NOISE:g} and {at[TEST_NOISE]} dB at {TEST_NOISE:g} (n = {len(long)}), "
+        f"after {settings.denoising_epochs} epochs {short[REPORT_NOISE]} and "
+        f"{short[TEST_NOISE]} dB (n = {len(own)})."
     )
 
 
@@ -303,9 +320,9 @@ def nats_line() -> str:
         "times the KL divergence in nats. Divided by `coeff` it is, up to a constant, minus the "
         "ELBO of a decoder with Gaussian noise of variance $\\sigma^2$ on every pixel, "
         f"$\\frac{{{PIXELS}}}{{2\\sigma^2}}\\,\\mathrm{{MSE}} + \\mathrm{{KL}}$, with "
-        f"$\\sigma^2 = {PIXELS // 2}\\,$`coeff`. Weight 1 therefore says that the pixels, which lie "
-        f"between 0 and 1, carry noise of standard deviation {math.sqrt(variance):.1f}: one nat of "
-        "code has to save a mean squared error of 1, more than any image has. In the units of a "
+        f"$\\sigma^2 = {PIXELS // 2}\\,$`coeff`. Weight 1 therefore says that pixels, which "
+        f"lie between 0 and 1, carry noise of standard deviation {math.sqrt(variance):.1f}: one "
+        "nat of code has to save a mean squared error of 1, the largest there is. In the units of a "
         f"decoder of unit variance, weight 1 is a beta of {variance:.0f}."
     )
 
@@ -378,38 +395,33 @@ def _vae_trained(settings: Settings) -> str:
     return f"Trained for {settings.vae_epochs} epochs (the sheet: {SHEET_EPOCHS['vae']})."
 
 
-def long_table(runs: pd.DataFrame, source: str):
-    """The sheet's 15 epochs, where they were run; otherwise a sentence that they were not."""
+def long_table(runs: pd.DataFrame, source: str, settings: Settings):
+    """More epochs, where they were run; otherwise a sentence that they were not."""
     long = results.long_planes(runs)
-    full = SHEET_EPOCHS["vae"]
+    epochs_of = {False: settings.vae_epochs, True: settings.long_epochs}
     if long.empty:
-        return Markdown(f"The sheet's {full} epochs were not run.")
+        return Markdown(f"More than {settings.vae_epochs} epochs were not run.")
     rows = []
-    for row in long.itertuples():
-        short = results.at_weight(runs, row.weight).query("seed == 0")
-        for epochs, mse, kl, units, knn, cells in (
-            *(
-                ("fewer", each.mse, each.kl, each.active_units, each.knn_accuracy, each.confident)
-                for each in short.itertuples()
-            ),
-            (str(full), row.mse, row.kl, row.active_units, row.knn_accuracy, row.confident),
-        ):
-            rows.append(
-                {
-                    "Weight": f"{row.weight:g}",
-                    "Epochs": epochs,
-                    "MSE x 1,000": number(1000 * mse),
-                    "KL, nats": number(kl, 2),
-                    "Active units": number(units, 0),
-                    "kNN, %": percent(knn),
-                    "Confident cells, %": percent(cells),
-                }
-            )
+    first = results.planes(runs).query("seed == 0")
+    both = pd.concat([first[first["weight"].isin(long["weight"])], long])
+    for row in both.sort_values(["weight", "long"]).itertuples():
+        rows.append(
+            {
+                "Weight": f"{row.weight:g}",
+                "Epochs": str(epochs_of[row.long]),
+                "MSE x 1,000": number(1000 * row.mse),
+                "KL, nats": number(row.kl, 2),
+                "Active units": number(row.active_units, 0),
+                "kNN, %": percent(row.knn_accuracy),
+                "Confident cells, %": percent(row.confident),
+                "Digits": number(row.digits, 0),
+            }
+        )
     return tables.show(
         pd.DataFrame(rows),
         "tbl-ae-long",
-        f"The sheet's {full} epochs beside our fewer, the first seed of each (n = 1, no "
-        f"interval), {source}.",
+        f"More epochs for some weights, {source}: the first seed of each (n = 1, no interval). The "
+        f"sheet trains for {SHEET_EPOCHS['vae']}.",
     )
 
 
@@ -430,8 +442,8 @@ def knee_line(runs: pd.DataFrame, settings: Settings) -> str:
         f"{number(float(curve.loc[knee, 'mse']), 3)}. The rule depends on the range of weights "
         "that is scaled. A likelihood has no such freedom: the weight is right where the noise it "
         "assumes is the error that is made, MSE / "
-        f"{PIXELS // 2}, about {balance:.0e} here; of the weights tried the highest ELBO is that of "
-        f"{likely:g}. The digits lie most apart (kNN) at {readable:g}."
+        f"{PIXELS // 2}, about {balance:.0e} here; of the weights tried the highest ELBO is that "
+        f"of {likely:g}. The digits lie most apart (kNN) at {readable:g}."
     )
 
 
