@@ -385,6 +385,7 @@ def test_confidence_by_hand():
         ("precision", "16"),
         ("workers", -1),
         ("unlabelled", 99),
+        ("denoising_images", 99),
         ("denoising_seeds", 0),
         ("extra_seeds", 4),
         ("levels", [0.1, 0.2]),
@@ -430,9 +431,9 @@ def test_the_plan_has_the_runs_counted_by_hand():
         binary_seeds=2,
     )
     assert Counter(type(run) for run in planning.plan(settings)) == {
-        # Four readings of the sheet for each seed, three more for two of them, one long, and the
+        # Three losses for each seed, four more networks for two of them, one long, and the
         # untrained floor.
-        DenoisingTraining: 4 * 4 + 2 * 3 + 1 + 4,
+        DenoisingTraining: 4 * 3 + 2 * 4 + 1 + 4,
         ClassicalFilter: 4 * 4,
         CodeProbe: 5 * 3 * 2,
         DigitReader: 1,

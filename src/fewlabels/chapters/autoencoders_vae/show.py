@@ -127,9 +127,10 @@ def denoising_table(runs: pd.DataFrame, source: str, settings: Settings) -> Tabl
 def _trained(settings: Settings) -> str:
     """The epochs behind the networks' figures."""
     return (
-        f"The sheet's network was trained for {settings.denoising_epochs} epochs in batches of "
-        f"{planning.DENOISING_BATCH} (the sheet: {SHEET_EPOCHS['denoising']}), the U-Net for "
-        f"{settings.unet_epochs} in batches of {planning.UNET_BATCH}."
+        f"Epochs over at most {settings.denoising_images:,} images: {settings.denoising_epochs} in "
+        f"batches of {planning.DENOISING_BATCH} for the sheet's network (the sheet: "
+        f"{SHEET_EPOCHS['denoising']} over 60,000), {settings.unet_epochs} in batches of "
+        f"{planning.UNET_BATCH} for the U-Net."
     )
 
 
@@ -201,8 +202,8 @@ def sigmoid_line(runs: pd.DataFrame, images: ImageData) -> str:
     return (
         "With a sigmoid as its last activation and MSE as its loss, the sheet's network ends on "
         f"black images in **{stuck} of {seeds}** seeds: its error, {number(found, 3)}, is that "
-        f"of a black image ({error:.3f} on all test images), whatever the noise. Most pixels are black, "
-        "so the first steps of Adam drive all outputs down together; there the sigmoid is flat, "
+        f"of a black image ({error:.3f} on all test images), whatever the noise. Most pixels are "
+        "black, so the first steps of Adam drive all outputs down together; there the sigmoid is flat, "
         "and since the gradient of the squared error has the sigmoid's slope as a factor, nothing "
         "drives them up again. The gradient of the cross-entropy lacks that factor, and a linear "
         "output has no flat part. The same network built in Keras does the same in its first "
@@ -322,7 +323,7 @@ def nats_line() -> str:
         f"$\\frac{{{PIXELS}}}{{2\\sigma^2}}\\,\\mathrm{{MSE}} + \\mathrm{{KL}}$, with "
         f"$\\sigma^2 = {PIXELS // 2}\\,$`coeff`. Weight 1 therefore says that pixels, which "
         f"lie between 0 and 1, carry noise of standard deviation {math.sqrt(variance):.1f}: one "
-        "nat of code has to save a mean squared error of 1, the largest there is. In the units of a "
+        "nat of code has to save a mean squared error of 1, the largest there is. In units of a "
         f"decoder of unit variance, weight 1 is a beta of {variance:.0f}."
     )
 
