@@ -11,7 +11,12 @@ import pandas as pd
 
 from fewlabels import published, verdicts
 from fewlabels.chapters.autoencoders_vae import results
-from fewlabels.chapters.autoencoders_vae.planning import SHEET_EPOCHS, SHEET_WEIGHT, Settings
+from fewlabels.chapters.autoencoders_vae.planning import (
+    SHEET_EPOCHS,
+    SHEET_IMAGES,
+    SHEET_WEIGHT,
+    Settings,
+)
 from fewlabels.experiments.denoising import TEST_NOISE
 from fewlabels.experiments.vae import CONFIDENT
 from fewlabels.statistics import Interval, PairedDifference, mean_interval
@@ -124,9 +129,15 @@ def _decibel(value: Interval | PairedDifference) -> str:
 
 
 def _shorter(settings: Settings, part: str = "denoising") -> str:
-    own = {"denoising": settings.denoising_epochs, "vae": settings.vae_epochs}[part]
-    full = SHEET_EPOCHS[part]
-    return "" if own == full else f"Trained for {own} of the sheet's {full} epochs."
+    """How the training differs from the sheet's; empty where it does not."""
+    given = {
+        "denoising": (settings.denoising_epochs, settings.denoising_images),
+        "vae": (settings.vae_epochs, settings.unlabelled),
+    }
+    (own, shown), full = given[part], SHEET_EPOCHS[part]
+    if own == full and shown >= SHEET_IMAGES:
+        return ""
+    return f"Epochs times images: {own} x at most {shown:,} (the sheet: {full} x {SHEET_IMAGES:,})."
 
 
 def _row(name: str, ours, n: int | None, verdict: Verdict, note: str) -> dict[str, Any]:

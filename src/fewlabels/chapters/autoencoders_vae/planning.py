@@ -23,6 +23,7 @@ NAME = "autoencoders-vae"
 LABELS = 100
 """Labelled images of a probe: ten of every digit, as in chapter 1."""
 SHEET_EPOCHS = {"denoising": 20, "vae": 15}
+SHEET_IMAGES = 60_000
 SHEET_WEIGHT = 1.0
 """The value of ``coeff`` that the sheet prints."""
 DENOISING_BATCH, VAE_BATCH, UNET_BATCH = 32, 128, 64

@@ -66,7 +66,8 @@ def summary(runs: pd.DataFrame, settings: Settings, images: ImageData) -> str:
         f"{levels[results.UNET]} dB. In the variational auto-encoder the printed weight "
         f"{SHEET_WEIGHT:g} of the KL term collapses the plane in {flat.sum()} of {len(flat)} seeds "
         f"(kNN accuracy {percent(mean_interval(knn[SHEET_WEIGHT]))}%): with a mean over pixels it "
-        f"stands for a decoder noise of {math.sqrt(decoder_variance(1, PIXELS)):.1f} grey ranges. "
+        f"stands for a decoder noise of {math.sqrt(decoder_variance(1, PIXELS)):.1f} times the range "
+        "of the pixels. "
         f"The trade-off curve has its knee at weight {knee:g}, where the plane tells "
         f"{percent(mean_interval(knn[knee]))}% of the digits and a classifier reads "
         f"{percent(mean_interval(confident))}% of the decoded grid with confidence; the highest "
@@ -201,13 +202,13 @@ def sigmoid_line(runs: pd.DataFrame, images: ImageData) -> str:
     found = mean_interval([*results.by_seed(runs, results.SIGMOID, f"mse_{TEST_NOISE:g}").values()])
     return (
         "With a sigmoid as its last activation and MSE as its loss, the sheet's network ends on "
-        f"black images in **{stuck} of {seeds}** seeds: its error, {number(found, 3)}, is that "
-        f"of a black image ({error:.3f} on all test images), whatever the noise. Most pixels are "
-        "black, so the first steps of Adam drive all outputs down together; there the sigmoid is flat, "
-        "and since the gradient of the squared error has the sigmoid's slope as a factor, nothing "
-        "drives them up again. The gradient of the cross-entropy lacks that factor, and a linear "
-        "output has no flat part. The same network built in Keras does the same in its first "
-        "hundred steps (a check by hand, not a record)."
+        f"black images in **{stuck} of {seeds}** seeds: its error, {number(found, 3)}, is that of "
+        f"a black image ({error:.3f} on all test images), whatever the noise. Most pixels are "
+        "black, so the first steps of Adam drive all outputs down together; there the sigmoid is "
+        "flat, and since the gradient of the squared error has the sigmoid's slope as a factor, "
+        "nothing drives them up again. The gradient of the cross-entropy lacks that factor, and a "
+        "linear output has no flat part. The same network built in Keras does the same in its "
+        "first hundred steps (a check by hand, not a record)."
     )
 
 
@@ -231,8 +232,8 @@ def long_denoising_line(runs: pd.DataFrame, settings: Settings) -> str:
     full = SHEET_EPOCHS["denoising"]
     if long.empty:
         return (
-            f"The sheet's {full} epochs were not run; {settings.denoising_epochs} epochs stand "
-            "behind every figure of its network."
+            f"The sheet's {full} epochs were not run; behind every figure of its network stand "
+            f"{settings.denoising_epochs} over at most {settings.denoising_images:,} images."
         )
     at = {
         level: number(mean_interval(long[f"psnr_{level:g}"]), 2)
@@ -393,7 +394,10 @@ def plane_table(runs: pd.DataFrame, source: str, settings: Settings) -> Table:
 
 
 def _vae_trained(settings: Settings) -> str:
-    return f"Trained for {settings.vae_epochs} epochs (the sheet: {SHEET_EPOCHS['vae']})."
+    return (
+        f"Epochs over at most {settings.unlabelled:,} images: {settings.vae_epochs} (the sheet: "
+        f"{SHEET_EPOCHS['vae']})."
+    )
 
 
 def long_table(runs: pd.DataFrame, source: str, settings: Settings):
