@@ -45,7 +45,7 @@ class Settings:
     """Runs at once; 0 means one per CPU core."""
     unlabelled: int = 60_000
     """Training images used, at most."""
-    denoising_images: int = 30_000
+    denoising_images: int = 60_000
     """Training images of the denoising networks, at most."""
     denoising_seeds: int = 3
     denoising_epochs: int = 1
@@ -65,7 +65,7 @@ class Settings:
     probe_draws: int = 10
     """Label draws of the probes on the code."""
     vae_seeds: int = 3
-    vae_epochs: int = 1
+    vae_epochs: int = 2
     """Passes over the training images; the sheet makes 15."""
     weights: list[float] = field(default_factory=lambda: [1e-5, 1e-4, 1e-3, 1e-2, 1.0])
     """Weights of the KL term, the sheet's ``coeff``."""
