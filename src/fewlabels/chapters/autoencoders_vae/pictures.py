@@ -194,13 +194,17 @@ def planes(runs: pd.DataFrame, images: ImageData) -> Figure:
 
 
 def grids(runs: pd.DataFrame) -> Figure:
-    """The decoded grid at the smallest weight, at the knee and at the printed one, first seed."""
+    """The decoded grid under every weight, first seed."""
     weights = sorted(set(results.planes(runs)["weight"]))
-    shown = dict.fromkeys([weights[0], results.knee_weight(runs), SHEET_WEIGHT])
-    fig, axes = plt.subplots(1, len(shown), figsize=(figures.WIDTH, 2.5), squeeze=False)
-    for ax, weight in zip(axes[0], shown, strict=True):
+    knee = results.knee_weight(runs)
+    rows = -(-len(weights) // 3)
+    fig, axes = plt.subplots(rows, 3, figsize=(figures.WIDTH, 2.3 * rows), squeeze=False)
+    for ax in axes.flat[len(weights) :]:
+        ax.set_axis_off()
+    for ax, weight in zip(axes.flat, weights, strict=False):
         _grid(ax, results.pictured(runs, weight))
-        ax.set_title(f"weight {weight:g}")
+        note = {knee: " (knee)", SHEET_WEIGHT: " (printed)"}.get(weight, "")
+        ax.set_title(f"weight {weight:g}{note}")
     plt.close(fig)
     return fig
 
