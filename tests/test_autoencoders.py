@@ -557,6 +557,16 @@ def test_a3_compares_the_knee_with_the_printed_weight():
     assert str(worse["verdict"]) == "reversed"
 
 
-@pytest.mark.parametrize(("share", "word"), [(0.0, "reversed"), (0.9, "holds")])
-def test_a4_asks_for_most_cells_at_the_printed_weight(share, word):
-    assert str(claims._grid(planes(0.2, share), Settings())["verdict"]) == word
+@pytest.mark.parametrize(
+    ("share", "digits", "word"),
+    [(0.0, 9.0, "reversed"), (0.9, 9.0, "holds"), (1.0, 1.0, "reversed")],
+)
+def test_a4_asks_for_most_cells_and_most_digits_at_the_printed_weight(share, digits, word):
+    runs = planes(0.2, share).assign(digits=digits)
+    assert str(claims._grid(runs, Settings())["verdict"]) == word
+
+
+def test_a4_is_open_where_seeds_disagree():
+    runs = planes(0.2, 0.5)
+    runs.loc[(runs["weight"] == 1) & (runs["seed"] == 0), "confident"] = 0.3
+    assert str(claims._grid(runs, Settings())["verdict"]) == "within noise"

@@ -55,7 +55,7 @@ def summary(runs: pd.DataFrame, settings: Settings, images: ImageData) -> str:
     knee = results.knee_weight(runs)
     knn = {w: results.at_weight(runs, w)["knn_accuracy"] for w in (knee, SHEET_WEIGHT)}
     flat = results.at_weight(runs, SHEET_WEIGHT)["active_units"] == 0
-    confident = results.at_weight(runs, knee)["confident"]
+    confident, found = (results.at_weight(runs, knee)[key] for key in ("confident", "digits"))
     likely = results.best_weight(runs, "elbo_own")
     return (
         "::: {.callout-important}\n## In short\n\n"
@@ -70,8 +70,9 @@ def summary(runs: pd.DataFrame, settings: Settings, images: ImageData) -> str:
         "range of the pixels. "
         f"The trade-off curve has its knee at weight {knee:g}, where the plane tells "
         f"{percent(mean_interval(knn[knee]))}% of the digits and a classifier reads "
-        f"{percent(mean_interval(confident))}% of the decoded grid with confidence; the highest "
-        f"likelihood is at {likely:g}. Data: {images.title}.\n:::"
+        f"{percent(mean_interval(confident))}% of the decoded grid with confidence and finds "
+        f"{number(mean_interval(found))} of ten digits in it; the highest likelihood is at "
+        f"{likely:g}. Data: {images.title}.\n:::"
     )
 
 
