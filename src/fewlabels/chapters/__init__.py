@@ -15,6 +15,7 @@ NOTEBOOKS = {
     "rotnet-mnist": "01-rotnet-mnist.ipynb",
     "rotation-equivariance": "02-rotation-equivariance.ipynb",
     "ssl-medmnist": "05-ssl-medmnist.ipynb",
+    "autoencoders-vae": "07-autoencoders-vae.ipynb",
 }
 
 
