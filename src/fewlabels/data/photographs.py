@@ -165,21 +165,15 @@ def load(source: str, classes: tuple[str, ...], size: int) -> Photographs:
     check_classes(source, classes)
     if source == "shapes":
         title = f"{len(classes)} kinds of shapes drawn by the computer"
-        md5_, drawn = md5(source, classes), _drawn(classes)
+        checked = md5(source, classes)
     else:
-        title = f"{len(classes)} classes of Caltech-101"
-        files = {name: _files(_folder(), name) for name in classes}
-        md5_ = _verified(files)
-        drawn = [
-            (f"{name}/{path.name}", k, read(path))
-            for k, name in enumerate(classes)
-            for path in files[name]
-        ]
-    names, labels, pictures = zip(*drawn, strict=True)
+        title = f"{len(classes)} classes of Caltech-101 ({', '.join(classes)})"
+        checked = _verified({name: _files(_folder(), name) for name in classes})
+    names, labels, pictures = zip(*decoded(source, classes), strict=True)
     return Photographs(
         title=title,
         classes=classes,
-        md5=md5_,
+        md5=checked,
         files=names,
         images=torch.stack([squeezed(each.image, size) for each in pictures]),
         labels=torch.tensor(labels),
@@ -187,6 +181,17 @@ def load(source: str, classes: tuple[str, ...], size: int) -> Photographs:
         grey=torch.tensor([each.grey for each in pictures]),
         turned=torch.tensor([each.turned for each in pictures]),
     )
+
+
+def decoded(source: str, classes: tuple[str, ...]) -> list[tuple[str, int, Picture]]:
+    """Every photograph in its own size: ``class/name``, label, picture; in the order of `load`."""
+    if source == "shapes":
+        return _drawn(classes)
+    return [
+        (f"{name}/{path.name}", k, read(path))
+        for k, name in enumerate(classes)
+        for path in _files(_folder(), name)
+    ]
 
 
 @lru_cache(maxsize=16)
