@@ -262,7 +262,7 @@ class FeatureClassification(PhotographRun):
         method += [self.augmentation] if self.augmentation != "none" else []
         if not self.training.steps:
             method.append("untrained")
-        if self.scored_on == "validation":
+        if self.scored_on == "validation" and self.training.steps:
             method.append(f"rate {self.training.rate:g}")
         report = (self.feature, self.pixels, self.readout) == ("map", "unit", "mlp")
         return self._cell(method, "frozen", "report" if report else "tuned")
@@ -424,9 +424,8 @@ class FineTuning(Experiment):
     def cell(self) -> dict[str, str | int]:
         own = self.head.cell()
         blocks = f"{self.blocks} block{'' if self.blocks == 1 else 's'} unfrozen"
-        method = [own["method"], blocks if self.training.steps else "concatenated"]
-        if self.head.scored_on == "validation":
-            method += [f"fine-tuned at {self.training.rate:g}"]
+        done = f"{blocks} at {self.training.rate:g}" if self.training.steps else "concatenated"
+        method = [own["method"], done]
         return own | {"method": ", ".join(method), "backbone": "fine-tuned"}
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:

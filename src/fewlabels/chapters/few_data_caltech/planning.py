@@ -35,7 +35,9 @@ AT_HAND = "at hand"
 FEW = 5
 """Images per class at which augmented features are compared as well: with all, few errors are
 left."""
-HEAD_RATE, TUNING_RATE, SCRATCH_RATE = 0.001, 1e-4, 0.001
+HEAD_RATE, TUNING_RATE, SCRATCH_RATE = 0.001, 1e-5, 0.001
+CARELESS_RATE = 1e-4
+"""Of fine-tuning, where ten times too much is shown."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +76,18 @@ class Settings:
     """Splits of the small network with augmentation or with parts of the images covered."""
     curve_splits: int = 5
     """Splits of what is trained from its pixels on, at each number of images per class."""
+    deep_splits: int = 10
+    """Splits where more than two blocks are trained on."""
     choice_splits: int = 3
     recognition_splits: int = 5
     labels_per_class: list[int] = field(default_factory=lambda: [1, 2, 5, 10, 20])
     blocks: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 5])
     """Numbers of last blocks of the pretrained network that are trained on."""
-    scratch_steps: int = 120
-    native_steps: int = 48
-    long_steps: int = 400
+    scratch_steps: int = 100
+    native_steps: int = 40
+    long_steps: int = 300
     head_steps: int = 200
-    tuning_steps: int = 16
+    tuning_steps: int = 12
 
     def __post_init__(self):
         config.one_of("dataset", self.dataset, photographs.SOURCES)
@@ -103,7 +107,10 @@ class Settings:
             config.whole(key, getattr(self, key), 16)
             if getattr(self, key) % 8:
                 raise UserError(f"{key} is {getattr(self, key)}; allowed: a multiple of 8")
-        for key in ("native_splits", "augmentation_splits", "curve_splits", "recognition_splits"):
+        for key in (
+            *("native_splits", "augmentation_splits", "curve_splits", "deep_splits"),
+            "recognition_splits",
+        ):
             config.whole(key, getattr(self, key), 0, self.splits)
         for key in (
             *("splits", "choice_splits", "scratch_steps", "native_steps", "long_steps"),
@@ -300,14 +307,23 @@ def concatenated(settings: Settings) -> list[FineTuning]:
 
 
 def fine_tuned(settings: Settings) -> list[FineTuning]:
-    """By number of unfrozen blocks, on every split and with few images."""
+    """By number of unfrozen blocks; with few images; from a new head; at a careless rate."""
+    steps = settings.tuning_steps
     runs = [
-        tuned(settings, split, blocks, settings.tuning_steps)
+        tuned(settings, split, blocks, steps)
         for blocks in settings.blocks
+        for split in range(settings.splits if blocks <= 2 else settings.deep_splits)
+    ]
+    runs += [
+        tuned(settings, split, 1, steps, **change)
+        for change in (
+            {"rate": CARELESS_RATE},
+            {"rate": CARELESS_RATE, "training": _adam(0, HEAD_RATE)},
+        )
         for split in range(settings.splits)
     ]
     return runs + [
-        tuned(settings, split, 1, settings.tuning_steps, labels=labels)
+        tuned(settings, split, 1, steps, labels=labels)
         for labels in settings.labels_per_class
         for split in range(settings.curve_splits)
     ]
@@ -353,8 +369,9 @@ def candidates(settings: Settings) -> list[Experiment]:
             recipe = _adam(settings.head_steps, rate, points=5)
             runs.append(features(settings, split, training=recipe, **held))
         runs += [
-            tuned(settings, split, 1, settings.tuning_steps, rate=rate, **held)
-            for rate in (3e-5, 1e-4, 1e-3)
+            tuned(settings, split, 1, settings.tuning_steps, rate=rate, **change, **held)
+            for change in ({}, {"training": _adam(0, HEAD_RATE)})
+            for rate in (TUNING_RATE, CARELESS_RATE, 1e-3)
         ]
     return runs
 
