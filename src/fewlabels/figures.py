@@ -64,6 +64,11 @@ METHODS = {
     "aim": Look("AIM", PURPLE, "D"),
     "mae": Look("MAE", ORANGE, "v"),
     "fusion": Look("fusion", BLACK, "*"),
+    "small-cnn": Look("small CNN", BLUE, "o"),
+    "features-mlp": Look("frozen features, MLP", VERMILLION, "s"),
+    "features-knn": Look("frozen features, kNN", ORANGE, "X"),
+    "features-other": Look("other network, MLP", PURPLE, "D"),
+    "fine-tuned": Look("one block fine-tuned", GREEN, "^"),
 }
 
 

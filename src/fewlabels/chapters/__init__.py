@@ -11,7 +11,10 @@ from types import ModuleType
 from fewlabels import paths
 from fewlabels.errors import UserError
 
-NOTEBOOKS = {"rotnet-mnist": "01-rotnet-mnist.ipynb"}
+NOTEBOOKS = {
+    "rotnet-mnist": "01-rotnet-mnist.ipynb",
+    "few-data-caltech": "04-few-data-caltech.ipynb",
+}
 
 
 def names() -> list[str]:

@@ -12,7 +12,7 @@ is a VGG-16.
 import tempfile
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -296,8 +296,9 @@ class FeatureClassification(PhotographRun):
         extra = {"train_accuracy": _accuracy(predict(head, x), y)}
         logits = predict(head, whole[score])
         measured = outcome(logits.softmax(dim=1), truth[score], curves, self._count(head), extra)
-        weights = head.state_dict() if self.feature == "pooled" else None
-        return Outcome(**vars(measured) | {"weights": weights})
+        plain = (self.feature, self.pixels, self.cover, self.augmentation) == PLAIN
+        # Of these only: others can start from them, and they are small.
+        return replace(measured, weights=head.state_dict() if plain else None)
 
     def head(self, weights: dict[str, Tensor]) -> nn.Sequential:
         """The trained MLP, from the weights that the run left."""
@@ -327,6 +328,16 @@ class FeatureClassification(PhotographRun):
             p.numel() for part in _blocks(self.source, self.pixels) for p in part.parameters()
         )
         return {"total": trained + fixed, "trained": trained}
+
+
+PLAIN = ("pooled", "own", "nothing", "none")
+"""Feature, pixels, cover and augmentation of a run whose MLP is kept."""
+
+
+def _require_plain(head: FeatureClassification) -> None:
+    own = (head.feature, head.pixels, head.cover, head.augmentation)
+    if head.readout != "mlp" or own != PLAIN:
+        raise UserError("head goes with readout mlp on pooled features of whole, plain images")
 
 
 def views(augmentation: str) -> list[View]:
@@ -411,9 +422,7 @@ class FineTuning(Experiment):
     def __post_init__(self):
         config.one_of("dataset", self.dataset, [self.head.dataset])
         config.whole("blocks", self.blocks, 0)
-        own = self.head
-        if (own.readout, own.feature, own.pixels, own.cover) != ("mlp", "pooled", "own", "nothing"):
-            raise UserError("head goes with readout mlp on pooled features of whole images")
+        _require_plain(self.head)
 
     def checksums(self) -> dict[str, str]:
         return self.head.checksums()
@@ -523,6 +532,7 @@ class Recognition(Experiment):
 
     def __post_init__(self):
         config.one_of("dataset", self.dataset, [self.head.dataset])
+        _require_plain(self.head)
 
     def checksums(self) -> dict[str, str]:
         return self.head.checksums()

@@ -5,6 +5,7 @@ Settings were chosen on validation images inside the training parts of splits th
 tested in another: only the test part of the same split is kept apart.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,6 +24,7 @@ from fewlabels.experiments.few_photographs import (
 )
 from fewlabels.models.pretrained import RANDOM, TORCHVISION, Pretrained, at_hand
 from fewlabels.runs import Experiment, Store
+from fewlabels.statistics import Interval, resampled_interval
 from fewlabels.training import Recipe
 
 NAME = "few-data-caltech"
@@ -143,6 +145,11 @@ def _source(name: str) -> Pretrained:
         )
     architecture, _, weights = name.partition(":")
     return Pretrained(architecture, weights or TORCHVISION)
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Mean and interval over splits, which overlap: every interval of the chapter."""
+    return resampled_interval(values, TEST_TO_TRAIN)
 
 
 def plan(settings: Settings) -> list[Experiment]:

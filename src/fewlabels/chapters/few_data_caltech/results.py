@@ -11,7 +11,12 @@ from torch.nn import functional as F
 
 from fewlabels import evaluation
 from fewlabels.chapters.few_data_caltech import planning
-from fewlabels.chapters.few_data_caltech.planning import TEST_TO_TRAIN, Settings
+from fewlabels.chapters.few_data_caltech.planning import (
+    TEST_TO_TRAIN,
+    TUNING_RATE,
+    Settings,
+    interval,
+)
 from fewlabels.data import photographs
 from fewlabels.data.photographs import Photographs
 from fewlabels.experiments.few_photographs import (
@@ -21,12 +26,7 @@ from fewlabels.experiments.few_photographs import (
     parts,
 )
 from fewlabels.runs import Experiment, Record
-from fewlabels.statistics import (
-    Interval,
-    PairedDifference,
-    resampled_difference,
-    resampled_interval,
-)
+from fewlabels.statistics import PairedDifference, resampled_difference
 from fewlabels.sweep import run_all
 
 TWINS = 0.85
@@ -114,14 +114,10 @@ def on_features(runs: pd.DataFrame, settings: Settings, **changed) -> pd.DataFra
 
 
 def fine_tuned(runs: pd.DataFrame, settings: Settings, blocks: int, **changed) -> pd.DataFrame:
-    """The first network with its last blocks trained on."""
+    """The first network with its trained MLP, its last blocks trained on."""
     own = {"per_class": 0, "steps": settings.tuning_steps, "head_steps": settings.head_steps}
+    own["rate"] = TUNING_RATE
     return chosen(runs, kind="finetuning", blocks=blocks, **own | changed)
-
-
-def interval(values: Sequence[float]) -> Interval:
-    """Mean and interval over splits that overlap."""
-    return resampled_interval(values, TEST_TO_TRAIN)
 
 
 def paired(
@@ -250,7 +246,7 @@ def split_twins(photos: Photographs, settings: Settings) -> float:
 
 
 def curve(runs: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    """Accuracy against images per class: method, labels, mean, low, high, n."""
+    """Accuracy against labelled images: method, labels, mean, low, high, n."""
     series = {
         "features-mlp": lambda k: on_features(runs, settings, per_class=k),
         "features-knn": lambda k: on_features(runs, settings, per_class=k, readout="kNN"),
@@ -269,7 +265,8 @@ def curve(runs: pd.DataFrame, settings: Settings) -> pd.DataFrame:
             if len(values):
                 found = interval(values)
                 bounds = {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
-                rows.append({"method": method, "labels": number} | bounds)
+                labels = number * len(settings.classes)
+                rows.append({"method": method, "labels": labels} | bounds)
     return pd.DataFrame(rows)
 
 
