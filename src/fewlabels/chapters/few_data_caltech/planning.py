@@ -69,7 +69,7 @@ class Settings:
     """Pixels a side, of the sheet."""
     tuning_size: int = 128
     """Pixels a side where a pretrained network is trained on."""
-    scratch_size: int = 64
+    scratch_size: int = 48
     """Pixels a side where the small network is trained on many splits."""
     splits: int = 20
     native_splits: int = 5
@@ -78,7 +78,7 @@ class Settings:
     """Splits of the small network with augmentation or with parts of the images covered."""
     curve_splits: int = 5
     """Splits of what is trained from its pixels on, at each number of images per class."""
-    deep_splits: int = 10
+    deep_splits: int = 5
     """Splits where more than two blocks are trained on."""
     choice_splits: int = 3
     recognition_splits: int = 5
@@ -86,7 +86,7 @@ class Settings:
     blocks: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 5])
     """Numbers of last blocks of the pretrained network that are trained on."""
     scratch_steps: int = 100
-    native_steps: int = 40
+    native_steps: int = 32
     long_steps: int = 300
     head_steps: int = 200
     tuning_steps: int = 12
