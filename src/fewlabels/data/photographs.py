@@ -222,15 +222,6 @@ def check_classes(source: str, classes: tuple[str, ...]) -> None:
             raise UserError(f"classes has {name!r}; allowed: names of Caltech-101's folders")
 
 
-def number(source: str, classes: tuple[str, ...]) -> list[int] | None:
-    """Images of every class where that is known without the files, else None."""
-    if source == "shapes":
-        return [SHAPES_PER_CLASS] * len(classes)
-    if all(name in OFFICIAL for name in classes):
-        return [OFFICIAL[name][0] for name in classes]
-    return None
-
-
 def _folder() -> Path:
     """``caltech101/101_ObjectCategories`` of ``FEWLABELS_DATA``, or downloaded into the cache."""
     own = os.environ.get("FEWLABELS_DATA")

@@ -41,7 +41,7 @@ TEST_SHARE = 0.3
 VALIDATION_SHARE = 0.2
 BATCH = 32
 """Keras's default, which the sheet leaves as it is."""
-COPIES = 3
+COPIES = 2
 """Views of every image where an augmentation is random and features are computed once."""
 GREY = 128
 

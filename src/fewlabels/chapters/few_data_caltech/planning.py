@@ -72,24 +72,25 @@ class Settings:
     scratch_size: int = 48
     """Pixels a side where the small network is trained on many splits."""
     splits: int = 20
-    native_splits: int = 5
+    native_splits: int = 3
     """Splits of the small network at ``size``, which takes long."""
     augmentation_splits: int = 10
-    """Splits of the small network with augmentation or with parts of the images covered."""
+    """Splits of the small network with augmentation."""
     curve_splits: int = 5
-    """Splits of what is trained from its pixels on, at each number of images per class."""
+    """Splits of the small network and of fine-tuning at each number of images per class, of the
+    small network on covered images, and of the concatenation that is not trained."""
     deep_splits: int = 5
-    """Splits where more than two blocks are trained on."""
+    """Splits where more than one block is trained on."""
     choice_splits: int = 3
-    recognition_splits: int = 5
+    recognition_splits: int = 3
     labels_per_class: list[int] = field(default_factory=lambda: [1, 2, 5, 10, 20])
     blocks: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 5])
     """Numbers of last blocks of the pretrained network that are trained on."""
-    scratch_steps: int = 100
-    native_steps: int = 32
-    long_steps: int = 300
-    head_steps: int = 200
-    tuning_steps: int = 12
+    scratch_steps: int = 80
+    native_steps: int = 24
+    long_steps: int = 240
+    head_steps: int = 100
+    tuning_steps: int = 8
 
     def __post_init__(self):
         config.one_of("dataset", self.dataset, photographs.SOURCES)
@@ -110,15 +111,15 @@ class Settings:
             if getattr(self, key) % 8:
                 raise UserError(f"{key} is {getattr(self, key)}; allowed: a multiple of 8")
         for key in (
-            *("native_splits", "augmentation_splits", "curve_splits", "deep_splits"),
-            "recognition_splits",
-        ):
-            config.whole(key, getattr(self, key), 0, self.splits)
-        for key in (
             *("splits", "choice_splits", "scratch_steps", "native_steps", "long_steps"),
             *("head_steps", "tuning_steps"),
         ):
             config.whole(key, getattr(self, key), 1)
+        for key in (
+            *("native_splits", "augmentation_splits", "curve_splits", "deep_splits"),
+            "recognition_splits",
+        ):
+            config.whole(key, getattr(self, key), 0, self.splits)
         for number in self.labels_per_class:
             config.whole("labels_per_class", number, 1)
         for number in self.blocks:
@@ -283,7 +284,7 @@ def covered_scratch(settings: Settings) -> list[ScratchClassification]:
     return [
         small(settings, split, cover=cover)
         for cover in ("outside", "inside")
-        for split in range(settings.augmentation_splits)
+        for split in range(settings.curve_splits)
     ]
 
 
@@ -309,7 +310,7 @@ def concatenated(settings: Settings) -> list[FineTuning]:
     return [
         tuned(settings, split, 0, 0, **change)
         for change in ({}, {"training": new})
-        for split in range(settings.splits)
+        for split in range(settings.curve_splits)
     ]
 
 
@@ -319,7 +320,7 @@ def fine_tuned(settings: Settings) -> list[FineTuning]:
     runs = [
         tuned(settings, split, blocks, steps)
         for blocks in settings.blocks
-        for split in range(settings.splits if blocks <= 2 else settings.deep_splits)
+        for split in range(settings.splits if blocks <= 1 else settings.deep_splits)
     ]
     runs += [
         tuned(settings, split, 1, steps, **change)
@@ -353,7 +354,6 @@ SCRATCH_CANDIDATES = {
     "as in the sheet": {},
     "rate 0.0003": {"rate": 3e-4},
     "rate 0.003": {"rate": 3e-3},
-    "one convolution of 32": {"filters": (32,)},
     "three convolutions": {"filters": (32, 64, 64)},
     "half the filters": {"filters": (16, 32)},
     "dropout 0.5": {"dropout": 0.5},
@@ -378,7 +378,7 @@ def candidates(settings: Settings) -> list[Experiment]:
         runs += [
             tuned(settings, split, 1, settings.tuning_steps, rate=rate, **change, **held)
             for change in ({}, {"training": _adam(0, HEAD_RATE)})
-            for rate in (TUNING_RATE, CARELESS_RATE, 1e-3)
+            for rate in (TUNING_RATE, CARELESS_RATE)
         ]
     return runs
 
