@@ -167,7 +167,7 @@ def load(source: str, classes: tuple[str, ...], size: int) -> Photographs:
         title = f"{len(classes)} kinds of shapes drawn by the computer"
         checked = md5(source, classes)
     else:
-        title = f"{len(classes)} classes of Caltech-101 ({', '.join(classes)})"
+        title = f"Caltech-101's {', '.join(classes[:-1])} and {classes[-1]}"
         checked = _verified({name: _files(_folder(), name) for name in classes})
     names, labels, pictures = zip(*decoded(source, classes), strict=True)
     return Photographs(

@@ -30,7 +30,7 @@ from fewlabels.statistics import PairedDifference, resampled_difference
 from fewlabels.sweep import run_all
 
 TWINS = 0.85
-"""Correlation of two thumbnails from which on the images count as one photograph."""
+"""Correlation of two thumbnails from which on the images count as twins."""
 THUMBNAIL = 32
 
 
@@ -194,7 +194,7 @@ def errors(runs: pd.DataFrame, photos: Photographs, settings: Settings) -> pd.Da
 
 
 def twins(photos: Photographs) -> pd.DataFrame:
-    """Pairs of photographs that are one, by the correlation of grey thumbnails.
+    """Pairs of photographs that are one, or nearly, by the correlation of grey thumbnails.
 
     Columns: first, second (positions), correlation, mirrored; by falling correlation.
     """

@@ -7,6 +7,7 @@ import torch
 import torchvision
 from IPython.display import Markdown
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from fewlabels import figures, tables
 from fewlabels.chapters.few_data_caltech import claims, planning, results
@@ -132,21 +133,24 @@ def data_table(photos: Photographs) -> Table:
     )
 
 
-def sizes(photos: Photographs) -> Figure:
-    """Width and height of every file."""
-    fig, ax = plt.subplots(figsize=(0.7 * figures.WIDTH, 0.55 * figures.WIDTH))
-    for k, name in enumerate(photos.classes):
-        width, height = photos.shapes[photos.labels == k].T.numpy()
-        look = dict(color=_COLOURS[k % len(_COLOURS)], marker="osD^v"[k % 5], s=18, alpha=0.6, lw=0)
-        ax.scatter(width, height, label=name, **look)
-    ax.set(xlabel="width, pixels", ylabel="height, pixels")
-    ax.set_aspect("equal")
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+def shapes(photos: Photographs) -> Figure:
+    """Width over height of every file, a row of points per class."""
+    fig, ax = plt.subplots(figsize=(figures.WIDTH, 0.7 + 0.4 * len(photos.classes)))
+    scatter = np.random.default_rng(0).uniform(-0.25, 0.25, len(photos.labels))
+    ratio = (photos.shapes[:, 0] / photos.shapes[:, 1]).numpy()
+    for k in range(len(photos.classes)):
+        own = (photos.labels == k).numpy()
+        ax.scatter(ratio[own], k + scatter[own], s=12, color=figures.BLUE, alpha=0.5, lw=0)
+    ax.axvline(1, color=figures.INK, lw=1)
+    ax.set_xscale("log")
+    ticks = [0.5, 0.6, 0.8, 1, 1.25, 1.5, 2]
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_yticks(range(len(photos.classes)), photos.classes)
+    ax.invert_yaxis()
+    ax.set_xlabel("width over height (log scale)")
     plt.close(fig)
     return fig
-
-
-_COLOURS = (figures.BLUE, figures.VERMILLION, figures.GREEN, figures.PURPLE, figures.ORANGE)
 
 
 def examples(photos: Photographs) -> Figure:
@@ -202,8 +206,8 @@ def twins_table(runs: pd.DataFrame, settings: Settings, photos: Photographs) -> 
     return tables.show(
         pd.DataFrame(rows),
         "tbl-caltech-twins",
-        f"Pairs of {source(photos)} whose grey thumbnails of {results.THUMBNAIL} pixels correlate "
-        f"at {results.TWINS} or more. No two files are equal to the byte. A split puts "
+        f"Pairs of images of {source(photos)} whose grey thumbnails of {results.THUMBNAIL} pixels "
+        f"correlate at {results.TWINS} or more. No two files are equal to the byte. A split puts "
         f"{results.split_twins(photos, settings):.1f} of the pairs on both sides on average. "
         f"Accuracy: {'; '.join(effects)} (means over the splits).",
     )
@@ -343,7 +347,8 @@ def candidates_table(runs: pd.DataFrame, settings: Settings, photos: Photographs
 
 def augmented(photos: Photographs) -> Figure:
     """One photograph under every augmentation, four times each."""
-    image = photos.images[:1].expand(4, -1, -1, -1).float()
+    upright = (photos.labels == min(2, len(photos.classes) - 1)).nonzero()[1]
+    image = photos.images[upright].expand(4, -1, -1, -1).float()
     shown, titles = [], []
     with torch.random.fork_rng():
         torch.manual_seed(1)
