@@ -578,6 +578,14 @@ def test_pairs_are_over_the_splits_both_have():
     )
 
 
+def test_intervals_of_fractions_end_at_one():
+    values = [1.0, 1.0, 0.96, 1.0]
+    whole, clipped = planning.interval(values), planning.share(values)
+    assert whole.high > 1 and clipped.high == 1
+    assert (clipped.mean, clipped.low) == (whole.mean, whole.low)
+    assert np.isnan(planning.share([0.5]).high)
+
+
 def test_twins_are_found_upright_and_mirrored(photos):
     images = torch.cat([photos.images[:6], photos.images[2:3], photos.images[4:5].flip(3)])
     found = results.twins(replace(photos, images=images))

@@ -98,8 +98,8 @@ def _features(runs: pd.DataFrame, settings: Settings) -> dict[str, Any]:
     note = ""
     if difference is not None:
         note = (
-            f"{percent(planning.interval(ours['accuracy']))} against "
-            f"{percent(planning.interval(scratch['accuracy']))}%."
+            f"{percent(planning.share(ours['accuracy']))} against "
+            f"{percent(planning.share(scratch['accuracy']))}%."
         )
     verdict = verdicts.direction(difference, +1)
     return _row("D3", difference, "features are better than training from scratch", verdict, note)
@@ -126,9 +126,9 @@ def _new_photograph(runs: pd.DataFrame, settings: Settings, photos: Photographs)
     note = "Test photographs written to files and read by `fewlabels classify`'s function."
     if len(rows):
         guess = largest_class(photos, settings)
-        above = _above(planning.interval(rows[AS_IT_IS]), guess)
+        above = _above(planning.share(rows[AS_IT_IS]), guess)
         note += (
-            f" Accuracy {percent(planning.interval(rows[AS_IT_IS]))}%; always naming the largest "
+            f" Accuracy {percent(planning.share(rows[AS_IT_IS]))}%; always naming the largest "
             f"class is right for {percent(guess)}%."
         )
     claimed = "new photographs are named better than by their most frequent class"

@@ -6,7 +6,7 @@ tested in another: only the test part of the same split is kept apart.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fewlabels import config, paths
@@ -151,6 +151,12 @@ def _source(name: str) -> Pretrained:
 def interval(values: Sequence[float]) -> Interval:
     """Mean and interval over splits, which overlap: every interval of the chapter."""
     return resampled_interval(values, TEST_TO_TRAIN)
+
+
+def share(values: Sequence[float]) -> Interval:
+    """The same for fractions: its ends are not outside 0..1."""
+    found = interval(values)
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
 def plan(settings: Settings) -> list[Experiment]:

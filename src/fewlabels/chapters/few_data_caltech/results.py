@@ -15,7 +15,7 @@ from fewlabels.chapters.few_data_caltech.planning import (
     TEST_TO_TRAIN,
     TUNING_RATE,
     Settings,
-    interval,
+    share,
 )
 from fewlabels.data import photographs
 from fewlabels.data.photographs import Photographs
@@ -263,7 +263,7 @@ def curve(runs: pd.DataFrame, settings: Settings) -> pd.DataFrame:
         for number in settings.labels_per_class:
             values = select(number)["accuracy"]
             if len(values):
-                found = interval(values)
+                found = share(values)
                 bounds = {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
                 labels = number * len(settings.classes)
                 rows.append({"method": method, "labels": labels} | bounds)

@@ -52,7 +52,7 @@ def overlap(settings: Settings) -> str:
     """Sentence of a caption: what the intervals are."""
     return (
         "Mean over the n splits with 95% interval by the corrected resampled t, which allows for "
-        "splits that overlap; its ends are not clipped at 100."
+        "splits that overlap."
     )
 
 
@@ -98,7 +98,7 @@ _WORDS = {
 
 
 def _mean(rows: pd.DataFrame, metric: str = "accuracy") -> str:
-    return percent(planning.interval(rows[metric]) if len(rows) else None)
+    return percent(planning.share(rows[metric]) if len(rows) else None)
 
 
 # The data
@@ -411,7 +411,7 @@ def flips_table(runs: pd.DataFrame, settings: Settings, photos: Photographs) -> 
                 "n": str(len(group)),
                 "Upright, %": _mean(group),
                 "Upside down, %": _mean(group, "accuracy_upside_down"),
-                "Flipped at random, %": percent(planning.interval(asked)),
+                "Flipped at random, %": percent(planning.share(asked)),
             }
         )
     return tables.show(
