@@ -16,8 +16,6 @@ from fewlabels.experiments.few_photographs import AUGMENTATIONS, BATCH
 from fewlabels.statistics import Interval, PairedDifference
 from fewlabels.tables import number, percent
 
-SHEET_PARAMETERS = 20_090_296
-"""Of the sheet's network with 224 pixels and four classes, counted by hand in the chapter."""
 AS_IT_IS = "accuracy, as it is"
 
 
