@@ -74,20 +74,20 @@ class Settings:
     splits: int = 20
     native_splits: int = 3
     """Splits of the small network at ``size``, which takes long."""
-    augmentation_splits: int = 10
-    """Splits of the small network with augmentation."""
+    augmentation_splits: int = 8
+    """Splits of the small network with augmentation, and of fine-tuning in other ways."""
     curve_splits: int = 5
     """Splits of the small network and of fine-tuning at each number of images per class, of the
     small network on covered images, and of the concatenation that is not trained."""
     deep_splits: int = 5
     """Splits where more than one block is trained on."""
-    choice_splits: int = 3
+    choice_splits: int = 2
     recognition_splits: int = 3
     labels_per_class: list[int] = field(default_factory=lambda: [1, 2, 5, 10, 20])
-    blocks: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 5])
+    blocks: list[int] = field(default_factory=lambda: [0, 1, 2, 5])
     """Numbers of last blocks of the pretrained network that are trained on."""
     scratch_steps: int = 80
-    native_steps: int = 24
+    native_steps: int = 16
     long_steps: int = 240
     head_steps: int = 100
     tuning_steps: int = 8
@@ -334,7 +334,7 @@ def fine_tuned(settings: Settings) -> list[FineTuning]:
             {"rate": CARELESS_RATE},
             {"rate": CARELESS_RATE, "training": _adam(0, HEAD_RATE)},
         )
-        for split in range(settings.splits)
+        for split in range(settings.augmentation_splits)
     ]
     return runs + [
         tuned(settings, split, 1, steps, labels=labels)
