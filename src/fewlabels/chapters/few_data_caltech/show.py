@@ -34,6 +34,11 @@ from fewlabels.tables import Table, number, percent
 from fewlabels.verdicts import direction
 
 SHOWN = 8
+OVERLAP = (
+    "Mean over the n splits with 95% interval by the corrected resampled t, which allows for "
+    "splits that overlap."
+)
+"""Sentence of a caption: what the intervals are."""
 METRICS = {"accuracy": "Accuracy, %", "mean_class_accuracy": "Mean class accuracy, %"}
 
 
@@ -46,14 +51,6 @@ def origin(settings: Settings, every: bool = False) -> str:
     """Sentence of a caption: the pretrained networks and where their weights come from."""
     used = planning.networks(settings)
     return "Network: " + "; ".join(each.title for each in (used if every else used[:1])) + "."
-
-
-def overlap(settings: Settings) -> str:
-    """Sentence of a caption: what the intervals are."""
-    return (
-        "Mean over the n splits with 95% interval by the corrected resampled t, which allows for "
-        "splits that overlap."
-    )
 
 
 def summary(runs: pd.DataFrame, settings: Settings, photos: Photographs) -> Markdown:
@@ -208,7 +205,7 @@ def twins_table(runs: pd.DataFrame, settings: Settings, photos: Photographs) -> 
         pd.DataFrame(rows),
         "tbl-caltech-twins",
         f"Pairs of images of {source(photos)} whose grey thumbnails of {results.THUMBNAIL} pixels "
-        f"correlate at {results.TWINS} or more. Pictures equal in every pixel: {equal}. A split puts "
+        f"correlate at {results.TWINS} or more. Equal in every pixel: {equal} pairs. A split puts "
         f"{results.split_twins(photos, settings):.1f} of the pairs on both sides on average. "
         f"Accuracy: {'; '.join(effects)} (means over the splits).",
     )
@@ -292,7 +289,7 @@ def scratch_table(runs: pd.DataFrame, settings: Settings, photos: Photographs) -
         "tbl-caltech-scratch",
         f"The sheet's network trained from scratch, Adam at 0.001 in batches of {BATCH}: accuracy "
         f"on {source(photos)}, {len(results.tested(settings, 0)[0])} images for training and "
-        f"{len(results.tested(settings, 0)[1])} for testing. {overlap(settings)} Seconds on one "
+        f"{len(results.tested(settings, 0)[1])} for testing. {OVERLAP} Seconds on one "
         "thread, scoring included.",
     )
 
@@ -338,7 +335,7 @@ def candidates_table(runs: pd.DataFrame, settings: Settings, photos: Photographs
         "tbl-caltech-choices",
         f"The small network at {settings.scratch_size} pixels with one thing changed at a time, "
         f"scored on validation images held out of the training part of {source(photos)}; rate "
-        f"0.001 and filters 32 and 64 unless said. {overlap(settings)} Losses are the lowest and "
+        f"0.001 and filters 32 and 64 unless said. {OVERLAP} Losses are the lowest and "
         "the last of the validation curve.",
     )
 
@@ -421,7 +418,7 @@ def flips_table(runs: pd.DataFrame, settings: Settings, photos: Photographs) -> 
         f"The small network at {settings.scratch_size} pixels on test photographs of "
         f"{source(photos)} as they are, all upside down, and as the sheet's model sees them, whose "
         "augmentation layer is called with `training=True` and so flips half of them when it is "
-        f"tested as well (the mean of the other two). {overlap(settings)}",
+        f"tested as well (the mean of the other two). {OVERLAP}",
     )
 
 
@@ -469,7 +466,7 @@ def covers_table(runs: pd.DataFrame, settings: Settings, photos: Photographs) ->
         f"Test accuracy on {source(photos)} where training and test images show only what is "
         "inside the ellipse that touches their sides, or only what is outside it, the rest grey. "
         f"The last row has {dimensions} numbers per image. Always naming the largest class is "
-        f"right for {percent(claims.largest_class(photos, settings))}%. {overlap(settings)} "
+        f"right for {percent(claims.largest_class(photos, settings))}%. {OVERLAP} "
         f"{origin(settings)}",
     )
 
@@ -549,7 +546,7 @@ def features_table(runs: pd.DataFrame, settings: Settings, photos: Photographs) 
         f"Classifiers on frozen features at {settings.size} pixels, test part of {source(photos)}. "
         "Pooled: the mean of the last feature map; map: all of it. Pixels: normalised as the "
         "weights want them (own), or divided by 255 only, as the sheet feeds its VGG-16. Trained: "
-        f"parameters. {overlap(settings)} {origin(settings, every=True)}",
+        f"parameters. {OVERLAP} {origin(settings, every=True)}",
     )
 
 
@@ -607,7 +604,7 @@ def tuning_table(runs: pd.DataFrame, settings: Settings, photos: Photographs) ->
         "tbl-caltech-tuning",
         f"Fine-tuning at {settings.tuning_size} pixels, {settings.tuning_steps} steps of Adam at "
         f"{TUNING_RATE:g} unless said, from the MLP trained on fixed features unless it is new; "
-        f"test part of {source(photos)}. Parameters are those trained. {overlap(settings)} "
+        f"test part of {source(photos)}. Parameters are those trained. {OVERLAP} "
         f"Differences are paired; p by the corrected resampled t test with Holm's correction over "
         f"the rows. {origin(settings)}",
     )
@@ -638,7 +635,7 @@ def tuning_choices(runs: pd.DataFrame, settings: Settings, photos: Photographs) 
         pd.DataFrame(rows),
         "tbl-caltech-rates",
         f"Rates compared on validation images held out of the training part of {source(photos)}. "
-        f"{overlap(settings)} {origin(settings)}",
+        f"{OVERLAP} {origin(settings)}",
     )
 
 
@@ -755,7 +752,7 @@ def files_table(runs: pd.DataFrame, settings: Settings, photos: Photographs) -> 
         pd.DataFrame(rows),
         "tbl-caltech-files",
         f"Test photographs of {source(photos)} written to image files and read back as "
-        f"`fewlabels classify` reads them. {overlap(settings)} {origin(settings)}",
+        f"`fewlabels classify` reads them. {OVERLAP} {origin(settings)}",
     )
 
 
@@ -766,14 +763,13 @@ def strangers_table(runs: pd.DataFrame, settings: Settings, photos: Photographs)
     for name in STRANGERS:
         found = np.stack([r.predictions[f"probabilities, {name}"] for r in group["record"]])
         row = {"Photograph": name.split(".")[0], "n": str(len(group))}
-        rows.append(
-            row | {c: float(p) for c, p in zip(photos.classes, 100 * found.mean(0), strict=True)}
-        )
+        shares = [percent(planning.share(column)) for column in found.astype(float).T]
+        rows.append(row | dict(zip(photos.classes, shares, strict=True)))
     return tables.show(
         pd.DataFrame(rows),
         "tbl-caltech-strangers",
         "Mean probability, %, of each class for two photographs that come with scikit-learn, a "
-        f"temple in China and a flower, over n splits' networks. {origin(settings)}",
+        f"temple in China and a flower, by the networks of n splits. {OVERLAP} {origin(settings)}",
     )
 
 
