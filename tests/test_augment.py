@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import gaussian_blur, rotate
 
-from fewlabels.augment import affine, quarter_turns, shifted
+from fewlabels.augment import affine, cropped, flipped, quarter_turns, shifted
 
 
 @pytest.fixture
@@ -116,3 +116,42 @@ def test_affine_follows_the_seed_and_leaves_its_input(images):
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
     assert torch.equal(images, before)
+
+
+def test_affine_can_fill_its_margins_with_the_mirrored_image(extreme):
+    ramp = torch.arange(8.0).expand(1, 1, 8, 8)
+    moved = affine(ramp, degrees=0, shift=2, outside="reflection")
+    assert torch.allclose(moved[0, 0, 3], torch.tensor([2.0, 3, 4, 5, 6, 7, 7, 6]), atol=1e-5)
+
+
+@pytest.mark.parametrize(("axis", "dim"), [("horizontal", 3), ("vertical", 2)])
+def test_flipped_mirrors_about_half_of_the_images(axis, dim):
+    torch.manual_seed(0)
+    images = torch.rand(400, 1, 4, 4)
+    found = flipped(images, axis)
+    mirrored = (found == images.flip(dim)).flatten(1).all(dim=1)
+    same = (found == images).flatten(1).all(dim=1)
+    assert (mirrored ^ same).all()
+    assert 160 < mirrored.sum() < 240
+
+
+def test_a_crop_of_the_whole_image_is_the_image(images):
+    assert torch.allclose(cropped(images, smallest=1), images, atol=1e-5)
+
+
+def test_a_crop_is_a_window_enlarged(monkeypatch):
+    """Half the side, in the right lower corner."""
+    drawn = iter([torch.tensor([[0.0], [1.0], [1.0]])])
+    monkeypatch.setattr(torch, "rand", lambda *size, device=None: next(drawn))
+    image = torch.zeros(1, 1, 8, 8)
+    image[0, 0, 4:, 4:] = 1
+    image[0, 0, 7, 7] = 5
+    found = cropped(image, smallest=0.5)[0, 0]
+    assert torch.allclose(found[1:5, 1:5], torch.ones(4, 4))
+    assert found[-1, -1] == 5
+
+
+def test_crops_stay_inside_the_image():
+    torch.manual_seed(0)
+    images = torch.full((50, 1, 16, 16), 0.4)
+    assert torch.allclose(cropped(images, smallest=0.3), images)

@@ -62,7 +62,12 @@ def rotated(images: Tensor, degrees: Tensor) -> Tensor:
 
 
 def affine(
-    images: Tensor, degrees: float, shift: float, zoom: float = 0.0, shear: float = 0.0
+    images: Tensor,
+    degrees: float,
+    shift: float,
+    zoom: float = 0.0,
+    shear: float = 0.0,
+    outside: str = "zeros",
 ) -> Tensor:
     """Random rotation, translation, zoom and shear, bilinear, black outside.
 
@@ -72,6 +77,7 @@ def affine(
         shift: translation is uniform in -shift..shift, in pixels, per axis.
         zoom: the scale factor is uniform in 1-zoom..1+zoom.
         shear: horizontal shear, uniform in -shear..shear (tangent of the angle).
+        outside: ``zeros``, or ``reflection`` to fill the margins with the mirrored image.
     """
     n, _, height, width = images.shape
     uniform = torch.rand(5, n, device=images.device) * 2 - 1
@@ -88,7 +94,40 @@ def affine(
         dim=1,
     )
     grid = F.affine_grid(matrix.to(images.dtype), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False)
+    return F.grid_sample(images, grid, padding_mode=outside, align_corners=False)
+
+
+def flipped(images: Tensor, axis: str) -> Tensor:
+    """Every image mirrored with probability one half.
+
+    Args:
+        images: [N, C, H, W].
+        axis: ``horizontal`` exchanges left and right, ``vertical`` top and bottom.
+    """
+    mirrored = images.flip(3 if axis == "horizontal" else 2)
+    chosen = torch.rand(len(images), device=images.device) < 0.5
+    return torch.where(chosen.view(-1, 1, 1, 1), mirrored, images)
+
+
+def cropped(images: Tensor, smallest: float) -> Tensor:
+    """A random window of every image, with its proportions, enlarged to the whole size, bilinear.
+
+    Args:
+        images: [N, C, H, W].
+        smallest: the window's side is uniform in smallest..1 of the image's, its place uniform.
+    """
+    n = len(images)
+    uniform = torch.rand(3, n, device=images.device)
+    side = smallest + (1 - smallest) * uniform[0]
+    centre = (1 - side) * (2 * uniform[1:] - 1)
+    zero = torch.zeros_like(side)
+    matrix = torch.stack(
+        [torch.stack([side, zero, centre[0]], dim=1), torch.stack([zero, side, centre[1]], dim=1)],
+        dim=1,
+    )
+    grid = F.affine_grid(matrix.to(images.dtype), list(images.shape), align_corners=False)
+    # Half a pixel of the window's edge lies outside: it takes the pixel beside it.
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def shifted(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -66,6 +66,11 @@ METHODS = {
     "rotation": Look("rotation", SKY, "X"),
     "vicreg": Look("VICReg", FAINT, "P"),
     "fusion": Look("fusion", BLACK, "*"),
+    "small-cnn": Look("small CNN", BLUE, "o"),
+    "features-mlp": Look("frozen features, MLP", VERMILLION, "s"),
+    "features-knn": Look("frozen features, kNN", ORANGE, "X"),
+    "features-other": Look("other network, MLP", PURPLE, "D"),
+    "fine-tuned": Look("one block fine-tuned", GREEN, "^"),
 }
 
 

@@ -17,8 +17,9 @@ def write() -> Path:
     """Rewrite results/summary.csv from the records of the book's runs and return its path.
 
     One row per chapter, cell and metric: the mean over the runs that share a cell (label draws,
-    seeds) with its 95% interval. Only runs that the full profile plans count: records of former
-    settings may lie beside them. Sorted, so that a new record changes its own rows only.
+    seeds) with its 95% interval, by the chapter's own ``interval`` where it has one. Only runs
+    that the full profile plans count: records of former settings may lie beside them. Sorted, so
+    that a new record changes its own rows only.
     """
     from fewlabels import chapters
 
@@ -56,7 +57,7 @@ def rows(name: str) -> list[dict[str, str]]:
                 groups[cell, digests, metric].append(value)
     found = []
     for (cell, digests, metric), values in sorted(groups.items(), key=_order):
-        interval = mean_interval(values)
+        interval = getattr(chapter, "interval", mean_interval)(values)
         measured = (interval.mean, interval.low, interval.high)
         found.append(
             {"chapter": name, "data_md5": digests, "metric": metric, "n": len(values)}
