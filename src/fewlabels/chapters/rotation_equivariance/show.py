@@ -61,8 +61,8 @@ def summary(runs: pd.DataFrame, settings: Settings, images: ImageData) -> str:
     shift, turn = verdicts["E4"], verdicts["E5"]
     lines.append(
         f"Convolutions move with a shift except at the border (E4 {WORDS[str(shift['verdict'])]}: "
-        f"{shift['ours']}), and do not turn with a rotation (E5 {WORDS[str(turn['verdict'])]}: "
-        f"{turn['ours']})."
+        f"{shift['ours'] or tables.NOT_RUN}), and do not turn with a rotation (E5 {WORDS[str(turn['verdict'])]}: "
+        f"{turn['ours'] or tables.NOT_RUN})."
     )
     for span in dict.fromkeys((settings.span, CIRCLE)):
         rows = results.best(runs, settings)
