@@ -60,9 +60,8 @@ def summary(runs: pd.DataFrame, settings: Settings, images: ImageData) -> str:
         )
     shift, turn = verdicts["E4"], verdicts["E5"]
     lines.append(
-        f"Convolutions move with a shift except at the border (E4 {WORDS[str(shift['verdict'])]}: "
-        f"{shift['ours'] or tables.NOT_RUN}), and do not turn with a rotation (E5 {WORDS[str(turn['verdict'])]}: "
-        f"{turn['ours'] or tables.NOT_RUN})."
+        f"Convolutions move with a shift except at the border (E4 {_word(shift)}), and do not turn "
+        f"with a rotation (E5 {_word(turn)})."
     )
     for span in dict.fromkeys((settings.span, CIRCLE)):
         rows = results.best(runs, settings)
@@ -78,6 +77,10 @@ def summary(runs: pd.DataFrame, settings: Settings, images: ImageData) -> str:
         + " ".join(lines)
         + f" Data: {images.title}, turned by us.\n:::"
     )
+
+
+def _word(row: dict) -> str:
+    return f"{WORDS[str(row['verdict'])]}: {row['ours'] or tables.NOT_RUN}"
 
 
 def _mae(rows: pd.DataFrame, column: str = "mae", decimals: int = 1) -> str:
@@ -370,6 +373,7 @@ def choices_table(runs: pd.DataFrame, settings: Settings, source: str) -> Table:
         {
             "Angles": SPAN.format(span),
             "Network": network,
+            "Steps": int(group["steps"].iloc[0]),
             "n": str(len(group)),
             "Held-out MAE, °": _mae(group),
         }
@@ -381,8 +385,8 @@ def choices_table(runs: pd.DataFrame, settings: Settings, source: str) -> Table:
     return tables.show(
         pd.DataFrame(rows),
         "tbl-angle-choices",
-        f"Candidates for our best network, {settings.curve_steps} steps with fresh angles on the "
-        f"circle, scored on training images of {source} that were held out; n seeds that no test "
+        "Candidates for our best network, with fresh angles, on the circle, in about the same time "
+        f"each, scored on training images of {source} that were held out; n seeds that no test "
         "run uses.",
     )
 
@@ -395,6 +399,7 @@ def best_table(runs: pd.DataFrame, settings: Settings, source: str) -> Table:
             {
                 "Angles": SPAN.format(span),
                 "Network": group["network"].iloc[0],
+                "Steps": int(group["steps"].iloc[0]),
                 "n": str(len(group)),
                 "MAE, °": _mae(group),
                 "Median, °": _mae(group, "median_error"),
@@ -406,7 +411,7 @@ def best_table(runs: pd.DataFrame, settings: Settings, source: str) -> Table:
     return tables.show(
         pd.DataFrame(rows),
         "tbl-angle-best",
-        f"Our best networks after {settings.best_steps} steps on "
+        f"Our best networks, trained on "
         f"{settings.tuned_images:,} training images of {source} with fresh angles in every "
         "step, on the test images; mean over n seeds with 95% interval, median seconds of a run.",
         decimals=0,
