@@ -487,9 +487,9 @@ def test_the_plan_has_the_runs_counted_by_hand():
     assert Counter((run.kind, run.cell()["protocol"].split(",")[0]) for run in runs) == {
         ("angle", "report"): 5 * 3,
         ("splits", "report"): 5 * 2,
-        # Candidates: two spans, four networks. Curves: two numbers, two networks, fresh or not.
+        # Candidates: two spans, three networks. Curves: two numbers, two networks, fresh or not.
         # Outputs: four. Two best, nine stacks of which one is not trained.
-        ("angle", "tuned"): 2 * 8 + 5 * (8 + 4 + 2 + 17),
+        ("angle", "tuned"): 2 * 6 + 5 * (8 + 4 + 2 + 17),
         ("equivariance", "equivariance"): 5 * 17,
     }
 

@@ -72,8 +72,6 @@ class Settings:
     choice_seeds: int = 1
     best_steps: int = 500
     """Updates of the best networks at both spans."""
-    mlp_updates: int = 25
-    """Updates of an MLP for one of a convolutional network, which takes about as long."""
     stack_steps: int = 100
     """Updates of the stacks that equivariance is measured on."""
     equivariance_images: int = 64
@@ -93,7 +91,6 @@ class Settings:
             "choice_seeds",
             "curve_steps",
             "best_steps",
-            "mlp_updates",
             "stack_steps",
             "equivariance_images",
         ):
@@ -197,7 +194,7 @@ def candidates(settings: Settings) -> list[AngleRegression]:
     return [
         _best(settings, network, span, seed, settings.curve_steps)
         for span in (settings.span, CIRCLE)
-        for network in (Compact(), ResNet(), C4(), MLP())
+        for network in (Compact(), ResNet(), C4())
         # Seeds that no test run uses.
         for seed in range(1000, 1000 + settings.choice_seeds)
     ]
@@ -237,7 +234,6 @@ def _best(
     settings: Settings, network: Network, span: int, seed: int, steps: int
 ) -> AngleRegression:
     """All images, fresh angles, on the circle."""
-    steps *= settings.mlp_updates if network.kind == "mlp" else 1
     return _tuned(settings, network, "circle", span, settings.tuned_images, seed, True, steps)
 
 

@@ -67,12 +67,11 @@ def summary(runs: pd.DataFrame, settings: Settings, images: ImageData) -> str:
     for span in dict.fromkeys((settings.span, CIRCLE)):
         rows = results.best(runs, settings)
         rows = rows[rows["span"] == span]
-        if len(rows):
-            where = "over the full circle" if span == CIRCLE else f"at {SPAN.format(span)}"
-            lines.append(
-                f"Our best network {where}, chosen on validation images, is off by "
-                f"**{_mae(rows)}°** (n = {len(rows)})."
-            )
+        where = "over the full circle" if span == CIRCLE else f"at {SPAN.format(span)}"
+        lines.append(
+            f"A network of ours, chosen on validation images and trained for only "
+            f"{settings.best_steps} steps, is off by **{_mae(rows)}°** {where} (n = {len(rows)})."
+        )
     return (
         "::: {.callout-important}\n## In short\n\n"
         + " ".join(lines)
@@ -390,8 +389,8 @@ def choices_table(runs: pd.DataFrame, settings: Settings, source: str) -> Table:
     return tables.show(
         pd.DataFrame(rows),
         "tbl-angle-choices",
-        "Candidates for our best network, with fresh angles, on the circle, in about the same time "
-        f"each, scored on training images of {source} that were held out; n seeds that no test "
+        "Candidates for our best network, with fresh angles, on the circle, scored "
+        f"on training images of {source} that were held out; n seeds that no test "
         "run uses.",
     )
 
@@ -416,7 +415,7 @@ def best_table(runs: pd.DataFrame, settings: Settings, source: str) -> Table:
     return tables.show(
         pd.DataFrame(rows),
         "tbl-angle-best",
-        f"Our best networks, trained on "
+        "Our networks, chosen on validation images and trained on "
         f"{settings.tuned_images:,} training images of {source} with fresh angles in every "
         "step, on the test images; mean over n seeds with 95% interval, median seconds of a run.",
         decimals=0,
@@ -439,8 +438,8 @@ def best_beside_report(runs: pd.DataFrame, settings: Settings) -> str:
         f"At {SPAN.format(settings.span)} our network is off by {_mae(ours)}° after "
         f"{ours['steps'].iloc[0]:,} steps (n = {len(ours)}). Beside it stand "
         + "; ".join(lines)
-        + ". Those rates have the lowest test error, which favours the report, and a step of the "
-        "MLP takes a small fraction of the time of one of a convolutional network."
+        + ". Those rates have the lowest test error, which favours the report; and a step of the MLP "
+        "takes a small fraction of the time of one of a convolutional network."
     )
 
 
