@@ -438,8 +438,8 @@ def best_beside_report(runs: pd.DataFrame, settings: Settings) -> str:
         f"At {SPAN.format(settings.span)} our network is off by {_mae(ours)}° after "
         f"{ours['steps'].iloc[0]:,} steps (n = {len(ours)}). Beside it stand "
         + "; ".join(lines)
-        + ". Those rates have the lowest test error, which favours the report; and a step of the MLP "
-        "takes a small fraction of the time of one of a convolutional network."
+        + ". Those rates have the lowest test error, which favours the report; and a step of the "
+        "MLP takes a small fraction of the time of one of a convolutional network."
     )
 
 
