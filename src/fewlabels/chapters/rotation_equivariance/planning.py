@@ -185,14 +185,14 @@ def split_runs(settings: Settings) -> list[SplitLuck]:
 
 CIRCLE = 180
 """The span that is the full circle."""
-CHOSEN: dict[int, Network] = {60: ResNet(), CIRCLE: ResNet()}
+CHOSEN: dict[int, Network] = {60: ResNet(), CIRCLE: C4()}
 """Network by span: the best of `candidates`."""
 
 
 def candidates(settings: Settings) -> list[AngleRegression]:
     """What was compared on held-out training images to settle the best networks."""
     return [
-        _tuned(settings, network, "circle", span, settings.tuned_images, seed, True)
+        _best(settings, network, span, seed, settings.curve_steps)
         for span in (settings.span, CIRCLE)
         for network in (Compact(), ResNet(), C4())
         # Seeds that no test run uses.
@@ -223,15 +223,18 @@ def output_runs(settings: Settings) -> list[AngleRegression]:
 
 def best_runs(settings: Settings) -> list[AngleRegression]:
     """The networks chosen on validation images, trained longer, at both spans."""
-    runs = []
-    for span in (settings.span, CIRCLE):
-        network = CHOSEN[CIRCLE if span == CIRCLE else 60]
-        images, steps = settings.tuned_images, settings.best_steps
-        runs += [
-            _tuned(settings, network, "circle", span, images, seed, True, steps)
-            for seed in range(settings.seeds)
-        ]
-    return runs
+    return [
+        _best(settings, CHOSEN[CIRCLE if span == CIRCLE else 60], span, seed, settings.best_steps)
+        for span in (settings.span, CIRCLE)
+        for seed in range(settings.seeds)
+    ]
+
+
+def _best(
+    settings: Settings, network: Network, span: int, seed: int, steps: int
+) -> AngleRegression:
+    """All images, fresh angles, on the circle."""
+    return _tuned(settings, network, "circle", span, settings.tuned_images, seed, True, steps)
 
 
 STACKS = (
