@@ -518,7 +518,7 @@ def bernoulli_table(runs: pd.DataFrame, source: str, settings: Settings) -> Tabl
         "images once for each seed: nats an image, means over n seeds with 95% interval (of three "
         "seeds: their range). Minus bound: the importance-weighted bound with "
         f"{settings.importance_samples} draws an image. {settings.binary_epochs} epochs. The "
-        "reference row holds figures to compare with, from longer training, not our measurements.",
+        "reference row holds figures to compare with, not our measurements.",
     )
 
 
