@@ -256,8 +256,8 @@ def long_denoising_line(runs: pd.DataFrame, settings: Settings) -> str:
     full = SHEET_EPOCHS["denoising"]
     if long.empty:
         return (
-            f"The sheet's {full} epochs were not run; behind every figure of its network stand "
-            f"{settings.denoising_epochs} over at most {settings.denoising_images:,} images."
+            f"The sheet's {full} epochs were not run. Epochs behind every figure of its network: "
+            f"{settings.denoising_epochs}, over at most {settings.denoising_images:,} images."
         )
     at = {
         level: number(mean_interval(long[f"psnr_{level:g}"]), 2)
@@ -483,7 +483,7 @@ def knee_line(runs: pd.DataFrame, settings: Settings) -> str:
         "that is scaled. A likelihood has no such freedom: the weight is right where the noise it "
         "assumes is the error that is made, MSE / "
         f"{PIXELS // 2}, about {balance:.0e} here; of the weights tried the highest ELBO is that "
-        f"of {likely:g}. The digits lie most apart (kNN) at {readable:g}."
+        f"of {likely:g}. The highest mean kNN accuracy is that of {readable:g}."
     )
 
 
