@@ -470,6 +470,7 @@ def denoised(gains: dict[str, list[float]]) -> pd.DataFrame:
             "seed": seed,
             "steps": 10,
             "long": False,
+            "psnr_0.2": value + 4,
             "psnr_0.4": value,
             "mse_0.2": 0.1,
             "mse_0.4": 0.1 + 0.1 * ("sigmoid" not in name),

@@ -17,7 +17,7 @@ from fewlabels.chapters.autoencoders_vae.planning import (
     SHEET_WEIGHT,
     Settings,
 )
-from fewlabels.experiments.denoising import TEST_NOISE
+from fewlabels.experiments.denoising import REPORT_NOISE, TEST_NOISE
 from fewlabels.experiments.vae import CONFIDENT
 from fewlabels.statistics import Interval, PairedDifference, mean_interval
 from fewlabels.tables import number, percent
@@ -57,12 +57,17 @@ def _loss(runs: pd.DataFrame, settings: Settings) -> dict[str, Any]:
     }
     verdict = _both([decibel_verdict(each, +1) for each in against.values()])
     figures = "; ".join(f"MSE less {loss} {_decibel(each)}" for loss, each in against.items())
+    at_training = "; ".join(
+        f"MSE less {loss} "
+        f"{_decibel(results.paired(runs, results.SHEET, name, f'psnr_{REPORT_NOISE:g}'))}"
+        for loss, name in results.OTHER_LOSSES.items()
+    )
     n = min(each.n for each in against.values())
     stuck, seeds = results.black(runs, results.SIGMOID)
     note = (
         "Taken as: MSE, the sheet's loss, with a linear output beats both others in PSNR at noise "
-        f"{TEST_NOISE:g}. With a sigmoid, MSE ends on black images in {stuck} of {seeds} seeds. "
-        f"{_shorter(settings)}"
+        f"{TEST_NOISE:g}. At the training's noise {REPORT_NOISE:g}: {at_training} dB. With a "
+        f"sigmoid, MSE ends on black images in {stuck} of {seeds} seeds. {_shorter(settings)}"
     )
     return _row("A2", f"{figures} dB", n, verdict, note)
 

@@ -124,13 +124,13 @@ def rate_distortion(runs: pd.DataFrame, images: ImageData) -> Figure:
     )
     blind = mean_image_error(images)
     ax.axhline(blind, color=figures.FAINT, ls="--", lw=1, label="mean training image")
-    flat = curve[curve["kl"] < 0.02 * curve["kl"].max()]
+    flat = curve[curve["kl"] < 0.005 * curve["kl"].max()]
     for row in curve[~curve["weight"].isin(flat["weight"])].itertuples():
         ax.annotate(f"{row.weight:g}", (row.kl, row.mse), (5, 5), textcoords="offset points")
     if len(flat):
         named = ", ".join(f"{weight:g}" for weight in flat["weight"])
         place = (flat["kl"].iloc[0], flat["mse"].iloc[0])
-        ax.annotate(named, place, (8, -10), textcoords="offset points")
+        ax.annotate(named, place, (8, -3), textcoords="offset points")
     ax.set(xlabel="rate: KL divergence, nats an image", ylabel="distortion: MSE")
     ax.legend()
     plt.close(fig)
@@ -166,9 +166,9 @@ def by_weight(runs: pd.DataFrame) -> Figure:
 def planes(runs: pd.DataFrame, images: ImageData) -> Figure:
     """Posterior means of test images under every weight, first seed, by digit."""
     weights = sorted(set(results.planes(runs)["weight"]))
-    columns = 4
+    columns = 3
     rows = -(-(len(weights) + 1) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(figures.WIDTH, 1.75 * rows), squeeze=False)
+    fig, axes = plt.subplots(rows, columns, figsize=(figures.WIDTH, 2.1 * rows), squeeze=False)
     for ax in axes.flat[len(weights) :]:
         ax.set_axis_off()
     for ax, weight in zip(axes.flat, weights, strict=False):
