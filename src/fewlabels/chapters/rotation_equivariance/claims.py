@@ -47,6 +47,10 @@ def tiny(value: float) -> str:
     return f"{value:.0e}".replace("e-0", "e-") if value else "0"
 
 
+def _at_most(value: float) -> str:
+    return f"at most {tiny(value)}" if value else "0"
+
+
 def _row(name: str, ours: str | None, n: int, verdict: Verdict, note: str = "") -> dict[str, Any]:
     note = f"{verdict.reason[:1].upper()}{verdict.reason[1:]}. {note}".strip()
     row = {"claim": published.claim(name), "ours": ours, "verdict": verdict, "note": note}
@@ -134,7 +138,7 @@ def _shift(runs: pd.DataFrame) -> dict[str, Any]:
     worst = inside.max()
     exact = Verdict(
         "holds" if worst < ROUND_OFF else "reversed",
-        f"inside the border at most {tiny(worst)}, where rounding is below {tiny(ROUND_OFF)}",
+        f"inside the border {_at_most(worst)}, where rounding is below {tiny(ROUND_OFF)}",
     )
     if border.word == "not tested":
         exact = border
@@ -145,7 +149,7 @@ def _shift(runs: pd.DataFrame) -> dict[str, Any]:
             " Without a border, but with strides, the error is "
             f"{100 * striding['shift_all_5'].mean():.0f}%: the claim is one on stride 1."
         )
-    ours = f"inside at most {tiny(worst)}, at the border {100 * outside.mean():.0f}%"
+    ours = f"inside {_at_most(worst)}, at the border {100 * outside.mean():.0f}%"
     border = Verdict(border.word, f"border minus inside: {border.reason}")
     return _row("E4", ours, len(rows), together([exact, border]), note)
 

@@ -403,22 +403,19 @@ def best_table(runs: pd.DataFrame, settings: Settings, source: str) -> Table:
             {
                 "Angles": SPAN.format(span),
                 "Network": group["network"].iloc[0],
-                "Steps": int(group["steps"].iloc[0]),
                 "n": str(len(group)),
                 "MAE, °": _mae(group),
                 "Median, °": _mae(group, "median_error"),
                 "Beyond 90°, %": _share(group, "beyond_90"),
                 "Parameters": group["record"].iloc[0].parameters["total"],
-                "Seconds a run": float(group["seconds"].median()),
             }
         )
     return tables.show(
         pd.DataFrame(rows),
         "tbl-angle-best",
-        "Our networks, chosen on validation images and trained on "
+        f"Our networks, chosen on validation images and trained for {settings.best_steps} steps on "
         f"{settings.tuned_images:,} training images of {source} with fresh angles in every "
-        "step, on the test images; mean over n seeds with 95% interval, median seconds of a run.",
-        decimals=0,
+        "step, on the test images; mean over n seeds with 95% interval.",
     )
 
 
