@@ -184,3 +184,10 @@ def test_every_claim_of_the_book_can_be_a_row():
 def test_a_row_with_a_wrong_key_names_the_right_ones():
     with pytest.raises(UserError, match="ours, published, quantity, verdict"):
         tables.published_against_ours([{"quantity": "x", "value": 3}], "tbl-x", "Caption.")
+
+
+def test_a_text_beside_many_numbers_is_not_squeezed_to_its_longest_word():
+    figures = {f"Metric {k}": ["17.63 [17.48, 17.71]"] for k in range(4)}
+    frame = pd.DataFrame({"Method": ["a sheet, of few words, all of them short"], **figures})
+    rule = str(tables.show(frame, "tbl-wide", "A caption.")).splitlines()[3]
+    assert len(rule.split("|")[1].strip()) == 20

@@ -21,6 +21,7 @@ MINUS = "\N{MINUS SIGN}"
 # Characters on a line of the PDF's page, and the longest text that a column keeps on one line.
 PAGE = 84
 SHORT = 24
+LEAST = 20
 
 _NUMBER = re.compile(rf"{NOT_RUN}|{NO_FIGURE}|[+{MINUS}]?\d[\d.,]*( \[[^\]]*\]| \(one run\))?")
 
@@ -129,7 +130,8 @@ def _widths(frame: pd.DataFrame, numeric: list[bool]) -> list[int]:
     """Characters for each column: Pandoc takes relative widths from them where a row is long.
 
     Numbers and short texts stay on one line; long texts share the rest of the page by the square
-    root of their lengths, which lets the longest wrap more often but not push out the others.
+    root of their lengths, which lets the longest wrap more often but not push out the others. Where
+    numbers fill the page, a text still gets `LEAST` characters.
     """
     natural, word = [], []
     for name, cells in frame.items():
@@ -139,7 +141,7 @@ def _widths(frame: pd.DataFrame, numeric: list[bool]) -> list[int]:
     rest = PAGE - sum(n for n, shares in zip(natural, long, strict=True) if not shares)
     unit = rest / max(1, sum(n**0.5 for n, shares in zip(natural, long, strict=True) if shares))
     return [
-        max(w, min(n, round(unit * n**0.5))) if shares else n
+        max(w, min(n, max(LEAST, round(unit * n**0.5)))) if shares else n
         for n, w, shares in zip(natural, word, long, strict=True)
     ]
 
