@@ -1,0 +1,347 @@
+"""torchvision's classifiers with pretrained weights: the backbone, and where its weights come from.
+
+Weights are torchvision's own by default, downloaded into the cache. A local file serves where one
+is named: a state dict of the same architecture as ``.pth``, or ``.pth.xz`` (compressed with xz);
+weights stored as float16 are used as float32. A backbone takes raw pixels and does its own
+normalisation, so that nobody has to remember which weights want which.
+"""
+
+import hashlib
+import io
+import lzma
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from fewlabels import config, paths
+from fewlabels.errors import UserError
+
+NORMALISATIONS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    # x / 127.5 - 1
+    "symmetric": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+"""Mean and deviation per channel, of pixels in 0..1."""
+TORCHVISION = "torchvision"
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A weight file the book was made with: not torchvision's, and captions say so."""
+
+    architecture: str
+    sha256: str
+    what: str
+    """Ends a caption's sentence "..., weights ..."."""
+    normalisation: str = "imagenet"
+
+
+FILES = {
+    "resnet50_imagenet_pq.pth.xz": WeightFile(
+        "resnet50",
+        "8192329242548755974aebe792730dd00913c9b32111ce06bb4333d6b71a685f",
+        "trained on ImageNet and product-quantised, not torchvision's",
+    ),
+    "resnet18_imagenet_pq.pth.xz": WeightFile(
+        "resnet18",
+        "e869d3aa9904ad1a2bd28aa24036af277ecbc98ce33e3e5482ac07be075e724d",
+        "trained on ImageNet and product-quantised, not torchvision's",
+    ),
+    "mobilenet_v2_imagenet_8bit.pth": WeightFile(
+        "mobilenet_v2",
+        "9fe6bb548973c61046edeb662d34f39b88519cb3c6bbac47889234f0e41a524d",
+        "trained on ImageNet and quantised to 8 bits, not torchvision's",
+        normalisation="symmetric",
+    ),
+    "squeezenet1_0_imagenet_5bit.pth": WeightFile(
+        "squeezenet1_0",
+        "316dfdd575366145bb910a2dbb90e44d6b04816990fc6476f9827c4bb521d9db",
+        "trained on ImageNet and quantised to 5 bits, not torchvision's",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """An architecture and its weights. Part of a run's config."""
+
+    architecture: str
+    """A classifier of ``torchvision.models``, by its name there."""
+    weights: str = TORCHVISION
+    """``torchvision``: its default ImageNet weights. ``random``: none. Else a file: a path, or a
+    name in the folder ``weights`` of ``FEWLABELS_DATA``."""
+    normalisation: str = "imagenet"
+    """Of a file that is not among ``FILES``; those bring their own."""
+
+    def __post_init__(self):
+        if self.architecture not in architectures():
+            near = [name for name in architectures() if name[:4] == self.architecture[:4]]
+            raise UserError(
+                f"architecture is {self.architecture!r}; allowed: a classifier of "
+                f"torchvision.models, such as {', '.join(near[:8] or ['resnet50', 'vgg16'])}"
+            )
+        config.one_of("normalisation", self.normalisation, NORMALISATIONS)
+        known = FILES.get(self.weights)
+        if known is not None and known.architecture != self.architecture:
+            raise UserError(
+                f"{self.weights} is for {known.architecture}, not for {self.architecture}"
+            )
+
+    @property
+    def title(self) -> str:
+        """As a caption names it, with the origin of the weights."""
+        known = FILES.get(self.weights)
+        if known is not None:
+            origin = f"weights {known.what} (`{self.weights}`)"
+        elif self.weights == TORCHVISION:
+            origin = f"torchvision's weights {_default(self.architecture).name}"
+        elif self.weights == RANDOM:
+            origin = "random weights"
+        else:
+            origin = f"weights from `{Path(self.weights).name}`"
+        return f"{self.architecture}, {origin}"
+
+    @property
+    def checksum(self) -> str:
+        """Names the weights: sha256 of the file, known for ``FILES`` without reading it; for
+        torchvision's, the file's name, which holds the start of its sha256; empty for ``random``.
+        """
+        if self.weights in FILES:
+            return FILES[self.weights].sha256
+        if self.weights == TORCHVISION:
+            return Path(_default(self.architecture).url).name
+        if self.weights == RANDOM:
+            return ""
+        return _sha256(find(self.weights))
+
+    @property
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation that the input is normalised with, of pixels in 0..1."""
+        if self.weights in FILES:
+            return NORMALISATIONS[FILES[self.weights].normalisation]
+        if self.weights == TORCHVISION:
+            preset = _default(self.architecture).transforms()
+            return tuple(preset.mean), tuple(preset.std)
+        return NORMALISATIONS[self.normalisation]
+
+
+class Backbone(nn.Module):
+    """A pretrained network up to its last layer: raw pixels to features.
+
+    Batch norm stays in evaluation mode, also while other layers are trained: the statistics belong
+    to the weights, and small or skewed batches would spoil them.
+    """
+
+    def __init__(self, body: nn.Module, features: int, statistics):
+        super().__init__()
+        self.body = body
+        self.features = features
+        """Length of a feature vector."""
+        mean, deviation = (torch.tensor(each).view(1, 3, 1, 1) * 255 for each in statistics)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("deviation", deviation, persistent=False)
+
+    def train(self, mode: bool = True) -> "Backbone":
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Images [N, 1 or 3, H, W] with values 0..255, uint8 or float, as the weights want them:
+        float [N, 3, H, W]."""
+        return (images.float().expand(-1, 3, -1, -1) - self.mean) / self.deviation
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [N, 1 or 3, H, W] with values 0..255 to features [N, features]."""
+        out = self.body(self.normalised(images))
+        # GoogLeNet and Inception return their auxiliary outputs beside it while they train.
+        return (out if isinstance(out, Tensor) else out[0]).flatten(1)
+
+
+@lru_cache(maxsize=1)
+def architectures() -> list[str]:
+    """The names of torchvision's classifiers."""
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def backbone(source: Pretrained) -> Backbone:
+    """The network that ``source`` names, its last layer taken off.
+
+    Random weights come from torch's generator, which the caller seeds.
+
+    Raises:
+        UserError: no such weights, a download that failed, a file that is missing, is no state
+            dict, is not the one it is named after, or does not fit the architecture.
+    """
+    network = torchvision.models.get_model(source.architecture, weights=None, **_options(source))
+    if source.weights != RANDOM:
+        _load(network, source)
+    name, last = _last_layer(network)
+    network.set_submodule(name, nn.Identity())
+    size = last.in_features if isinstance(last, nn.Linear) else last.in_channels
+    return Backbone(network, size, source.statistics)
+
+
+def stages(backbone: Backbone) -> list[nn.Module]:
+    """The parts of a backbone that have weights, from the input to the features.
+
+    A part is a child of the network, or of its ``features`` where it keeps its layers there: for
+    a ResNet the first convolution, its batch norm and ``layer1`` to ``layer4``.
+    """
+    parts = []
+    for name, child in backbone.body.named_children():
+        parts += list(child.children()) if name == "features" else [child]
+    return [part for part in parts if any(True for _ in part.parameters())]
+
+
+def split(backbone: Backbone, trained: int) -> tuple[nn.Module, nn.Module]:
+    """A ResNet as two modules, (first, last): the last holds its final ``trained`` stages.
+
+    ``last(first(images))`` are the features; where only ``last`` is trained, the outputs of
+    ``first`` can be computed once and kept.
+
+    Raises:
+        UserError: not a ResNet, or ``trained`` not in 1..4.
+    """
+    if not isinstance(backbone.body, torchvision.models.ResNet):
+        raise UserError("only a ResNet can be split into its stages; choose one, as resnet18")
+    config.whole("trained", trained, 1, 4)
+    children = dict(backbone.body.named_children())
+    cut = f"layer{5 - trained}"
+    names = list(children)
+    at = names.index(cut)
+    # The last child is the place of the classifier.
+    first = _Normalised(backbone, nn.Sequential(*(children[name] for name in names[:at])))
+    last = nn.Sequential(*(children[name] for name in names[at:-1]), nn.Flatten())
+    return first, last
+
+
+class _Normalised(nn.Module):
+    """Raw pixels through a backbone's normalisation and its first layers."""
+
+    def __init__(self, backbone: Backbone, layers: nn.Module):
+        super().__init__()
+        self.backbone, self.layers = backbone, layers
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(self.backbone.normalised(images))
+
+
+def find(weights: str) -> Path:
+    """The weight file of this path, or of this name in ``FEWLABELS_DATA/weights``.
+
+    Raises:
+        UserError: it is in neither place.
+    """
+    folder = os.environ.get("FEWLABELS_DATA")
+    places = [Path(weights).expanduser()]
+    if folder:
+        places.append(Path(folder).expanduser() / "weights" / weights)
+    for place in places:
+        if place.is_file():
+            return place
+    where = " or ".join(str(place) for place in places)
+    raise UserError(
+        f"the weight file {where} is missing: put it there, name the folder above `weights` in "
+        f"FEWLABELS_DATA, or use weights={TORCHVISION}, which are downloaded."
+    )
+
+
+def at_hand(architecture: str) -> str:
+    """A file of ``FILES`` for the architecture that is here, else ``torchvision``."""
+    folder = os.environ.get("FEWLABELS_DATA")
+    for name, file in FILES.items():
+        here = folder and (Path(folder).expanduser() / "weights" / name).is_file()
+        if file.architecture == architecture and here:
+            return name
+    return TORCHVISION
+
+
+def _load(network: nn.Module, source: Pretrained) -> None:
+    state = _downloaded(source) if source.weights == TORCHVISION else _read(source)
+    state = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:]]
+        reason = lines[0] if len(lines) == 1 else f"{lines[0]} (and {len(lines) - 1} more)"
+        raise UserError(
+            f"{source.weights} does not fit {source.architecture}: {reason[:300]} Name the "
+            "architecture that the file was made with."
+        ) from error
+
+
+def _downloaded(source: Pretrained) -> dict[str, Tensor]:
+    entry = _default(source.architecture)
+    folder = paths.cache() / "weights" / "torchvision"
+    try:
+        return entry.get_state_dict(
+            progress=False, check_hash=True, model_dir=str(folder), map_location="cpu"
+        )
+    except (URLError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"torchvision's weights of {source.architecture} could not be downloaded ({reason}). "
+            f"Put {Path(entry.url).name} into {folder}, or name a local file as weights."
+        ) from error
+
+
+def _read(source: Pretrained) -> dict[str, Tensor]:
+    path = find(source.weights)
+    known = FILES.get(source.weights)
+    if known is not None and _sha256(path) != known.sha256:
+        raise UserError(
+            f"{path} is not the file the book was made with: its sha256 is {_sha256(path)}, "
+            f"expected {known.sha256}. Fetch it again, or give it another name."
+        )
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".xz":
+            content = lzma.decompress(content)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and lzma raise a dozen kinds for a broken file.
+        reason = str(error).split("\n")[0][:120]
+        raise UserError(
+            f"{path} cannot be read as weights ({type(error).__name__}: {reason}); allowed: a "
+            "state dict saved by torch, as .pth, or compressed as .pth.xz"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
+        raise UserError(f"{path} holds no state dict: save network.state_dict() with torch.save")
+    return state
+
+
+def _last_layer(network: nn.Module) -> tuple[str, nn.Module]:
+    """The classifier's last layer, a linear one (SqueezeNet: a 1 x 1 convolution)."""
+    layers = [
+        (name, module)
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d)
+    ]
+    return layers[-1]
+
+
+def _options(source: Pretrained) -> dict[str, bool]:
+    """What GoogLeNet and Inception need to be told: their weights take another normalisation,
+    which they bring about themselves."""
+    if source.architecture not in ("googlenet", "inception_v3"):
+        return {}
+    own = source.weights == TORCHVISION
+    return {"init_weights": source.weights == RANDOM, "transform_input": own}
+
+
+def _default(architecture: str):
+    return torchvision.models.get_model_weights(architecture).DEFAULT
+
+
+@lru_cache(maxsize=16)
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

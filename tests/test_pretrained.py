@@ -1,0 +1,186 @@
+import lzma
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from fewlabels import features
+from fewlabels.errors import UserError
+from fewlabels.features import View
+from fewlabels.models import pretrained
+from fewlabels.models.pretrained import Pretrained, backbone, split, stages
+
+
+@pytest.fixture
+def images():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (5, 1, 64, 64), generator=generator, dtype=torch.uint8)
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A ResNet-18 with weights of its own, as a float16 state dict."""
+    torch.manual_seed(1)
+    network = models.resnet18(weights=None).eval()
+    state = {k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()}
+    path = tmp_path / "own.pth"
+    torch.save(state, path)
+    network.load_state_dict(
+        {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    )
+    return network, path
+
+
+def test_a_local_file_gives_the_network_it_was_saved_from(weights, images):
+    network, path = weights
+    own = backbone(Pretrained("resnet18", str(path))).eval()
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+    deviation = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    network.fc = nn.Identity()
+    with torch.no_grad():
+        expected = network((images.expand(-1, 3, -1, -1) / 255 - mean) / deviation)
+        assert own.features == 512
+        assert torch.allclose(own(images), expected, atol=1e-4)
+    assert next(own.parameters()).dtype == torch.float32
+
+
+def test_symmetric_normalisation_is_x_over_127_5_minus_1(weights):
+    own = backbone(Pretrained("resnet18", str(weights[1]), normalisation="symmetric"))
+    pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1)
+    assert torch.allclose(own.normalised(pixels)[:, 0, 0, 0], torch.tensor([-1.0, -0.6, 1.0]))
+
+
+def test_xz_files_are_unpacked(weights, images, tmp_path):
+    path = tmp_path / "own.pth.xz"
+    path.write_bytes(lzma.compress(weights[1].read_bytes(), preset=0))
+    packed, plain = (backbone(Pretrained("resnet18", str(p))).eval() for p in (path, weights[1]))
+    with torch.no_grad():
+        assert torch.equal(packed(images), plain(images))
+
+
+def test_a_name_is_looked_up_in_the_data_folder(weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEWLABELS_DATA", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+    weights[1].rename(tmp_path / "weights" / "mine.pth")
+    source = Pretrained("resnet18", "mine.pth")
+    assert backbone(source).features == 512
+    assert len(source.checksum) == 64
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size"),
+    [("squeezenet1_0", 512), ("mobilenet_v2", 1280), ("googlenet", 1024), ("resnet18", 512)],
+)
+def test_the_last_layer_is_taken_off(architecture, size, images):
+    network = backbone(Pretrained(architecture, "random"))
+    assert network.features == size
+    assert network.train()(images).shape == (5, size)
+
+
+def test_batch_norm_stays_as_it_is_while_training(images):
+    network = backbone(Pretrained("resnet18", "random")).train()
+    before = network.body.bn1.running_mean.clone()
+    network(images)
+    assert network.training
+    assert torch.equal(network.body.bn1.running_mean, before)
+
+
+def test_a_split_resnet_computes_the_same_features(images):
+    network = backbone(Pretrained("resnet18", "random")).eval()
+    with torch.no_grad():
+        for trained in (1, 2):
+            first, last = split(network, trained)
+            assert torch.allclose(last(first(images)), network(images), atol=1e-5)
+    count = sum(p.numel() for p in split(network, 1)[1].parameters())
+    # Two blocks of two 3 x 3 convolutions, a 1 x 1 short cut, five batch norms of 2 x 512.
+    assert count == 9 * 512 * (256 + 3 * 512) + 256 * 512 + 5 * 1024
+
+
+def test_stages_from_the_input_to_the_features():
+    network = backbone(Pretrained("resnet18", "random"))
+    assert stages(network)[-1] is network.body.layer4
+    assert len(stages(network)) == 6
+    assert stages(backbone(Pretrained("mobilenet_v2", "random")))[0].__class__ is not nn.Sequential
+
+
+def refusal(*arguments, **settings):
+    with pytest.raises(UserError) as error:
+        backbone(Pretrained(*arguments, **settings))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_refusals_name_the_thing_and_the_remedy(weights, tmp_path):
+    assert "resnet18" in refusal("resnet19")
+    assert "imagenet, symmetric" in refusal("resnet18", normalisation="other")
+    assert "missing.pth is missing" in refusal("resnet18", str(tmp_path / "missing.pth"))
+    assert "does not fit resnet34" in refusal("resnet34", str(weights[1]))
+    assert "is for resnet50, not for resnet18" in refusal("resnet18", "resnet50_imagenet_pq.pth.xz")
+    broken = tmp_path / "broken.pth.xz"
+    broken.write_bytes(b"no archive")
+    assert "cannot be read as weights" in refusal("resnet18", str(broken))
+    torch.save([1, 2], tmp_path / "list.pth")
+    assert "no state dict" in refusal("resnet18", str(tmp_path / "list.pth"))
+
+
+def test_a_known_file_with_other_content_is_refused(weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEWLABELS_DATA", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+    weights[1].rename(tmp_path / "weights" / "resnet18_imagenet_pq.pth.xz")
+    assert "not the file the book was made with" in refusal(
+        "resnet18", "resnet18_imagenet_pq.pth.xz"
+    )
+    assert pretrained.at_hand("resnet18") == "resnet18_imagenet_pq.pth.xz"
+    assert pretrained.at_hand("vgg16") == "torchvision"
+
+
+def test_captions_can_tell_where_weights_come_from():
+    assert "product-quantised" in Pretrained("resnet50", "resnet50_imagenet_pq.pth.xz").title
+    assert "IMAGENET1K_V2" in Pretrained("resnet50").title
+    assert Pretrained("resnet50").checksum.startswith("resnet50-")
+    assert Pretrained("resnet18", "random").title == "resnet18, random weights"
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / "cache"))
+
+
+def test_features_are_computed_once_and_per_image(weights, images, cache):
+    source = Pretrained("resnet18", str(weights[1]))
+    calls = []
+
+    def network():
+        calls.append(1)
+        return backbone(source)
+
+    first = features.frozen(source, network, images, "cpu", batch_size=2)
+    again = features.frozen(source, network, images, "cpu", batch_size=2)
+    assert len(calls) == 1
+    assert torch.equal(first, again)
+    whole = features.extract(backbone(source), images, "cpu", batch_size=5)
+    assert torch.allclose(first, whole, atol=1e-4)
+    features.frozen(source, network, images + 1, "cpu")
+    features.frozen(source, network, images, "cpu", View("brighter", lambda x: x + 1))
+    other = Pretrained("resnet18", str(weights[1].with_name("other.pth")))
+    torch.save(backbone_state(), weights[1].with_name("other.pth"))
+    features.frozen(other, lambda: network(), images, "cpu")
+    assert len(calls) == 4
+
+
+def backbone_state():
+    torch.manual_seed(2)
+    return models.resnet18(weights=None).state_dict()
+
+
+def test_a_random_view_repeats_with_its_seed_and_leaves_the_generator_alone(images):
+    network = nn.Flatten()
+    noisy = View("noise", lambda x: x + torch.rand(len(x), 1, 1, 1), seed=3)
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    first = features.extract(network, images, "cpu", noisy)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first, features.extract(network, images, "cpu", noisy))
+    other = View("noise", noisy.transform, seed=4)
+    assert not torch.equal(first, features.extract(network, images, "cpu", other))
