@@ -11,7 +11,10 @@ from types import ModuleType
 from fewlabels import paths
 from fewlabels.errors import UserError
 
-NOTEBOOKS = {"rotnet-mnist": "01-rotnet-mnist.ipynb"}
+NOTEBOOKS = {
+    "rotnet-mnist": "01-rotnet-mnist.ipynb",
+    "chest-xray-transfer": "03-chest-xray-transfer.ipynb",
+}
 
 
 def names() -> list[str]:

@@ -5,13 +5,27 @@ images; ``DATASETS`` names it. ``md5()`` has to answer without the files where t
 is known, because a run's identity holds it, and a chapter's runs are listed without its data.
 """
 
-from functools import lru_cache
+from functools import lru_cache, partial
+from types import SimpleNamespace
 
 from fewlabels import config
-from fewlabels.data import digits, mnist
+from fewlabels.data import chest_xray, digits, generated_xrays, mnist, pneumonia_mnist
 from fewlabels.data.images import ImageData, Split, draw_labels, hold_out
 
-DATASETS = {"mnist": mnist, "digits": digits}
+DATASETS = {
+    "mnist": mnist,
+    "digits": digits,
+    "chest_xray": chest_xray,
+    "generated_xrays": generated_xrays,
+    **{
+        "pneumoniamnist" if size == 28 else f"pneumoniamnist_{size}": SimpleNamespace(
+            load=partial(pneumonia_mnist.load, size),
+            md5=partial(pneumonia_mnist.md5, size),
+            TRAIN=pneumonia_mnist.TRAIN,
+        )
+        for size in pneumonia_mnist.SIZES
+    },
+}
 
 __all__ = ["DATASETS", "ImageData", "Split", "draw_labels", "hold_out", "load", "md5", "train_size"]
 
