@@ -63,6 +63,8 @@ METHODS = {
     "moco": Look("MoCo", GREEN, "^"),
     "aim": Look("AIM", PURPLE, "D"),
     "mae": Look("MAE", ORANGE, "v"),
+    "imagenet-head": Look("ImageNet features, linear head", VERMILLION, "s"),
+    "scratch": Look("small network from scratch", BLUE, "o"),
     "fusion": Look("fusion", BLACK, "*"),
 }
 

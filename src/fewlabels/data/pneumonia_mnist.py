@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from medmnist import INFO
 
@@ -19,6 +20,7 @@ MERGED = "27335337bb68fdce0ec034caf844517d"
 """md5 of a copy at 28 pixels that was merged from two partial ones: validation and test images are
 complete and the training images in another order than the official file's."""
 SIZES = (28, 64, 128, 224)
+MATCHES_MD5 = "ffb950cd4ce1448ed645f019f6b261e2"
 
 
 def md5(size: int) -> str:
@@ -71,6 +73,24 @@ def load(size: int) -> XrayData:
         test=Split(*parts["test"]),
         valid=torch.arange(len(parts["train"][1]), len(labels)),
     )
+
+
+def matches() -> pd.DataFrame:
+    """Which file of the chest X-rays each image at 28 pixels was made from.
+
+    Columns: split, index_in_merged_npz (position within the split), kermany_file, crop_fraction,
+    rmse_28px, next_best_rmse, confident (1 where the match is certain).
+
+    Raises:
+        UserError: the table is missing from ``FEWLABELS_DATA`` or is another one.
+    """
+    path = _path(28).with_name("pneumoniamnist_to_chest_xray.csv")
+    if not path.exists() or hashlib.md5(path.read_bytes()).hexdigest() != MATCHES_MD5:
+        raise UserError(
+            f"{path} is missing or another table (expected md5 {MATCHES_MD5}): put it there, or "
+            "leave the comparison out with the parameter unmatched=false."
+        )
+    return pd.read_csv(path)
 
 
 def _name(size: int) -> str:

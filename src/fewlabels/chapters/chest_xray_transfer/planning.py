@@ -15,6 +15,7 @@ from fewlabels.experiments.chest_xray import (
     HeadTraining,
     Heatmaps,
     NetworkTraining,
+    UnmatchedImages,
 )
 from fewlabels.models.pretrained import NORMALISATIONS, Pretrained, at_hand
 from fewlabels.runs import Experiment, Store
@@ -92,6 +93,8 @@ class Settings:
     curve_steps: int = 200
     """Steps of a head with few labels."""
     shift_seeds: int = 5
+    unmatched: bool = True
+    """Look for the PneumoniaMNIST test images that no file was matched to."""
 
     def __post_init__(self):
         config.one_of("dataset", self.dataset, DATASETS)
@@ -129,6 +132,8 @@ class Settings:
                 f"three_class_seeds is {self.three_class_seeds}, but {self.dataset} does not say "
                 "which pneumonia; allowed: 0"
             )
+        if self.unmatched and self.dataset != "chest_xray":
+            raise UserError(f"unmatched goes with dataset=chest_xray, not with {self.dataset}")
         if not isinstance(self.label_numbers, list):
             raise UserError(f"label_numbers is {self.label_numbers!r}; allowed: a list of numbers")
         for number in self.label_numbers:
@@ -164,7 +169,7 @@ def _source(architecture: str, weights: str, normalisation: str) -> Pretrained:
 def plan(settings: Settings) -> list[Experiment]:
     """Every run of the chapter."""
     heads = tuned_heads(settings)
-    return [
+    runs = [
         *report_heads(settings),
         *heads,
         *small_heads(settings),
@@ -173,10 +178,13 @@ def plan(settings: Settings) -> list[Experiment]:
         *three_class_heads(settings),
         *shifts(settings),
         Heatmaps(settings.dataset, heads[0]),
+        *([UnmatchedImages(settings.dataset)] if settings.unmatched else []),
         *report_networks(settings),
         *small_networks(settings),
         *fine_tuned(settings),
     ]
+    # With one ResNet for both, some runs would be there twice.
+    return list(dict.fromkeys(runs))
 
 
 def report_heads(settings: Settings) -> list[HeadTraining]:

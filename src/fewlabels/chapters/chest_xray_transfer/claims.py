@@ -1,0 +1,174 @@
+"""Verdicts on claims C1 to C7, each from the records and the rule in `fewlabels.verdicts`."""
+
+from typing import Any
+
+import pandas as pd
+
+from fewlabels import published, verdicts
+from fewlabels.chapters.chest_xray_transfer import results
+from fewlabels.chapters.chest_xray_transfer.planning import Settings
+from fewlabels.chapters.chest_xray_transfer.results import CNN, HEAD, SMALL, TRANSFER, WEIGHTED
+from fewlabels.statistics import Interval, PairedDifference
+from fewlabels.tables import number, percent
+from fewlabels.verdicts import Verdict
+
+MARGIN = 0.02
+"""A gap between training and validation accuracy that counts as visible over-fitting."""
+SOURCE_SIZE = 224
+SOURCE_MACHINE = "P100"
+PRINTED = {
+    "accuracy": ("accuracy", "accuracy"),
+    "balanced_accuracy": ("mean_class_accuracy", "balanced accuracy"),
+    "cohen_kappa": ("cohen_kappa", "kappa"),
+}
+"""Printed figure -> metric of a run, and its name in a note."""
+_SEVERITY = ("holds", "within noise", "reversed", "not tested")
+
+
+def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
+    """Rows for `fewlabels.tables.claims_table`, C1 to C7, under protocol ``report``."""
+    smaller = (
+        f"Trained at {settings.cnn_size} pixels instead of {SOURCE_SIZE}."
+        if settings.cnn_size != SOURCE_SIZE
+        else ""
+    )
+    return [
+        _figures("C1", results.select(runs, TRANSFER)),
+        _figures("C2", results.select(runs, CNN), smaller),
+        _transfer_beats(runs, smaller),
+        _imbalance(runs, smaller),
+        _parameters(runs),
+        _overfitting(runs),
+        _time(runs),
+    ]
+
+
+def _row(name: str, ours, verdict: Verdict, note: str = "", n: int | None = None):
+    note = f"{verdict.reason[:1].upper()}{verdict.reason[1:]}. {note}".strip()
+    row = {"claim": published.claim(name), "ours": ours, "verdict": verdict, "note": note}
+    return row if n is None else row | {"n": n}
+
+
+def together(parts: dict[str, Verdict]) -> Verdict:
+    """One verdict on a claim of several parts: it holds where all of them hold."""
+    worst = max(parts.values(), key=lambda each: _SEVERITY.index(each.word))
+    reasons = "; ".join(f"{name}: {each.reason}" for name, each in parts.items())
+    return Verdict(worst.word, reasons)
+
+
+def _figures(name: str, group: pd.DataFrame, note: str = "") -> dict[str, Any]:
+    """C1 and C2: three printed figures."""
+    printed = published.claim(name).published
+    parts, ours = {}, []
+    for key, (metric, words) in PRINTED.items():
+        parts[words] = verdicts.figure(printed[key], results.one_more(group, metric), rounding=0.1)
+        ours.append(f"{words} {percent(results.interval(group, metric))}")
+    text = "; ".join(ours) if len(group) else None
+    return _row(name, text, together(parts), note, n=len(group))
+
+
+def _transfer_beats(runs: pd.DataFrame, note: str) -> dict[str, Any]:
+    """C3, under protocol report; protocol tuned beside it."""
+    own, tuned = (
+        results.difference(runs, ours, other, "mean_class_accuracy")
+        for ours, other in ((TRANSFER, CNN), (HEAD, SMALL))
+    )
+    beside = f"In balanced accuracy. Under protocol tuned {percent(tuned, sign=True)} points"
+    beside += f" (n = {tuned.n})." if tuned is not None else "."
+    return _row("C3", own, verdicts.direction(own, +1), f"{beside} {note}".strip())
+
+
+def causes(runs: pd.DataFrame, name: str) -> dict[str, PairedDifference | None]:
+    """What lowers the test recall of NORMAL of one model.
+
+    ``imbalance``: what class weights give back. ``shift``: what is lost from validation images,
+    which are as imbalanced as the training images, to test images. ``surplus``: the first minus the
+    second.
+    """
+    plain, weighted = (
+        results.select(runs, f"{name}{balance}").set_index("seed") for balance in ("", WEIGHTED)
+    )
+    both = sorted(set(plain.index) & set(weighted.index))
+    if not both:
+        return dict.fromkeys(("imbalance", "shift", "surplus"))
+    plain, weighted = plain.loc[both], weighted.loc[both]
+    gained = weighted["recall_normal"] - plain["recall_normal"]
+    lost = plain["valid_recall_normal"] - plain["recall_normal"]
+    nothing = dict.fromkeys(both, 0.0)
+    return {
+        key: results.paired(values.to_dict(), nothing)
+        for key, values in (("imbalance", gained), ("shift", lost), ("surplus", gained - lost))
+    }
+
+
+def _imbalance(runs: pd.DataFrame, note: str) -> dict[str, Any]:
+    """C4: imbalance explains the low recall of NORMAL, for both models."""
+    parts, texts = {}, []
+    for name in (TRANSFER, CNN):
+        found = causes(runs, name)
+        parts[name] = verdicts.direction(found["surplus"], +1)
+        texts.append(
+            f"{name}: weights give {percent(found['imbalance'], sign=True)}, "
+            f"validation to test costs {percent(found['shift'])}"
+        )
+    n = min(len(results.select(runs, f"{name}{WEIGHTED}")) for name in (TRANSFER, CNN))
+    return _row(
+        "C4",
+        "; ".join(texts),
+        together(parts),
+        f"Recall of NORMAL in points; the difference is what weights give minus that cost. {note}",
+        n=n,
+    )
+
+
+def _parameters(runs: pd.DataFrame) -> dict[str, Any]:
+    """C5: the counts."""
+    printed = published.claim("C5").published
+    parts, ours = {}, []
+    for key, name in (("trainable_transfer", TRANSFER), ("trainable_cnn", CNN)):
+        group = results.select(runs, name)
+        counts = [record.parameters["trained"] for record in group["record"]]
+        count = counts[0] if counts else None
+        exact = Interval(count, count, count, len(counts), "counted") if counts else None
+        parts[name] = verdicts.figure(printed[key], exact, rounding=1, in_percent=False)
+        ours.append(f"{name} {number(count, 0)}")
+    n = len(results.select(runs, CNN))
+    return _row("C5", "; ".join(ours), together(parts), n=n)
+
+
+def _overfitting(runs: pd.DataFrame) -> dict[str, Any]:
+    """C6: training accuracy is not visibly above validation accuracy; the test gap beside it."""
+    parts, texts = {}, []
+    for name in (TRANSFER, CNN):
+        group = results.select(runs, name)
+        fitted, held, test = (
+            results.by_seed(group, metric)
+            for metric in ("train_accuracy", "valid_accuracy", "accuracy")
+        )
+        gap = results.paired(fitted, {seed: value + MARGIN for seed, value in held.items()})
+        parts[name] = verdicts.direction(gap, -1)
+        texts.append(
+            f"{name}: {percent(results.paired(fitted, held), sign=True)} points to validation, "
+            f"{percent(results.paired(fitted, test), sign=True)} to test"
+        )
+    note = f"The difference is training minus validation accuracy, less {100 * MARGIN:g} points."
+    n = len(results.select(runs, CNN))
+    return _row("C6", "; ".join(texts), together(parts), note, n=n)
+
+
+def _time(runs: pd.DataFrame) -> dict[str, Any]:
+    """C7: comparable only on the source's machine."""
+    pair = [results.select(runs, name) for name in (TRANSFER, CNN)]
+    seconds = sum(group["seconds"].median() for group in pair if len(group))
+    machines = {record.hardware["device"] for group in pair for record in group["record"]}
+    text = f"{number(seconds / 60, 1)} minutes, one run of each model, without the features"
+    if all(SOURCE_MACHINE in machine for machine in machines):
+        minutes = [
+            sum(each) / 60 for each in zip(*(group["seconds"] for group in pair), strict=False)
+        ]
+        prediction = results.prediction_interval(minutes) if len(minutes) >= 3 else None
+        verdict = verdicts.figure(60, prediction, rounding=10, in_percent=False)
+    else:
+        names = ", ".join(sorted(machines))
+        verdict = Verdict("not tested", f"our runs are on another machine ({names})")
+    return _row("C7", text, verdict, n=min(map(len, pair)))
