@@ -96,7 +96,6 @@ class Parts:
     kept: Tensor
     held: Tensor
     labels: Tensor
-    test_labels: Tensor
     classes: tuple[str, ...]
 
     @property
@@ -124,7 +123,6 @@ def parts(
         kept.to(device),
         held.to(device),
         truth.to(device),
-        images.test.labels.to(device),
         images.classes,
     )
 
@@ -233,12 +231,13 @@ class XrayExperiment(Experiment):
         if test is None:
             metrics |= scores(valid, held, own.classes)
         else:
-            metrics |= scores(test, own.test_labels, own.classes)
+            truth = xrays(self.dataset, self.classes).test.labels
+            metrics |= scores(test, truth, own.classes)
             probabilities = test.softmax(dim=1).cpu().numpy()
             kept = probabilities[:, 1] if self.classes == 2 else probabilities
             predictions["test"] = kept.astype(np.float16)
             if self.classes == 2:
-                metrics |= moved_threshold(valid, held, test, own.test_labels)
+                metrics |= moved_threshold(valid, held, test, truth)
         if curves.get("train_accuracy"):
             metrics["train_accuracy"] = curves["train_accuracy"][-1]
         return Outcome(metrics, curves, predictions, _count(network), weights)

@@ -456,8 +456,8 @@ def heatmap_table(runs: pd.DataFrame, settings: Settings) -> Table:
         pd.DataFrame(rows),
         "tbl-xray-heatmaps",
         "Grad-CAM of the called class at the last stage: share in the outer ring of the map, a "
-        "seventh of the image on each side, which is 49% of its area; mean over the images of each "
-        f"group, one head. {_about(settings)}.",
+        "seventh of the image on each side (of a map of 7 by 7 positions 24, or 49%); mean over "
+        f"the images of each group, one head. {_about(settings)}.",
     )
 
 
