@@ -15,6 +15,7 @@ from fewlabels.verdicts import Verdict
 MARGIN = 0.02
 """A gap between training and validation accuracy that counts as visible over-fitting."""
 SOURCE_SIZE = 224
+SOURCE_EPOCHS = 15
 SOURCE_MACHINE = "P100"
 PRINTED = {
     "accuracy": ("accuracy", "accuracy"),
@@ -27,11 +28,12 @@ _SEVERITY = ("holds", "within noise", "reversed", "not tested")
 
 def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
     """Rows for `fewlabels.tables.claims_table`, C1 to C7, under protocol ``report``."""
-    smaller = (
-        f"Trained at {settings.cnn_size} pixels instead of {SOURCE_SIZE}."
-        if settings.cnn_size != SOURCE_SIZE
-        else ""
-    )
+    smaller = ""
+    if (settings.cnn_size, settings.cnn_epochs) != (SOURCE_SIZE, SOURCE_EPOCHS):
+        smaller = (
+            f"The ten convolutions were trained at {settings.cnn_size} pixels for "
+            f"{settings.cnn_epochs} epochs, not at {SOURCE_SIZE} for {SOURCE_EPOCHS}."
+        )
     return [
         _figures("C1", results.select(runs, TRANSFER)),
         _figures("C2", results.select(runs, CNN), smaller),

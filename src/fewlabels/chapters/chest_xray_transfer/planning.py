@@ -73,14 +73,15 @@ class Settings:
     """Of the task normal, bacterial, viral; 0 leaves it out."""
     cnn_size: int = 32
     """Pixels a side of the report's network of ten convolutions; the report: 224."""
-    cnn_epochs: int = 15
+    cnn_epochs: int = 8
+    """The report: 15."""
     cnn_seeds: int = 3
     cnn_weighted_seeds: int = 3
     """The same with class weights; 0 leaves it out."""
     fine_tuned: str = "resnet18"
     """The ResNet whose last block, or all layers, are trained."""
     fine_tuned_weights: str = "resnet18_imagenet_pq.pth.xz"
-    fine_tuned_size: int = 112
+    fine_tuned_size: int = 64
     fine_tuned_epochs: int = 2
     fine_tuned_seeds: int = 3
     small_size: int = 48

@@ -12,6 +12,7 @@ from fewlabels import data, figures, published, tables
 from fewlabels.chapters.chest_xray_transfer import planning, results
 from fewlabels.chapters.chest_xray_transfer.claims import (
     MARGIN,
+    SOURCE_EPOCHS,
     SOURCE_SIZE,
     causes,
 )
@@ -226,7 +227,8 @@ def report_table(runs: pd.DataFrame, settings: Settings) -> Table:
         "tbl-xray-report",
         f"Protocol report, % on the test images, mean over n seeds with 95% interval. "
         f"{_about(settings)}; ten convolutions from random weights at {settings.cnn_size} pixels "
-        f"(the source: {SOURCE_SIZE}), {settings.cnn_epochs} epochs.",
+        f"for {settings.cnn_epochs} epochs (the source: {SOURCE_SIZE} pixels, {SOURCE_EPOCHS} "
+        "epochs).",
     )
 
 
@@ -578,8 +580,8 @@ def deviations(settings: Settings) -> str:
         f"{settings.epochs} epochs of protocol `report` share {settings.crops} random crop(s) of "
         "every training image instead of drawing fresh ones, and seeds take turns over "
         f"{settings.test_crops} random crop(s) of every test image.",
-        f"The network of ten convolutions sees {settings.cnn_size} pixels (the report: "
-        f"{SOURCE_SIZE})"
+        f"The network of ten convolutions is trained for {settings.cnn_epochs} epochs (the report: "
+        f"{SOURCE_EPOCHS}) at {settings.cnn_size} pixels ({SOURCE_SIZE})"
         + (
             "; the five poolings then leave fewer positions than its linear layer expects, and an "
             "adaptive pooling, which has no parameters, repeats them."
