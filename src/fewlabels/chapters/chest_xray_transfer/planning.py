@@ -73,7 +73,7 @@ class Settings:
     """Of the task normal, bacterial, viral; 0 leaves it out."""
     cnn_size: int = 32
     """Pixels a side of the report's network of ten convolutions; the report: 224."""
-    cnn_epochs: int = 8
+    cnn_epochs: int = 5
     """The report: 15."""
     cnn_seeds: int = 3
     cnn_weighted_seeds: int = 3
@@ -81,9 +81,12 @@ class Settings:
     fine_tuned: str = "resnet18"
     """The ResNet whose last block, or all layers, are trained."""
     fine_tuned_weights: str = "resnet18_imagenet_pq.pth.xz"
-    fine_tuned_size: int = 64
+    fine_tuned_size: int = 112
     fine_tuned_epochs: int = 2
     fine_tuned_seeds: int = 3
+    """Of its last block, on stored outputs of the layers before."""
+    all_layers_seeds: int = 0
+    """Of all its layers; 0 leaves it out."""
     small_size: int = 48
     """Pixels a side of our network from scratch."""
     small_steps: int = 300
@@ -103,7 +106,7 @@ class Settings:
         config.one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))
         config.one_of("precision", self.precision, ("32-true", "bf16-mixed"))
         config.one_of("normalisation", self.normalisation, NORMALISATIONS)
-        for key in ("workers", "three_class_seeds", "cnn_weighted_seeds"):
+        for key in ("workers", "three_class_seeds", "cnn_weighted_seeds", "all_layers_seeds"):
             config.whole(key, getattr(self, key), 0)
         for key in ("size", "cnn_size", "fine_tuned_size", "small_size"):
             config.whole(key, getattr(self, key), 32)
@@ -350,8 +353,11 @@ def fine_tuned(settings: Settings) -> list[NetworkTraining]:
             source=fine_tuned_source(settings),
             augmented=network == "all layers",
         )
-        for network in ("last block", "all layers")
-        for seed in range(settings.fine_tuned_seeds)
+        for network, seeds in (
+            ("last block", settings.fine_tuned_seeds),
+            ("all layers", settings.all_layers_seeds),
+        )
+        for seed in range(seeds)
     ]
 
 

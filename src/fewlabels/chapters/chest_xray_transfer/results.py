@@ -138,7 +138,7 @@ def curve(runs: pd.DataFrame, metric: str = "mean_class_accuracy") -> pd.DataFra
     for name, series in ((HEAD, "imagenet-head"), (SMALL, "scratch")):
         for labels, group in runs[runs["role"] == name].groupby("labels", sort=False):
             own = mean_interval(group[metric])
-            count = labels if labels != "all" else _trained(group)
+            count = _trained(group) if labels == "all" else int(labels)
             rows.append(
                 {
                     "method": series,
@@ -154,7 +154,7 @@ def curve(runs: pd.DataFrame, metric: str = "mean_class_accuracy") -> pd.DataFra
 
 def _trained(group: pd.DataFrame) -> int:
     """All training images that are not held out, to the next hundred."""
-    return round((1 - HELD_OUT) * data.train_size(group["dataset"].iloc[0]), -2)
+    return int(round((1 - HELD_OUT) * data.train_size(group["dataset"].iloc[0]), -2))
 
 
 def learning_curves(runs: pd.DataFrame, names: dict[str, str], epochs: float) -> pd.DataFrame:

@@ -264,7 +264,7 @@ def _made_with(settings: Settings, role: str) -> str:
 def confusions(runs: pd.DataFrame, settings: Settings) -> Figure:
     """Mean confusion matrices of three models, in percent of the true class."""
     classes = data.load(settings.dataset).classes
-    fig, axes = plt.subplots(1, 3, figsize=(figures.WIDTH, 2.4))
+    fig, axes = plt.subplots(1, 3, figsize=(figures.WIDTH, 2.6))
     for ax, role in zip(axes, (TRANSFER, CNN, HEAD), strict=True):
         group = results.select(runs, role)
         matrix = results.confusion(group, results.truth(settings), 2)
@@ -282,7 +282,7 @@ def confusions(runs: pd.DataFrame, settings: Settings) -> Figure:
         names = [name.lower() for name in classes]
         ax.set_xticks(range(2), names)
         ax.set_yticks(range(2), names if ax is axes[0] else ["", ""])
-        ax.set_title(f"{NAMES[role]} (n = {len(group)})", fontsize=8)
+        ax.set_title(f"{NAMES[role]}\n(n = {len(group)})", fontsize=8)
         ax.set_xlabel("predicted")
         ax.grid(False)
     axes[0].set_ylabel("true")
@@ -609,20 +609,19 @@ def tuned_table(runs: pd.DataFrame, settings: Settings) -> Table:
     rows = []
     for key in TUNED_ROLES:
         group = results.select(runs, key)
-        if len(group):
-            rows.append(
-                {"Model": NAMES[key].replace(", tuned", ""), "n": str(len(group))}
-                | {
-                    heading: _percent(group, metric)
-                    for heading, metric in (
-                        ("Accuracy", "accuracy"),
-                        ("Balanced", "mean_class_accuracy"),
-                        ("Balanced, threshold moved", "moved_mean_class_accuracy"),
-                        ("AUC", "auc"),
-                        ("Calibration error", "calibration_error"),
-                    )
-                }
-            )
+        rows.append(
+            {"Model": NAMES[key].replace(", tuned", ""), "n": str(len(group))}
+            | {
+                heading: _percent(group, metric)
+                for heading, metric in (
+                    ("Accuracy", "accuracy"),
+                    ("Balanced", "mean_class_accuracy"),
+                    ("Balanced, threshold moved", "moved_mean_class_accuracy"),
+                    ("AUC", "auc"),
+                    ("Calibration error", "calibration_error"),
+                )
+            }
+        )
     return tables.show(
         pd.DataFrame(rows),
         "tbl-xray-tuned",
