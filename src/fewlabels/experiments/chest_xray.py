@@ -711,7 +711,8 @@ class UnmatchedImages(Experiment):
 
     def checksums(self) -> dict[str, str]:
         return super().checksums() | {
-            "pneumoniamnist": data.md5("pneumoniamnist"),
+            # The table of matches names the images of this copy.
+            "pneumoniamnist": pneumonia_mnist.MERGED,
             "matches": pneumonia_mnist.MATCHES_MD5,
         }
 

@@ -252,8 +252,7 @@ def shared_patients(images: XrayData) -> tuple[int, int]:
     return len(exact[0] & exact[1]), len(loose[0] & loose[1])
 
 
-def recall_of(runs: pd.DataFrame, files: np.ndarray, settings: Settings) -> Interval | None:
-    """Share of the test images at positions ``files`` that are called what they are."""
+def hits(runs: pd.DataFrame, files: np.ndarray, settings: Settings) -> np.ndarray:
+    """Share of the test images at positions ``files`` that each run calls what they are."""
     labels = truth(settings)[files]
-    hits = [(predicted(r)[files] == labels).mean() for r in runs["record"]]
-    return mean_interval(hits) if hits else None
+    return np.array([(predicted(record)[files] == labels).mean() for record in runs["record"]])
