@@ -437,14 +437,25 @@ def made(role, seeds, **metrics):
 
 def test_causes_by_hand():
     table = pd.DataFrame(
-        made("head", 3, recall_normal=[0.5, 0.6, 0.5], valid_recall_normal=[0.9, 0.9, 0.8])
+        made(
+            "head",
+            3,
+            recall_normal=[0.5, 0.6, 0.5],
+            valid_recall_normal=[0.9, 0.9, 0.8],
+            moved_recall_normal=[0.7, 0.5, 0.5],
+        )
         + made("head, class weights", 3, recall_normal=[0.6, 0.6, 0.7])
     )
     found = claims.causes(table, "head")
-    assert found["imbalance"].mean == pytest.approx(0.1)
+    assert found["weights"].mean == pytest.approx(0.1)
+    assert found["threshold"].mean == pytest.approx((0.2 - 0.1 + 0) / 3)
     assert found["shift"].mean == pytest.approx((0.4 + 0.3 + 0.3) / 3)
-    assert found["surplus"].mean == pytest.approx(0.3 / 3 - 1 / 3)
-    assert claims.causes(table, "small") == dict.fromkeys(("imbalance", "shift", "surplus"))
+    # The better remedy of each seed: 0.2, 0 and 0.2.
+    assert found["surplus"].mean == pytest.approx((0.2 + 0 + 0.2) / 3 - 1 / 3)
+    alone = claims.causes(table[table["role"] == "head"], "head")
+    assert alone["weights"] is None
+    assert alone["surplus"].mean == pytest.approx(0.1 / 3 - 1 / 3)
+    assert set(claims.causes(table, "small").values()) == {None}
 
 
 def test_a_claim_of_several_parts_holds_where_all_do():

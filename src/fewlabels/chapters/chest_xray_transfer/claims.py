@@ -81,26 +81,28 @@ def _transfer_beats(runs: pd.DataFrame, note: str) -> dict[str, Any]:
 
 
 def causes(runs: pd.DataFrame, name: str) -> dict[str, PairedDifference | None]:
-    """What lowers the test recall of NORMAL of one model.
+    """What lowers the test recall of NORMAL of one model, paired by seed.
 
-    ``imbalance``: what class weights give back. ``shift``: what is lost from validation images,
-    which are as imbalanced as the training images, to test images. ``surplus``: the first minus the
-    second.
+    ``weights``, ``threshold``: what class weights and a threshold moved on validation images give
+    back (None where they were not run). ``shift``: what is lost from validation images, which are
+    as imbalanced as the training images, to test images. ``surplus``: what the better of the two
+    remedies gives, by seed, minus the shift.
     """
     plain, weighted = (
         results.select(runs, f"{name}{balance}").set_index("seed") for balance in ("", WEIGHTED)
     )
-    both = sorted(set(plain.index) & set(weighted.index))
-    if not both:
-        return dict.fromkeys(("imbalance", "shift", "surplus"))
-    plain, weighted = plain.loc[both], weighted.loc[both]
-    gained = weighted["recall_normal"] - plain["recall_normal"]
-    lost = plain["valid_recall_normal"] - plain["recall_normal"]
-    nothing = dict.fromkeys(both, 0.0)
+    if plain.empty:
+        return dict.fromkeys(("weights", "threshold", "shift", "surplus"))
+    recall = plain["recall_normal"]
+    gains = {"threshold": plain["moved_recall_normal"] - recall}
+    if len(weighted):
+        gains["weights"] = (weighted["recall_normal"] - recall).dropna()
+    shift = plain["valid_recall_normal"] - recall
+    surplus = pd.DataFrame(gains).max(axis=1) - shift
     return {
-        key: results.paired(values.to_dict(), nothing)
-        for key, values in (("imbalance", gained), ("shift", lost), ("surplus", gained - lost))
-    }
+        key: results.paired(values.to_dict(), dict.fromkeys(values.index, 0.0))
+        for key, values in (gains | {"shift": shift, "surplus": surplus}).items()
+    } | ({} if len(weighted) else {"weights": None})
 
 
 def _imbalance(runs: pd.DataFrame, note: str) -> dict[str, Any]:
@@ -110,17 +112,13 @@ def _imbalance(runs: pd.DataFrame, note: str) -> dict[str, Any]:
         found = causes(runs, name)
         parts[name] = verdicts.direction(found["surplus"], +1)
         texts.append(
-            f"{name}: weights give {percent(found['imbalance'], sign=True)}, "
-            f"validation to test costs {percent(found['shift'])}"
+            f"{name}: class weights give {percent(found['weights'], sign=True)}, a moved threshold "
+            f"{percent(found['threshold'], sign=True)}; validation to test costs "
+            f"{percent(found['shift'])}"
         )
-    n = min(len(results.select(runs, f"{name}{WEIGHTED}")) for name in (TRANSFER, CNN))
-    return _row(
-        "C4",
-        "; ".join(texts),
-        together(parts),
-        f"Recall of NORMAL in points; the difference is what weights give minus that cost. {note}",
-        n=n,
-    )
+    n = min(len(results.select(runs, name)) for name in (TRANSFER, CNN))
+    rule = "Recall of NORMAL in points; the difference is the better remedy minus that cost."
+    return _row("C4", "; ".join(texts), together(parts), f"{rule} {note}".strip(), n=n)
 
 
 def _parameters(runs: pd.DataFrame) -> dict[str, Any]:

@@ -73,10 +73,9 @@ class Settings:
     """Of the task normal, bacterial, viral; 0 leaves it out."""
     cnn_size: int = 32
     """Pixels a side of the report's network of ten convolutions; the report: 224."""
-    cnn_epochs: int = 5
-    """The report: 15."""
+    cnn_epochs: int = 15
     cnn_seeds: int = 3
-    cnn_weighted_seeds: int = 3
+    cnn_weighted_seeds: int = 0
     """The same with class weights; 0 leaves it out."""
     fine_tuned: str = "resnet18"
     """The ResNet whose last block, or all layers, are trained."""

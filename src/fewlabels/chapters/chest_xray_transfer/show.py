@@ -117,7 +117,7 @@ def summary(runs: pd.DataFrame, settings: Settings) -> str:
     found = causes(runs, HEAD)
     lines[-1] += (
         f"{percent(found['shift'])} points are lost between the two, of which class weights bring "
-        f"back {percent(found['imbalance'])}. "
+        f"back {percent(found['weights'])}. "
         + (
             "What looks like class imbalance is mostly a test set unlike the training set."
             if found["surplus"] is not None and found["surplus"].high < 0
@@ -414,16 +414,17 @@ def causes_table(runs: pd.DataFrame, settings: Settings) -> Table:
             {
                 "Model": NAMES[role],
                 "n": str(found["shift"].n if found["shift"] is not None else 0),
-                "Class weights give": percent(found["imbalance"], sign=True),
+                "Class weights give": percent(found["weights"], sign=True),
+                "Moved threshold gives": percent(found["threshold"], sign=True),
                 "Lost from validation to test": percent(found["shift"], sign=True),
-                "First minus second": percent(found["surplus"], sign=True),
+                "Better remedy minus loss": percent(found["surplus"], sign=True),
             }
         )
     return tables.show(
         pd.DataFrame(rows),
         "tbl-xray-causes",
         "Recall of NORMAL, percentage points, paired by seed, mean with 95% interval. Were "
-        "imbalance the cause, class weights would give back what is missing and validation images "
+        "imbalance the cause, a remedy would give back what is missing and validation images "
         f"would be no better recognised than test images. {_about(settings)}.",
     )
 
