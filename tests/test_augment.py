@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import gaussian_blur, rotate
 
-from fewlabels.augment import affine, quarter_turns, shifted
+from fewlabels.augment import affine, quarter_turns, random_resized_crop, shifted
 
 
 @pytest.fixture
@@ -116,3 +116,31 @@ def test_affine_follows_the_seed_and_leaves_its_input(images):
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
     assert torch.equal(images, before)
+
+
+def test_a_random_resized_crop_of_all_the_area_is_the_image_but_for_its_ratio():
+    torch.manual_seed(0)
+    images = torch.rand(3, 1, 16, 16)
+    cut = random_resized_crop(images, 16, area=(1.0, 1.0))
+    assert cut.shape == images.shape
+    # One side is whole, the other at least three quarters of the image's.
+    ramp = torch.linspace(0, 1, 64).view(1, 1, 1, -1).expand(200, 1, 64, 64)
+    width = random_resized_crop(ramp, 64, area=(1.0, 1.0))[:, 0, 0]
+    span = width[:, -1] - width[:, 0]
+    assert 0.84 < span.min() < 0.9
+    assert span.max() > 0.97
+
+
+def test_random_resized_crops_lie_inside_and_keep_their_share_of_the_area():
+    torch.manual_seed(0)
+    across = torch.linspace(0, 1, 64).view(1, 1, 1, -1).expand(500, 1, 64, 64)
+    plane = torch.cat([across, across.transpose(2, 3)], dim=1)
+    cut = random_resized_crop(plane, 32, area=(0.25, 0.25))
+    assert cut.min() >= 0 and cut.max() <= 1
+    # Pixel centres are half a pixel inside the cut's edges.
+    width = (cut[:, 0, 0, -1] - cut[:, 0, 0, 0]) * 32 / 31
+    height = (cut[:, 1, -1, 0] - cut[:, 1, 0, 0]) * 32 / 31
+    assert torch.allclose(width * height, torch.full((500,), 0.25), atol=0.02)
+    ratio = width / height
+    assert ratio.min() > 0.7 and ratio.max() < 1.4
+    assert cut[:, 0, 0, 0].std() > 0.1

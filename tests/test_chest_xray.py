@@ -10,7 +10,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from fewlabels import data
-from fewlabels.chapters.chest_xray_transfer import claims, planning, results
+from fewlabels.chapters.chest_xray_transfer import claims, planning, results, show
 from fewlabels.chapters.chest_xray_transfer.planning import Settings
 from fewlabels.data import Split, chest_xray, generated_xrays, pneumonia_mnist, xrays
 from fewlabels.errors import UserError
@@ -20,6 +20,7 @@ from fewlabels.experiments.chest_xray import (
     HeadTraining,
     Heatmaps,
     NetworkTraining,
+    ReportFineTuning,
     Scored,
     best_threshold,
     correlations,
@@ -58,6 +59,16 @@ TRAINED = {
     "small, augmented": replace(SMALL, augmented=True, balance="weights"),
     "last block": replace(SMALL, network="last block", source=SOURCE),
     "all layers": replace(SMALL, network="all layers", source=SOURCE),
+    "report, all layers": ReportFineTuning(
+        "generated_xrays",
+        "report",
+        0,
+        replace(SGD, steps=24),
+        by_patient=False,
+        network="all layers",
+        size=32,
+        source=SOURCE,
+    ),
 }
 
 
@@ -278,6 +289,13 @@ def test_every_model_lowers_its_training_loss(store, fabric, images, name):
 def test_a_head_trains_the_weights_and_biases_of_one_layer(store, fabric):
     assert store.run(HEAD, fabric).parameters["trained"] == 512 * 2 + 2
     assert runs.backbone(Pretrained("resnet50", "random")).features * 2 + 2 == 4098
+
+
+def test_the_printed_number_of_trained_parameters_is_that_of_the_first_five_tensors():
+    # conv1 (7 x 7 x 3 x 64), bn1 (weight and bias of 64), layer1.0.conv1 (64 x 64), its weight.
+    assert 9408 + 64 + 64 + 4096 + 64 == 13_696
+    assert "the first 5 tensors of a ResNet-50" in show.trained_layers()
+    assert "23,512,130" in show.trained_layers()
 
 
 class Poison:

@@ -73,3 +73,33 @@ def shifted(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     row, column = row.clamp(0, height - 1).unsqueeze(2), column.clamp(0, width - 1).unsqueeze(1)
     moved = images.permute(0, 2, 3, 1)[image, row, column]
     return (moved * inside.unsqueeze(3)).permute(0, 3, 1, 2)
+
+
+def random_resized_crop(
+    images: Tensor, size: int, area: tuple[float, float] = (0.08, 1.0)
+) -> Tensor:
+    """A random cut of every image, stretched to ``size`` x ``size``, as torchvision's
+    ``RandomResizedCrop`` does, without its smoothing where a cut is shrunk.
+
+    Args:
+        images: float [N, C, H, W].
+        area: the cut's share of the image's area is uniform in it; its ratio of width to height is
+            log-uniform in 3/4..4/3. A side that would be longer than the image's is cut to it.
+    """
+    n = len(images)
+    share, ratio, x, y = torch.rand(4, n, device=images.device)
+    share = area[0] + (area[1] - area[0]) * share
+    ratio = torch.exp((2 * ratio - 1) * math.log(4 / 3))
+    width, height = (share * ratio).sqrt().clamp(max=1), (share / ratio).sqrt().clamp(max=1)
+    # Coordinates run from -1 to 1, so the middle of a cut may lie within 1 minus half its side.
+    zero = torch.zeros_like(x)
+    matrix = torch.stack(
+        [
+            torch.stack([width, zero, (2 * x - 1) * (1 - width)], dim=1),
+            torch.stack([zero, height, (2 * y - 1) * (1 - height)], dim=1),
+        ],
+        dim=1,
+    )
+    shape = [n, images.shape[1], size, size]
+    grid = F.affine_grid(matrix.to(images.dtype), shape, align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False, padding_mode="border")

@@ -1,9 +1,10 @@
 """Runs of chapter 3: pneumonia in chest X-rays, from ImageNet features and from scratch.
 
-Protocol ``report`` repeats the report: random crops in training *and* in evaluation for the
-pretrained network, plain SGD at 0.001 on the new head for 3 epochs; a network of ten convolutions,
-Adam at 0.001, whole images; a fifth of the images drawn at random for validation. Protocol
-``tuned`` is ours: whole images, validation by patient, a threshold set on validation images.
+Protocol ``report`` repeats the report: for the pretrained network random crops in training *and* in
+evaluation, plain SGD at 0.001 for 3 epochs, on the new head or on all layers; a network of ten
+convolutions, Adam at 0.001, whole images; a fifth of the images drawn at random for validation.
+Protocol ``tuned`` is ours: whole images, validation by patient, a threshold set on validation
+images.
 
 Deviations from the report: a frozen backbone's features are computed once per image and view, so
 that the epochs share a few random crops of every image instead of drawing fresh ones; the report
@@ -28,7 +29,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from fewlabels import config, data, evaluation, features
-from fewlabels.augment import affine
+from fewlabels.augment import affine, random_resized_crop
 from fewlabels.data import pneumonia_mnist
 from fewlabels.data.images import draw_labels
 from fewlabels.data.xrays import CLASSES, XrayData, patient, three_classes, validation
@@ -421,26 +422,32 @@ class NetworkTraining(XrayExperiment):
 
         def loss(module: nn.Module, index: Tensor) -> Tensor:
             at = positions(index)
-            batch = images[at].float()
-            if self.augmented:
-                batch = deformed(batch)
-            return objective(module(batch), at)
+            return objective(module(self._view(images[at].float())), at)
 
         some = own.kept[:: -(-len(own.kept) // CURVE_IMAGES)]
 
         def evaluate(module: nn.Module) -> dict[str, float]:
             known, held = (
-                (predict(module, images[at], 100), own.labels[at]) for at in (some, own.held)
+                (predict(module, self._scored(images[at]), 100), own.labels[at])
+                for at in (some, own.held)
             )
             return curve_points(known, held)
 
         curves = fit(
             network, loss, len(own.kept), self.training, fabric, evaluate, str(self), slower
         )
-        valid, test = predict(network, images[own.held], 100), None
+        valid, test = predict(network, self._scored(images[own.held]), 100), None
         if self.scored_on == "test":
-            test = predict(network, self._inputs("test", fabric.device), 100)
+            test = predict(network, self._scored(self._inputs("test", fabric.device)), 100)
         return self._outcome(own, valid, test, curves, network, None)
+
+    def _view(self, batch: Tensor) -> Tensor:
+        """Training images, float, as the network sees them."""
+        return deformed(batch) if self.augmented else batch
+
+    def _scored(self, images: Tensor) -> Tensor:
+        """Validation and test images as the network sees them."""
+        return images
 
     def _network(self) -> tuple[nn.Module, tuple[nn.Module, float] | None]:
         if self.network == "ten convolutions":
@@ -458,6 +465,41 @@ class NetworkTraining(XrayExperiment):
         if self.network == "last block":
             return layer3(self.dataset, part, self.source, self.size, device)
         return resized(self.dataset, part, self.size, device)
+
+
+@dataclass(frozen=True)
+class ReportFineTuning(NetworkTraining):
+    """Protocol ``report``, read otherwise: nothing is frozen.
+
+    All layers are trained at one rate on the report's random crops, and the crops are drawn in
+    evaluation as well. Batch norm stays in evaluation mode, unlike in the report.
+    """
+
+    kind = "xray-report-fine-tuning"
+    recipe = 1
+
+    def __post_init__(self):
+        super().__post_init__()
+        config.one_of("network", self.network, ["all layers"])
+        config.one_of("protocol", self.protocol, ["report"])
+
+    def cell(self) -> dict[str, str | int]:
+        own = super().cell()
+        return own | {"method": f"{own['method']}, crops"}
+
+    def _network(self) -> tuple[nn.Module, None]:
+        return super()._network()[0], None
+
+    def _view(self, batch: Tensor) -> Tensor:
+        return random_resized_crop(batch, self.size)
+
+    def _scored(self, images: Tensor) -> Tensor:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            crops = [
+                random_resized_crop(part.cpu().float(), self.size) for part in images.split(200)
+            ]
+        return torch.cat(crops).to(images.device)
 
 
 class Scaled(nn.Module):

@@ -15,6 +15,7 @@ from fewlabels.experiments.chest_xray import (
     HeadTraining,
     Heatmaps,
     NetworkTraining,
+    ReportFineTuning,
     UnmatchedImages,
 )
 from fewlabels.models.pretrained import NORMALISATIONS, Pretrained, at_hand
@@ -86,6 +87,10 @@ class Settings:
     """Of its last block, on stored outputs of the layers before."""
     all_layers_seeds: int = 0
     """Of all its layers; 0 leaves it out."""
+    report_all_seeds: int = 3
+    """Of protocol ``report`` with all layers trained, on the smaller ResNet; 0 leaves it out."""
+    report_all_size: int = 64
+    """Pixels a side there."""
     small_size: int = 48
     """Pixels a side of our network from scratch."""
     small_steps: int = 300
@@ -105,9 +110,15 @@ class Settings:
         config.one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))
         config.one_of("precision", self.precision, ("32-true", "bf16-mixed"))
         config.one_of("normalisation", self.normalisation, NORMALISATIONS)
-        for key in ("workers", "three_class_seeds", "cnn_weighted_seeds", "all_layers_seeds"):
+        for key in (
+            "workers",
+            "three_class_seeds",
+            "cnn_weighted_seeds",
+            "all_layers_seeds",
+            "report_all_seeds",
+        ):
             config.whole(key, getattr(self, key), 0)
-        for key in ("size", "cnn_size", "fine_tuned_size", "small_size"):
+        for key in ("size", "cnn_size", "fine_tuned_size", "report_all_size", "small_size"):
             config.whole(key, getattr(self, key), 32)
         for key in (
             "crops",
@@ -184,6 +195,7 @@ def plan(settings: Settings) -> list[Experiment]:
         *([UnmatchedImages(settings.dataset)] if settings.unmatched else []),
         *report_networks(settings),
         *small_networks(settings),
+        *report_fine_tuned(settings),
         *fine_tuned(settings),
     ]
     # With one ResNet for both, some runs would be there twice.
@@ -192,13 +204,7 @@ def plan(settings: Settings) -> list[Experiment]:
 
 def report_heads(settings: Settings) -> list[HeadTraining]:
     """The report's transfer: crops in evaluation as printed, without them, and balanced."""
-    recipe = Recipe(
-        settings.epochs * _batches(settings, BATCH),
-        BATCH,
-        rate=0.001,
-        optimiser="plain sgd",
-        evaluations=settings.epochs,
-    )
+    recipe = _report_recipe(settings)
     crops = {"crops": settings.crops, "test_crops": settings.test_crops}
     runs = []
     for seed in range(settings.seeds):
@@ -335,6 +341,23 @@ def small_networks(settings: Settings) -> list[NetworkTraining]:
     return runs
 
 
+def report_fine_tuned(settings: Settings) -> list[ReportFineTuning]:
+    """The report's transfer with all layers trained, on the smaller ResNet."""
+    return [
+        ReportFineTuning(
+            settings.dataset,
+            "report",
+            seed,
+            _report_recipe(settings),
+            by_patient=False,
+            network="all layers",
+            size=settings.report_all_size,
+            source=fine_tuned_source(settings),
+        )
+        for seed in range(settings.report_all_seeds)
+    ]
+
+
 def fine_tuned(settings: Settings) -> list[NetworkTraining]:
     """The last block and all layers of the smaller ResNet, at a tenth of the head's rate."""
     steps = settings.fine_tuned_epochs * _batches(settings, BATCH)
@@ -358,6 +381,16 @@ def fine_tuned(settings: Settings) -> list[NetworkTraining]:
         )
         for seed in range(seeds)
     ]
+
+
+def _report_recipe(settings: Settings) -> Recipe:
+    return Recipe(
+        settings.epochs * _batches(settings, BATCH),
+        BATCH,
+        rate=0.001,
+        optimiser="plain sgd",
+        evaluations=settings.epochs,
+    )
 
 
 def _tuned_head(settings: Settings, seed: int) -> dict:

@@ -21,6 +21,7 @@ from fewlabels.statistics import (
 from fewlabels.sweep import run_all
 
 TRANSFER = "transfer"
+ALL_LAYERS = "transfer, all layers"
 CNN = "ten convolutions"
 HEAD = "head"
 SMALL = "small"
@@ -31,6 +32,7 @@ NAMES = {
     f"{TRANSFER}, class sampling": "transfer, report, balanced sampling",
     "transfer, whole test": "transfer, report, tested on whole images",
     "transfer, whole": "transfer, report, whole images throughout",
+    ALL_LAYERS: "transfer, report, all layers of the smaller ResNet",
     CNN: "ten convolutions, report",
     f"{CNN}{WEIGHTED}": "ten convolutions, report, class weights",
     HEAD: "head, tuned",
@@ -82,6 +84,8 @@ def frame(
 
 def role(kind: str, config: dict) -> str:
     """What a run is for, from its config."""
+    if kind == "xray-report-fine-tuning":
+        return ALL_LAYERS
     if kind not in ("xray-head", "xray-network"):
         return kind.removeprefix("xray-")
     if config["scored_on"] == "validation":

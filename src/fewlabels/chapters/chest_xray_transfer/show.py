@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+import torchvision
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 from torch.nn import functional as F
@@ -18,6 +19,7 @@ from fewlabels.chapters.chest_xray_transfer.claims import (
 )
 from fewlabels.chapters.chest_xray_transfer.planning import NAME, Settings
 from fewlabels.chapters.chest_xray_transfer.results import (
+    ALL_LAYERS,
     CNN,
     HEAD,
     NAMES,
@@ -37,6 +39,7 @@ REPORT_ROLES = (
     f"{TRANSFER}, class sampling",
     "transfer, whole test",
     "transfer, whole",
+    ALL_LAYERS,
     CNN,
     f"{CNN}{WEIGHTED}",
 )
@@ -54,6 +57,7 @@ TUNED_ROLES = (
 TO_BEAT = "Published elsewhere: balanced accuracy 87 at 28 pixels, 91 at 224, AUC 98."
 COMPARED = (
     ("report", TRANSFER, CNN),
+    ("report", ALL_LAYERS, CNN),
     ("report", "transfer, whole test", TRANSFER),
     ("report", "transfer, whole", TRANSFER),
     ("report", f"{TRANSFER}{WEIGHTED}", TRANSFER),
@@ -206,8 +210,6 @@ def report_table(runs: pd.DataFrame, settings: Settings) -> Table:
                     ("Accuracy", "accuracy"),
                     ("Balanced", "balanced_accuracy"),
                     ("Kappa", "cohen_kappa"),
-                    ("Recall normal", "recall_normal"),
-                    ("Recall pneumonia", "recall_pneumonia"),
                 )
             }
             | {"AUC": tables.NO_FIGURE}
@@ -222,8 +224,6 @@ def report_table(runs: pd.DataFrame, settings: Settings) -> Table:
                     ("Accuracy", "accuracy"),
                     ("Balanced", "mean_class_accuracy"),
                     ("Kappa", "cohen_kappa"),
-                    ("Recall normal", "recall_normal"),
-                    ("Recall pneumonia", "recall_pneumonia"),
                     ("AUC", "auc"),
                 )
             }
@@ -232,10 +232,37 @@ def report_table(runs: pd.DataFrame, settings: Settings) -> Table:
         pd.DataFrame(rows),
         "tbl-xray-report",
         f"Protocol report, % on the test images, mean over n seeds with 95% interval. "
-        f"{_about(settings)}; ten convolutions from random weights at {settings.cnn_size} pixels "
+        f"{setting(settings)}, here at "
+        f"{settings.report_all_size}; ten convolutions from random weights at {settings.cnn_size} pixels "
         f"for {settings.cnn_epochs} epochs (the source: {SOURCE_SIZE} pixels, {SOURCE_EPOCHS} "
         "epochs).",
     )
+
+
+def trained_layers() -> str:
+    """What the printed number of trained parameters says about the layers that were trained."""
+    printed = published.claim("C5").published["trainable_transfer"]
+    with torch.device("meta"):
+        network = torchvision.models.resnet50(weights=None)
+    sizes = [parameter.numel() for parameter in network.parameters()]
+    sums = np.cumsum(sizes)
+    head = 2 * network.fc.in_features + 2
+    text = (
+        f"Which layers were trained? The report says that layers *can* be frozen and prints "
+        f"{printed:,} trained parameters. A head with two outputs has {head:,}."
+    )
+    if printed in sums:
+        first = int(np.flatnonzero(sums == printed)[0]) + 1
+        text += (
+            f" But {printed:,} is exactly the size of the first {first} tensors of a ResNet-50, "
+            "from its first convolution on, which is what adding up the first rows of a table of "
+            "trainable layers would give. It would mean that nothing was frozen, and that the "
+            f"number trained was {sum(sizes[:-2]) + head:,}. "
+            "We take the head alone for protocol `report`, as the report's words suggest, and "
+            "measure the other reading beside it on a smaller ResNet, which is what fits the "
+            "machine."
+        )
+    return text
 
 
 def class_table(runs: pd.DataFrame, settings: Settings, role: str, label: str) -> Table:
@@ -321,7 +348,6 @@ def gap_table(runs: pd.DataFrame, settings: Settings) -> Table:
                 "Training": _percent(group, "train_accuracy"),
                 "Validation": _percent(group, "valid_accuracy"),
                 "Test": _percent(group, "accuracy"),
-                "Validation AUC": _percent(group, "valid_auc"),
                 "Test AUC": _percent(group, "auc"),
             }
         )
@@ -357,17 +383,16 @@ def recall_table(runs: pd.DataFrame, settings: Settings) -> Table:
                 "n": str(len(group)),
                 "Normal, validation": _percent(group, "valid_recall_normal"),
                 "Normal, test": _percent(group, "recall_normal"),
-                "Threshold moved": _percent(group, "moved_recall_normal"),
+                "Normal, test, moved": _percent(group, "moved_recall_normal"),
                 "Pneumonia, test": _percent(group, "recall_pneumonia"),
-                "Threshold moved ": _percent(group, "moved_recall_pneumonia"),
             }
         )
     return tables.show(
         pd.DataFrame(rows),
         "tbl-xray-recall",
         "Recall of the classes, %, mean over n seeds with 95% interval. Validation images are "
-        f"{100 * HELD_OUT:g}% of the training images, as imbalanced as the rest; the moved "
-        "threshold is the one with the highest balanced accuracy on them. "
+        f"{100 * HELD_OUT:g}% of the training images, as imbalanced as the rest; moved means "
+        "with the threshold that has the highest balanced accuracy on them. "
         f"{setting(settings)}.",
     )
 
@@ -622,6 +647,8 @@ def deviations(settings: Settings) -> str:
         "does not fit a second softmax.",
         f"The share of validation images is not printed; ours is {100 * HELD_OUT:g}%, at random by "
         "image in protocol `report`, by patient in `tuned`.",
+        "All layers in protocol `report` are those of a smaller ResNet at "
+        f"{settings.report_all_size} pixels, with batch norm in evaluation mode.",
         f"Fine-tuning and training from scratch have {settings.fine_tuned_seeds}, "
         f"{settings.cnn_seeds} and {settings.small_seeds} seeds: their intervals are wide and no "
         "sign-flip test over so few can be significant. Fine-tuning uses a smaller ResNet at "
@@ -645,9 +672,8 @@ def tuned_table(runs: pd.DataFrame, settings: Settings) -> Table:
                 for heading, metric in (
                     ("Accuracy", "accuracy"),
                     ("Balanced", "mean_class_accuracy"),
-                    ("Balanced, threshold moved", "moved_mean_class_accuracy"),
+                    ("Balanced, moved", "moved_mean_class_accuracy"),
                     ("AUC", "auc"),
-                    ("Calibration error", "calibration_error"),
                 )
             }
         )
@@ -655,7 +681,7 @@ def tuned_table(runs: pd.DataFrame, settings: Settings) -> Table:
         pd.DataFrame(rows),
         "tbl-xray-tuned",
         "Protocol tuned with all labels, % on the test images, mean over n seeds with 95% "
-        f"interval; the threshold is moved on validation images. {TO_BEAT} {setting(settings)}; "
+        f"interval; moved: with a threshold from validation images. {TO_BEAT} {setting(settings)}; "
         f"small network from random weights at {settings.small_size} pixels.",
     )
 
@@ -729,11 +755,16 @@ def calibration(runs: pd.DataFrame, settings: Settings, bins: int = 10) -> Figur
             100 * np.bincount(at, weights=each, minlength=bins)[full] / count[full]
             for each in (p, truth)
         )
-        ax.plot(given, true, color=colour, marker=marker, label=f"{NAMES[role]} (n = {len(group)})")
+        ax.plot(given, true, color=colour, marker=marker, label=_calibrated(role, group))
     ax.set(xlabel="probability given to pneumonia, %", ylabel="share that is pneumonia, %")
     fig.legend(loc="outside upper center", ncols=1)
     plt.close(fig)
     return fig
+
+
+def _calibrated(role: str, group: pd.DataFrame) -> str:
+    error = _percent(group, "calibration_error")
+    return f"{NAMES[role]}: calibration error {error}% (n = {len(group)})"
 
 
 def three_class_table(runs: pd.DataFrame, settings: Settings) -> Table | None:
