@@ -232,8 +232,8 @@ def report_table(runs: pd.DataFrame, settings: Settings) -> Table:
         pd.DataFrame(rows),
         "tbl-xray-report",
         f"Protocol report, % on the test images, mean over n seeds with 95% interval. "
-        f"{setting(settings)}, here at "
-        f"{settings.report_all_size}; ten convolutions from random weights at {settings.cnn_size} pixels "
+        f"{setting(settings)}, here at {settings.report_all_size}; ten convolutions from random "
+        f"weights at {settings.cnn_size} pixels "
         f"for {settings.cnn_epochs} epochs (the source: {SOURCE_SIZE} pixels, {SOURCE_EPOCHS} "
         "epochs).",
     )
