@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
+import torchvision
 
 from fewlabels import published, verdicts
 from fewlabels.chapters.chest_xray_transfer import results
@@ -153,8 +156,24 @@ def _parameters(runs: pd.DataFrame) -> dict[str, Any]:
         exact = Interval(count, count, count, len(counts), "counted") if counts else None
         parts[name] = verdicts.figure(printed[key], exact, rounding=1, in_percent=False)
         ours.append(f"{name} {number(count, 0)}")
+    first, _ = first_tensors(printed["trainable_transfer"])
+    note = (
+        f"The printed figure is the size of the first {first} tensors of the network."
+        if first
+        else ""
+    )
     n = len(results.select(runs, CNN))
-    return _row("C5", "; ".join(ours), together(parts), n=n)
+    return _row("C5", "; ".join(ours), together(parts), note, n=n)
+
+
+def first_tensors(count: int) -> tuple[int, int]:
+    """How many of a ResNet-50's tensors, from its first one on, have ``count`` values together (0
+    where none do), and how many values it has without its last layer."""
+    with torch.device("meta"):
+        network = torchvision.models.resnet50(weights=None)
+    sums = np.cumsum([parameter.numel() for parameter in network.parameters()])
+    found = np.flatnonzero(sums == count)
+    return (int(found[0]) + 1 if len(found) else 0), int(sums[-3])
 
 
 def _overfitting(runs: pd.DataFrame) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-import torchvision
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 from torch.nn import functional as F
@@ -16,6 +15,7 @@ from fewlabels.chapters.chest_xray_transfer.claims import (
     SOURCE_EPOCHS,
     SOURCE_SIZE,
     causes,
+    first_tensors,
 )
 from fewlabels.chapters.chest_xray_transfer.planning import NAME, Settings
 from fewlabels.chapters.chest_xray_transfer.results import (
@@ -113,23 +113,11 @@ def summary(runs: pd.DataFrame, settings: Settings) -> str:
     )
     lines.append(
         f"Our head on the same frozen features has {_percent(head, 'mean_class_accuracy')}% and an "
-        f"AUC of {_percent(head, 'auc')}%. It calls "
-        f"{_percent(head, 'valid_recall_normal')}% of the normal *validation* images normal, "
-        f"patients that it never saw, but {_percent(head, 'recall_normal')}% of the normal *test* "
-        f"images: "
+        f"AUC of {_percent(head, 'auc')}%, a small network of ours from scratch "
+        f"{_percent(results.select(runs, SMALL), 'mean_class_accuracy')}% "
+        f"(n = {len(results.select(runs, SMALL))})."
     )
-    found = causes(runs, HEAD)
-    lines[-1] += (
-        f"{percent(found['shift'])} points are lost between the two, of which class weights bring "
-        f"back {percent(found['weights'])}. "
-        + (
-            "What looks like class imbalance is mostly a test set unlike the training set."
-            if found["surplus"] is not None and found["surplus"].high < 0
-            else "Imbalance and a test set unlike the training set cannot be told apart."
-            if found["surplus"] is None or found["surplus"].low <= 0
-            else "Class imbalance explains more of it than the change of data does."
-        )
-    )
+    lines += [_cause(runs, role) for role in (TRANSFER, CNN, HEAD)]
     if len(runs[runs["kind"] == "xray-unmatched"]):
         left, others, _ = _left_over(runs, settings)
         lines.append(
@@ -140,6 +128,26 @@ def summary(runs: pd.DataFrame, settings: Settings) -> str:
         "::: {.callout-important}\n## In short\n\n"
         + " ".join(lines)
         + f"\n\nData and weights: {setting(settings)}.\n:::"
+    )
+
+
+def _cause(runs: pd.DataFrame, role: str) -> str:
+    """Imbalance or another population: the sentence on one model."""
+    found, group = causes(runs, role), results.select(runs, role)
+    if found["surplus"] is None:
+        return f"{NAMES[role].capitalize()}: not run."
+    why = {
+        1: "imbalance explains more of what is missing than the change of population does",
+        0: "imbalance and the change of population cannot be told apart",
+        -1: "the test images are unlike the training images, and imbalance explains little of it",
+    }
+    low, high = found["surplus"].low, found["surplus"].high
+    better = max(found[key].mean for key in ("weights", "threshold") if found[key] is not None)
+    return (
+        f"{NAMES[role].capitalize()}: of the normal images it calls "
+        f"{_percent(group, 'valid_recall_normal')}% normal in validation and "
+        f"{_percent(group, 'recall_normal')}% in test, and the better of class weights and a moved "
+        f"threshold gives {percent(better, sign=True)} points; {why[(low > 0) - (high < 0)]}."
     )
 
 
@@ -242,22 +250,19 @@ def report_table(runs: pd.DataFrame, settings: Settings) -> Table:
 def trained_layers() -> str:
     """What the printed number of trained parameters says about the layers that were trained."""
     printed = published.claim("C5").published["trainable_transfer"]
-    with torch.device("meta"):
-        network = torchvision.models.resnet50(weights=None)
-    sizes = [parameter.numel() for parameter in network.parameters()]
-    sums = np.cumsum(sizes)
-    head = 2 * network.fc.in_features + 2
+    first, body = first_tensors(printed)
+    # 2,048 features, two outputs.
+    head = 2 * 2048 + 2
     text = (
         f"Which layers were trained? The report says that layers *can* be frozen and prints "
         f"{printed:,} trained parameters. A head with two outputs has {head:,}."
     )
-    if printed in sums:
-        first = int(np.flatnonzero(sums == printed)[0]) + 1
+    if first:
         text += (
             f" But {printed:,} is exactly the size of the first {first} tensors of a ResNet-50, "
             "from its first convolution on, which is what adding up the first rows of a table of "
             "trainable layers would give. It would mean that nothing was frozen, and that the "
-            f"number trained was {sum(sizes[:-2]) + head:,}. "
+            f"number trained was {body + head:,}. "
             "We take the head alone for protocol `report`, as the report's words suggest, and "
             "measure the other reading beside it on a smaller ResNet, which is what fits the "
             "machine."
@@ -746,6 +751,8 @@ def calibration(runs: pd.DataFrame, settings: Settings, bins: int = 10) -> Figur
     )
     for role, colour, marker in shown:
         group = results.select(runs, role)
+        if group.empty:
+            continue
         p = np.concatenate([results.probabilities(record) for record in group["record"]])
         truth = np.tile(labels, len(group))
         at = np.minimum((p * bins).astype(int), bins - 1)
