@@ -18,7 +18,7 @@ DATASETS = {
     "chest_xray": chest_xray,
     "generated_xrays": generated_xrays,
     **{
-        "pneumoniamnist" if size == 28 else f"pneumoniamnist_{size}": SimpleNamespace(
+        "pneumonia" if size == 28 else f"pneumonia_{size}": SimpleNamespace(
             load=partial(pneumonia_mnist.load, size),
             md5=partial(pneumonia_mnist.md5, size),
             TRAIN=pneumonia_mnist.TRAIN,

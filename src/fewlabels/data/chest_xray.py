@@ -52,7 +52,7 @@ def load() -> XrayData:
         raise UserError(
             f"{where} is missing: fetch Kaggle's data set 'chest-xray-pneumonia', unpack it, and "
             "name the folder that holds chest_xray in FEWLABELS_DATA; or use the parameter "
-            "dataset=pneumoniamnist, which is downloaded."
+            "dataset=pneumonia, which is downloaded."
         )
     checksum = _checksum(folder)
     stored = paths.cache() / "data" / f"chest_xray-{SIZE}-{checksum}.pt"

@@ -65,7 +65,7 @@ def load(size: int) -> XrayData:
         }
     images, labels = (torch.cat(pair) for pair in zip(parts["train"], parts["val"], strict=True))
     return XrayData(
-        name=_name(size),
+        name="pneumonia" if size == 28 else f"pneumonia_{size}",
         title=f"PneumoniaMNIST at {size} pixels{merged}",
         classes=CLASSES,
         md5=found,

@@ -760,7 +760,7 @@ class UnmatchedImages(Experiment):
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         table = pneumonia_mnist.matches().query("split == 'test'")
-        small, full = data.load("pneumoniamnist").test, data.load(self.dataset)
+        small, full = data.load("pneumonia").test, data.load(self.dataset)
         place = {file: i for i, file in enumerate(full.test_files)}
         known, unknown = table[table["confident"] == 1], table[table["confident"] == 0]
         pairs = known.head(self.matched)

@@ -25,10 +25,10 @@ from fewlabels.training import Recipe
 NAME = "chest-xray-transfer"
 DATASETS = (
     "chest_xray",
-    "pneumoniamnist",
-    "pneumoniamnist_64",
-    "pneumoniamnist_128",
-    "pneumoniamnist_224",
+    "pneumonia",
+    "pneumonia_64",
+    "pneumonia_128",
+    "pneumonia_224",
     "generated_xrays",
 )
 NAMED = ("chest_xray", "generated_xrays")
