@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import gaussian_blur, rotate
 
-from fewlabels.augment import affine, quarter_turns, random_resized_crop, shifted
+from fewlabels.augment import affine, cropped, flipped, quarter_turns, shifted
 
 
 @pytest.fixture
@@ -118,29 +118,40 @@ def test_affine_follows_the_seed_and_leaves_its_input(images):
     assert torch.equal(images, before)
 
 
-def test_a_random_resized_crop_of_all_the_area_is_the_image_but_for_its_ratio():
-    torch.manual_seed(0)
-    images = torch.rand(3, 1, 16, 16)
-    cut = random_resized_crop(images, 16, area=(1.0, 1.0))
-    assert cut.shape == images.shape
-    # One side is whole, the other at least three quarters of the image's.
-    ramp = torch.linspace(0, 1, 64).view(1, 1, 1, -1).expand(200, 1, 64, 64)
-    width = random_resized_crop(ramp, 64, area=(1.0, 1.0))[:, 0, 0]
-    span = width[:, -1] - width[:, 0]
-    assert 0.84 < span.min() < 0.9
-    assert span.max() > 0.97
+def test_affine_can_fill_its_margins_with_the_mirrored_image(extreme):
+    ramp = torch.arange(8.0).expand(1, 1, 8, 8)
+    moved = affine(ramp, degrees=0, shift=2, outside="reflection")
+    assert torch.allclose(moved[0, 0, 3], torch.tensor([2.0, 3, 4, 5, 6, 7, 7, 6]), atol=1e-5)
 
 
-def test_random_resized_crops_lie_inside_and_keep_their_share_of_the_area():
+@pytest.mark.parametrize(("axis", "dim"), [("horizontal", 3), ("vertical", 2)])
+def test_flipped_mirrors_about_half_of_the_images(axis, dim):
     torch.manual_seed(0)
-    across = torch.linspace(0, 1, 64).view(1, 1, 1, -1).expand(500, 1, 64, 64)
-    plane = torch.cat([across, across.transpose(2, 3)], dim=1)
-    cut = random_resized_crop(plane, 32, area=(0.25, 0.25))
-    assert cut.min() >= 0 and cut.max() <= 1
-    # Pixel centres are half a pixel inside the cut's edges.
-    width = (cut[:, 0, 0, -1] - cut[:, 0, 0, 0]) * 32 / 31
-    height = (cut[:, 1, -1, 0] - cut[:, 1, 0, 0]) * 32 / 31
-    assert torch.allclose(width * height, torch.full((500,), 0.25), atol=0.02)
-    ratio = width / height
-    assert ratio.min() > 0.7 and ratio.max() < 1.4
-    assert cut[:, 0, 0, 0].std() > 0.1
+    images = torch.rand(400, 1, 4, 4)
+    found = flipped(images, axis)
+    mirrored = (found == images.flip(dim)).flatten(1).all(dim=1)
+    same = (found == images).flatten(1).all(dim=1)
+    assert (mirrored ^ same).all()
+    assert 160 < mirrored.sum() < 240
+
+
+def test_a_crop_of_the_whole_image_is_the_image(images):
+    assert torch.allclose(cropped(images, smallest=1), images, atol=1e-5)
+
+
+def test_a_crop_is_a_window_enlarged(monkeypatch):
+    """Half the side, in the right lower corner."""
+    drawn = iter([torch.tensor([[0.0], [1.0], [1.0]])])
+    monkeypatch.setattr(torch, "rand", lambda *size, device=None: next(drawn))
+    image = torch.zeros(1, 1, 8, 8)
+    image[0, 0, 4:, 4:] = 1
+    image[0, 0, 7, 7] = 5
+    found = cropped(image, smallest=0.5)[0, 0]
+    assert torch.allclose(found[1:5, 1:5], torch.ones(4, 4))
+    assert found[-1, -1] == 5
+
+
+def test_crops_stay_inside_the_image():
+    torch.manual_seed(0)
+    images = torch.full((50, 1, 16, 16), 0.4)
+    assert torch.allclose(cropped(images, smallest=0.3), images)

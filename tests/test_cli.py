@@ -131,7 +131,7 @@ def test_interrupting_a_run_ends_it_cleanly(toy, tmp_path):
 
 def test_help_names_every_command():
     text = cli._parser().format_help()
-    for command in ("list", "run", "freeze", "status", "summary", "preview", "book"):
+    for command in ("list", "run", "freeze", "status", "classify", "summary", "preview", "book"):
         assert re.search(rf"^ +{command} ", text, flags=re.MULTILINE)
 
 
@@ -149,3 +149,27 @@ def test_committed_chapter_runs_in_the_smoke_profile(name, tmp_path, monkeypatch
     page = output.with_suffix(".html")
     assert capsys.readouterr().out.splitlines()[-1] == str(page)
     assert "?@" not in page.read_text()
+
+
+def test_classify_ranks_what_it_can_and_refuses_the_rest(tmp_path, monkeypatch, capsys):
+    from PIL import Image
+
+    monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / "cache"))
+    Image.new("L", (40, 30), 99).save(tmp_path / "grey.png")
+    (tmp_path / "text.jpg").write_text("no image")
+    names = [str(tmp_path / name) for name in ("text.jpg", "grey.png", "gone.png")]
+    assert main(["classify", "--profile", "smoke", *names]) == 2
+    told = capsys.readouterr()
+    lines = told.out.splitlines()
+    assert lines[0] == f"{names[1]}  (grey)"
+    assert len(lines) == 5
+    shares = [float(line.split()[1].rstrip("%")) for line in lines[1:]]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(100, abs=0.3)
+    refused = told.err.splitlines()
+    assert len(refused) == 2 and all(line.startswith("fewlabels: ") for line in refused)
+    # The second time the weights are there.
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache/weights").glob("*.pt")}
+    assert main(["classify", "--profile", "smoke", names[1]]) == 0
+    assert capsys.readouterr().out.splitlines() == lines
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}

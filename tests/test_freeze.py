@@ -99,4 +99,26 @@ def test_a_failed_execution_is_told_in_its_own_words():
 def test_committed_chapter_is_frozen_and_fresh(name):
     status = freeze.status(name)
     assert status.stale == []
-    assert status.done == status.needed
+    assert status.done == status.needed or status.partial
+
+
+def test_a_chapter_that_starts_no_run_by_itself_is_frozen_with_what_is_there(toy, monkeypatch):
+    values = notebooks.parameters("toy", "full") | {"minutes": 0}
+    monkeypatch.setattr(notebooks, "parameters", lambda name, profile: values)
+    monkeypatch.setattr(freeze, "fingerprint", lambda name: FINGERPRINT | {"parameters": values})
+    assert freeze.status("toy").partial
+    monkeypatch.setattr(notebooks, "mismatch", lambda name: None)
+    executed = []
+    monkeypatch.setattr(notebooks, "execute", lambda *given: executed.append(given))
+    monkeypatch.setattr(freeze, "_render", lambda *given: "stop here")
+    with pytest.raises(notebooks.ChapterFailed, match="stop here"):
+        freeze.freeze("toy", None)
+    assert executed == []
+    del values["minutes"]
+    assert not freeze.status("toy").partial
+    with pytest.raises(notebooks.ChapterFailed, match="stop here"):
+        freeze.freeze("toy", None)
+    assert len(executed) == 1
+
+
+FINGERPRINT = {"cells": [], "records": {"toy-1": None}}

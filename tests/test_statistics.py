@@ -11,6 +11,8 @@ from fewlabels.statistics import (
     mean_interval,
     paired_difference,
     prediction_interval,
+    resampled_difference,
+    resampled_interval,
     unpaired_difference,
     variance_components,
 )
@@ -302,3 +304,73 @@ def test_unpaired_difference_of_equal_spreads_by_hand():
 def test_unpaired_difference_needs_two_values_on_each_side():
     with pytest.raises(UserError, match="b 1"):
         unpaired_difference([1, 2], [1])
+
+
+def test_resampled_interval_by_hand():
+    # Mean 0.8, variance 0.01; three splits with a third tested for every image trained on:
+    # error sqrt((1/3 + 1/2) * 0.01) = 0.091287, and t(0.975, 2) = 4.30265.
+    interval = resampled_interval([0.7, 0.8, 0.9], test_to_train=0.5)
+    assert (interval.mean, interval.n) == (pytest.approx(0.8), 3)
+    assert interval.high - 0.8 == pytest.approx(4.30265 * 0.0912871, rel=1e-5)
+    assert 0.8 - interval.low == pytest.approx(interval.high - 0.8)
+    assert "overlapping splits" in interval.method
+
+
+def test_resampled_difference_by_hand():
+    # Differences 0.1, 0.2, 0.3, 0.4: mean 0.25, variance 1/60; error with n_test / n_train = 1/4:
+    # sqrt((1/4 + 1/4) / 60) = 0.0912871; t = 2.73861 with 3 degrees of freedom.
+    a = {0: 0.5, 1: 0.7, 2: 0.9, 3: 0.9}
+    b = {3: 0.5, 2: 0.6, 1: 0.5, 0: 0.4}
+    found = resampled_difference(a, b, test_to_train=0.25)
+    assert found.mean == pytest.approx(0.25)
+    assert found.p == pytest.approx(0.0714, abs=1e-4)
+    assert found.high - found.mean == pytest.approx(3.18245 * 0.0912871, rel=1e-5)
+    assert resampled_difference(b, a, 0.25).mean == pytest.approx(-0.25)
+
+
+def test_more_splits_of_the_same_images_do_not_make_a_mean_certain():
+    values = np.tile([0.6, 0.8], 500)
+    width = {}
+    for n in (10, 1000):
+        interval = resampled_interval(values[:n], test_to_train=3 / 7)
+        width[n] = interval.high - interval.low
+    # Without the correction ten times narrower; the second term stays.
+    assert 0.7 < width[1000] / width[10] < 1
+    assert width[1000] > 2 * 1.96 * 0.1 * (3 / 7) ** 0.5
+
+
+def test_corrected_intervals_cover_the_accuracy_of_overlapping_splits():
+    """Splits of a small pool, a classifier that is right for an image or not: the truth is the
+    rate in the population the pool was drawn from. The usual interval misses it far too often."""
+    rng = np.random.default_rng(0)
+    corrected = usual = 0
+    for _ in range(300):
+        right = rng.random(60) < 0.7
+        splits = [right[rng.permutation(60)[:18]].mean() for _ in range(15)]
+        interval = resampled_interval(splits, test_to_train=18 / 42)
+        corrected += interval.low <= 0.7 <= interval.high
+        plain = mean_interval(splits)
+        usual += plain.low <= 0.7 <= plain.high
+    assert usual < 0.75 * 300
+    assert corrected > 0.9 * 300
+
+
+def test_resampled_difference_without_variation_or_with_one_split():
+    same = dict.fromkeys(range(5), 0.5)
+    found = resampled_difference(same, same, 0.4)
+    assert (found.mean, found.low, found.high, found.p) == (0, 0, 0, 1)
+    apart = resampled_difference(dict.fromkeys(range(5), 0.75), same, 0.4)
+    assert (apart.mean, apart.p) == (0.25, 0)
+    one = resampled_difference({0: 0.9}, {0: 0.5}, 0.4)
+    assert one.p == 1 and np.isnan(one.low)
+
+
+@pytest.mark.parametrize("ratio", [0, -1, np.nan, np.inf])
+def test_resampled_interval_refuses_an_impossible_ratio(ratio):
+    with pytest.raises(UserError, match="n_test / n_train"):
+        resampled_interval([0.1, 0.2], ratio)
+
+
+def test_resampled_difference_needs_the_same_splits():
+    with pytest.raises(UserError, match="b lacks label draw 1"):
+        resampled_difference({0: 0.1, 1: 0.2}, {0: 0.1}, 0.4)

@@ -5,7 +5,7 @@ from conftest import toy_run
 
 from fewlabels import chapters, summary
 from fewlabels.errors import UserError
-from fewlabels.statistics import mean_interval
+from fewlabels.statistics import Interval, mean_interval
 
 
 def read():
@@ -48,6 +48,16 @@ def test_one_run_has_no_interval(toy, record):
     record(toy_run(0))
     (row,) = read()
     assert (row["n"], row["mean"], row["low"], row["high"]) == ("1", "0.5", "", "")
+
+
+def test_a_chapter_may_have_its_own_interval(toy, record, monkeypatch):
+    def wide(values):
+        return Interval(sum(values) / len(values), 0.0, 1.0, len(values), "wide")
+
+    monkeypatch.setattr(chapters.load("toy"), "interval", wide, raising=False)
+    record(toy_run(0), toy_run(1))
+    (row,) = read()
+    assert (row["low"], row["high"]) == ("0", "1")
 
 
 def test_without_records_it_says_so(toy):

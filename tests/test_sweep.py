@@ -4,6 +4,7 @@ from toy_runs import Toy, measured, sweep_of_seven, wait_until
 
 from fewlabels.runs import Store
 from fewlabels.sweep import print_line, run_all
+from fewlabels.training import NonFiniteLoss
 
 
 @pytest.fixture
@@ -103,3 +104,33 @@ def test_a_line_per_run_says_how_far_it_is(places, capsys):
     store, _ = places("a")
     run_all([Toy("digits", 0)], store, device="cpu", workers=1, progress=print_line)
     assert capsys.readouterr().out.startswith("1/1  digits 10 toy report  ")
+
+
+def test_when_the_time_is_up_no_run_is_started_and_the_next_sweep_goes_on(places):
+    store, executed = places("a")
+    runs = sweep_of_seven()
+    kept = run_all(runs[:2], store, device="cpu", workers=1, progress=quiet)
+    late = run_all(runs, store, device="cpu", workers=1, progress=quiet, minutes=0)
+    assert [record and record.id for record in late] == [kept[0].id, kept[1].id, *[None] * 5]
+    assert executed() == ["0", "1"]
+    run_all(runs, store, device="cpu", workers=1, progress=quiet, minutes=10)
+    assert sorted(executed()) == list("0123456")
+
+
+def test_a_diverged_run_is_told_and_left_out_where_that_is_asked_for(places, monkeypatch):
+    store, _ = places("a")
+    real = Toy.execute
+
+    def execute(self, fabric, store):
+        if self.draw == 1:
+            raise NonFiniteLoss("loss is nan at step 3")
+        return real(self, fabric, store)
+
+    monkeypatch.setattr(Toy, "execute", execute)
+    runs = [Toy("digits", draw) for draw in range(3)]
+    how = {"device": "cpu", "workers": 1, "progress": quiet}
+    with pytest.warns(UserWarning, match="left out: loss is nan at step 3"):
+        records = run_all(runs, store, **how, skip_diverged=True)
+    assert [record is not None for record in records] == [True, False, True]
+    with pytest.raises(NonFiniteLoss):
+        run_all(runs, store, **how)

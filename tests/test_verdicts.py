@@ -46,6 +46,11 @@ def test_direction_gives_its_reason_in_points():
     assert direction(difference, -1) == Verdict("holds", reason)
 
 
+def test_direction_gives_its_reason_in_a_unit_of_its_own():
+    verdict = direction(interval(2, 4), +1, unit="degrees")
+    assert verdict == Verdict("holds", "difference +3.0 [+2.0, +4.0] degrees (n = 20)")
+
+
 @pytest.mark.parametrize("claimed", [0, 2, -0.02])
 def test_direction_refuses_what_is_no_sign(claimed):
     with pytest.raises(UserError, match=r"\+1 or -1"):

@@ -5,10 +5,14 @@ the training loop seeds.
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from fewlabels.errors import UserError
 
 
 def quarter_turns(images: Tensor, turns: Tensor) -> Tensor:
@@ -25,8 +29,45 @@ def quarter_turns(images: Tensor, turns: Tensor) -> Tensor:
     return turned
 
 
+def rotated(images: Tensor, degrees: Tensor) -> Tensor:
+    """Every image turned about its middle by its own angle, bilinear, black (0) outside.
+
+    A positive angle is counter-clockwise as one sees the image, so that 90 degrees are one of
+    :func:`quarter_turns`.
+
+    Args:
+        images: float [N, C, H, H], square.
+        degrees: float [N].
+
+    Raises:
+        UserError: images without a channel or not square, or another number of angles.
+    """
+    if images.dim() != 4 or images.shape[2] != images.shape[3]:
+        raise UserError(
+            f"images have shape {tuple(images.shape)}: pass [N, C, H, H], square and with a "
+            "channel (images.unsqueeze(1) adds one)."
+        )
+    if degrees.shape != images.shape[:1]:
+        raise UserError(
+            f"degrees has shape {tuple(degrees.shape)} for {len(images)} images: pass one each."
+        )
+    angle = torch.deg2rad(degrees.to(images.dtype))
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    # From output to input: rows point downwards, so this matrix turns counter-clockwise.
+    matrix = torch.stack(
+        [torch.stack([cos, -sin, zero], dim=1), torch.stack([sin, cos, zero], dim=1)], dim=1
+    )
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False)
+
+
 def affine(
-    images: Tensor, degrees: float, shift: float, zoom: float = 0.0, shear: float = 0.0
+    images: Tensor,
+    degrees: float,
+    shift: float,
+    zoom: float = 0.0,
+    shear: float = 0.0,
+    outside: str = "zeros",
 ) -> Tensor:
     """Random rotation, translation, zoom and shear, bilinear, black outside.
 
@@ -36,6 +77,7 @@ def affine(
         shift: translation is uniform in -shift..shift, in pixels, per axis.
         zoom: the scale factor is uniform in 1-zoom..1+zoom.
         shear: horizontal shear, uniform in -shear..shear (tangent of the angle).
+        outside: ``zeros``, or ``reflection`` to fill the margins with the mirrored image.
     """
     n, _, height, width = images.shape
     uniform = torch.rand(5, n, device=images.device) * 2 - 1
@@ -52,7 +94,40 @@ def affine(
         dim=1,
     )
     grid = F.affine_grid(matrix.to(images.dtype), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False)
+    return F.grid_sample(images, grid, padding_mode=outside, align_corners=False)
+
+
+def flipped(images: Tensor, axis: str) -> Tensor:
+    """Every image mirrored with probability one half.
+
+    Args:
+        images: [N, C, H, W].
+        axis: ``horizontal`` exchanges left and right, ``vertical`` top and bottom.
+    """
+    mirrored = images.flip(3 if axis == "horizontal" else 2)
+    chosen = torch.rand(len(images), device=images.device) < 0.5
+    return torch.where(chosen.view(-1, 1, 1, 1), mirrored, images)
+
+
+def cropped(images: Tensor, smallest: float) -> Tensor:
+    """A random window of every image, with its proportions, enlarged to the whole size, bilinear.
+
+    Args:
+        images: [N, C, H, W].
+        smallest: the window's side is uniform in smallest..1 of the image's, its place uniform.
+    """
+    n = len(images)
+    uniform = torch.rand(3, n, device=images.device)
+    side = smallest + (1 - smallest) * uniform[0]
+    centre = (1 - side) * (2 * uniform[1:] - 1)
+    zero = torch.zeros_like(side)
+    matrix = torch.stack(
+        [torch.stack([side, zero, centre[0]], dim=1), torch.stack([zero, side, centre[1]], dim=1)],
+        dim=1,
+    )
+    grid = F.affine_grid(matrix.to(images.dtype), list(images.shape), align_corners=False)
+    # Half a pixel of the window's edge lies outside: it takes the pixel beside it.
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def shifted(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -75,31 +150,241 @@ def shifted(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return (moved * inside.unsqueeze(3)).permute(0, 3, 1, 2)
 
 
-def random_resized_crop(
-    images: Tensor, size: int, area: tuple[float, float] = (0.08, 1.0)
+@dataclass(frozen=True)
+class View:
+    """One random view of an image, as Lightly's and torchvision's transforms make it from files.
+
+    In this order: a random crop resized to ``size``, flips, colour jitter in random order, grey,
+    blur, solarisation, normalisation. Every image draws its own parameters, from the same
+    distributions; pixels are not rounded to whole grey levels in between, as they are with PIL.
+    """
+
+    size: int
+    """Side of the view in pixels."""
+    min_scale: float = 1.0
+    """Smallest share of the image's area in a crop; 1 takes the whole image."""
+    bicubic: bool = False
+    """Resize with PIL's bicubic filter instead of the bilinear one."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    vertical_flip: float = 0.0
+    jitter: float = 0.0
+    """Probability of colour jitter; it and ``grey`` need three channels."""
+    brightness: float = 0.0
+    """The factor is uniform in 1 - b .. 1 + b, not below 0; contrast and saturation alike."""
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    """The shift is uniform in -h .. h, as a share of the colour circle."""
+    grey: float = 0.0
+    blur: float = 0.0
+    """Probability of a Gaussian blur with a deviation uniform in ``sigmas``."""
+    sigmas: tuple[float, float] = (0.1, 2.0)
+    """In pixels."""
+    solarise: float = 0.0
+    """Probability that every value from 128 of 255 on is inverted."""
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    deviation: tuple[float, ...] = (0.229, 0.224, 0.225)
+    """Of the normalisation, per channel, for values in 0..1. The defaults are ImageNet's."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 [N, C, H, W] to normalised float [N, C, size, size]."""
+        views = images.float() / 255
+        views = random_crops(views, self.size, self.min_scale, self.flip, self.bicubic)
+        if self.vertical_flip:
+            views = torch.where(_chosen(views, self.vertical_flip), views.flip(2), views)
+        if self.jitter:
+            strengths = (self.brightness, self.contrast, self.saturation)
+            views = colour_jitter(views, self.jitter, strengths, self.hue)
+        if self.grey:
+            views = torch.where(_chosen(views, self.grey), luminance(views), views)
+        if self.blur:
+            views = torch.where(_chosen(views, self.blur), blurred(views, self.sigmas), views)
+        if self.solarise:
+            bright = _chosen(views, self.solarise) & (views >= 128 / 255)
+            views = torch.where(bright, 1 - views, views)
+        return normalised(views, self.mean, self.deviation)
+
+
+def normalised(images: Tensor, mean: Sequence[float], deviation: Sequence[float]) -> Tensor:
+    """Float [N, C, H, W] minus each channel's mean, over its deviation.
+
+    Three values serve a single channel as their average, so that one view suits grey images too.
+    """
+    centre, scale = (torch.tensor(values, device=images.device) for values in (mean, deviation))
+    if images.shape[1] != len(centre):
+        centre, scale = centre.mean().view(1), scale.mean().view(1)
+    return (images - centre.view(1, -1, 1, 1)) / scale.view(1, -1, 1, 1)
+
+
+def random_crops(
+    images: Tensor, size: int, min_scale: float, flip: float, bicubic: bool = False
 ) -> Tensor:
-    """A random cut of every image, stretched to ``size`` x ``size``, as torchvision's
-    ``RandomResizedCrop`` does, without its smoothing where a cut is shrunk.
+    """torchvision's ``RandomResizedCrop`` with ratios 3/4 to 4/3, and a horizontal flip.
+
+    A crop is resized by two matrices of interpolation weights per image, one for its rows and one
+    for its columns: exactly PIL's filters, edges included, and two batched products. A flip turns
+    the matrix of the columns around.
 
     Args:
-        images: float [N, C, H, W].
-        area: the cut's share of the image's area is uniform in it; its ratio of width to height is
-            log-uniform in 3/4..4/3. A side that would be longer than the image's is cut to it.
+        images: float [N, C, H, W] in 0..1.
+        size: side of the result.
+        min_scale: the share of the area is uniform in min_scale..1; 1 takes the whole image.
+        flip: probability of the flip.
     """
-    n = len(images)
-    share, ratio, x, y = torch.rand(4, n, device=images.device)
-    share = area[0] + (area[1] - area[0]) * share
-    ratio = torch.exp((2 * ratio - 1) * math.log(4 / 3))
-    width, height = (share * ratio).sqrt().clamp(max=1), (share / ratio).sqrt().clamp(max=1)
-    # Coordinates run from -1 to 1, so the middle of a cut may lie within 1 minus half its side.
-    zero = torch.zeros_like(x)
-    matrix = torch.stack(
-        [
-            torch.stack([width, zero, (2 * x - 1) * (1 - width)], dim=1),
-            torch.stack([zero, height, (2 * y - 1) * (1 - height)], dim=1),
-        ],
-        dim=1,
+    n, _, height, width = images.shape
+    if min_scale < 1:
+        boxes = crop_boxes(n, height, width, min_scale, images.device)
+    else:
+        boxes = torch.tensor([0, 0, height, width], device=images.device).expand(n, 4)
+    top, left, rows, columns = boxes.float().unbind(dim=1)
+    down = resize_weights(top, rows, height, size, bicubic)
+    across = resize_weights(left, columns, width, size, bicubic)
+    flipped = torch.rand(n, 1, 1, device=images.device) < flip
+    across = torch.where(flipped, across.flip(1), across)
+    views = down.unsqueeze(1) @ images @ across.transpose(1, 2).unsqueeze(1)
+    return views.clamp(0, 1) if bicubic else views
+
+
+def crop_boxes(
+    count: int, height: int, width: int, min_scale: float, device: torch.device
+) -> Tensor:
+    """Boxes int64 [count, 4] (top, left, rows, columns) as ``RandomResizedCrop`` draws them.
+
+    It tries ten shapes and takes the first that fits, else the whole image.
+    """
+    area = height * width * (min_scale + (1 - min_scale) * torch.rand(10, count, device=device))
+    ratio = torch.exp((2 * torch.rand(10, count, device=device) - 1) * math.log(4 / 3))
+    columns = (area * ratio).sqrt().round().long()
+    rows = (area / ratio).sqrt().round().long()
+    fits = (columns > 0) & (columns <= width) & (rows > 0) & (rows <= height)
+    first = fits.float().argmax(dim=0, keepdim=True)
+    none = ~fits.any(dim=0)
+    rows = rows.gather(0, first).squeeze(0).masked_fill(none, height)
+    columns = columns.gather(0, first).squeeze(0).masked_fill(none, width)
+    place = torch.rand(2, count, device=device)
+    top = (place[0] * (height - rows + 1)).long()
+    left = (place[1] * (width - columns + 1)).long()
+    return torch.stack([top, left, rows, columns], dim=1)
+
+
+def resize_weights(start: Tensor, length: Tensor, full: int, size: int, bicubic: bool) -> Tensor:
+    """Matrices [N, size, full] that resize ``length`` pixels from ``start`` on to ``size``.
+
+    PIL's way: the filter widens where pixels are merged, sees nothing outside the crop, and its
+    weights sum to one. start, length: float [N].
+    """
+    step = (length / size).view(-1, 1, 1)
+    pixel = torch.arange(full, device=start.device).view(1, 1, -1)
+    target = torch.arange(size, device=start.device).view(1, -1, 1)
+    inside = pixel - start.view(-1, 1, 1)
+    distance = (inside - (target + 0.5) * step + 0.5).abs() / step.clamp(min=1)
+    weights = _cubic(distance) if bicubic else (1 - distance).clamp(min=0)
+    weights = weights * ((inside >= 0) & (inside < length.view(-1, 1, 1)))
+    return weights / weights.sum(dim=2, keepdim=True)
+
+
+def _cubic(x: Tensor) -> Tensor:
+    """Keys's cubic filter with a = -1/2, PIL's."""
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+
+
+def colour_jitter(
+    images: Tensor, probability: float, strengths: tuple[float, float, float], hue: float
+) -> Tensor:
+    """torchvision's ``ColorJitter``, applied to each image with a probability.
+
+    Brightness, contrast and saturation mix an image with black, its mean grey and its own grey;
+    they and the hue come in an order that each image draws for itself. As the batch is shuffled
+    and cut in four, a quarter of it has its hue shifted at each of the four places of that order.
+
+    Args:
+        images: float [N, 3, H, W] in 0..1.
+        strengths: of brightness, contrast and saturation.
+        hue: largest shift.
+    """
+    n, device = len(images), images.device
+    shuffled = torch.randperm(n, device=device)
+    images = images[shuffled]
+    jittered = torch.rand(n, device=device) < probability
+    low = torch.tensor([max(0.0, 1 - s) for s in strengths], device=device)
+    high = torch.tensor([1 + s for s in strengths], device=device)
+    factors = low + (high - low) * torch.rand(n, 3, device=device)
+    factors = torch.where(jittered.unsqueeze(1), factors, torch.ones_like(factors))
+    shift = (2 * torch.rand(n, device=device) - 1) * hue * jittered
+    order = torch.rand(n, 3, device=device).argsort(dim=1)
+    parts = []
+    for place, part in enumerate(torch.arange(n, device=device).chunk(4)):
+        views = images[part]
+        for turn in range(4):
+            if turn == place:
+                views = hue_shifted(views, shift[part]) if hue else views
+            else:
+                kind = order[part, turn - (turn > place)].view(-1, 1)
+                views = _blended(views, kind, factors[part].gather(1, kind))
+        parts.append(views)
+    return torch.empty_like(images).index_copy_(0, shuffled, torch.cat(parts))
+
+
+def _blended(images: Tensor, kind: Tensor, factor: Tensor) -> Tensor:
+    """Images with brightness (kind 0), contrast (1) or saturation (2) changed; [N, 1] each."""
+    factor, kind = factor.view(-1, 1, 1, 1), kind.view(-1, 1, 1, 1)
+    grey = luminance(images)
+    other = torch.where(kind == 2, grey, grey.mean(dim=(2, 3), keepdim=True))
+    other = torch.where(kind == 0, torch.zeros_like(other), other)
+    return (factor * images + (1 - factor) * other).clamp(0, 1)
+
+
+def luminance(images: Tensor) -> Tensor:
+    """Grey value [N, 1, H, W] of colour images [N, 3, H, W] (ITU-R 601, as PIL)."""
+    red, green, blue = images.unbind(dim=1)
+    return (0.299 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
+
+
+def hue_shifted(images: Tensor, shift: Tensor) -> Tensor:
+    """Colours [N, 3, H, W] in 0..1 with their hue turned by ``shift`` [N], 1 being full circle."""
+    red, green, blue = images.unbind(dim=1)
+    value, low = images.amax(dim=1), images.amin(dim=1)
+    spread = value - low
+    safe = torch.where(spread == 0, torch.ones_like(spread), spread)
+    hue = torch.where(
+        value == red,
+        (green - blue) / safe,
+        torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
     )
-    shape = [n, images.shape[1], size, size]
-    grid = F.affine_grid(matrix.to(images.dtype), shape, align_corners=False)
-    return F.grid_sample(images, grid, align_corners=False, padding_mode="border")
+    hue = hue + 6 * shift.view(-1, 1, 1)
+    # Each channel is value - spread * max(0, min(k, 4 - k, 1)) with k = (n + hue) mod 6.
+    k = (torch.tensor([5, 3, 1], device=images.device).view(1, 3, 1, 1) + hue.unsqueeze(1)) % 6
+    share = torch.minimum(torch.minimum(k, 4 - k), torch.ones_like(k)).clamp(min=0)
+    return value.unsqueeze(1) - spread.unsqueeze(1) * share
+
+
+def blurred(images: Tensor, sigmas: tuple[float, float], reach: int = 6) -> Tensor:
+    """Gaussian blur with a deviation of each image's own, uniform in ``sigmas``; edges repeat.
+
+    reach: pixels on each side after which the kernel is cut off.
+    """
+    n, _, height, width = images.shape
+    sigma = sigmas[0] + (sigmas[1] - sigmas[0]) * torch.rand(n, 1, 1, device=images.device)
+    return (
+        _blur_weights(sigma, height, reach).unsqueeze(1)
+        @ images
+        @ _blur_weights(sigma, width, reach).transpose(1, 2).unsqueeze(1)
+    )
+
+
+def _blur_weights(sigma: Tensor, size: int, reach: int) -> Tensor:
+    source = torch.arange(-reach, size + reach, device=sigma.device)
+    target = torch.arange(size, device=sigma.device)
+    distance = (source - target.unsqueeze(1)).abs()
+    weights = torch.exp(-(distance**2) / (2 * sigma**2)) * (distance <= reach)
+    weights = weights / weights.sum(dim=2, keepdim=True)
+    # What lies outside falls on the pixel at the edge.
+    edge = F.one_hot(source.clamp(0, size - 1), size).to(weights.dtype)
+    return weights @ edge
+
+
+def _chosen(images: Tensor, probability: float) -> Tensor:
+    return torch.rand(len(images), 1, 1, 1, device=images.device) < probability

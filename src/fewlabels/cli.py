@@ -48,6 +48,12 @@ def _parser() -> argparse.ArgumentParser:
     freeze = add("freeze", _freeze, "execute a chapter (or all) for the book with Quarto")
     freeze.add_argument("chapter", metavar="CHAPTER", nargs="?")
     add("status", _status, "runs done and needed, and whether the frozen output is fresh")
+    classify = add("classify", _classify, "name what photographs show (chapter few-data-caltech)")
+    classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    classify.add_argument("--profile", default="quick", help="full, quick (default) or smoke")
+    classify.add_argument(
+        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="overrides"
+    )
     add("summary", _summary, "rewrite results/summary.csv")
     add("preview", _preview, "write the book as plain pages, without Quarto")
     add("book", _book, "render the book to HTML and PDF")
@@ -94,7 +100,8 @@ def _freeze(given: argparse.Namespace) -> None:
     for name in [given.chapter] if given.chapter else chapters.names():
         state = freeze.status(name)
         if missing := state.needed - state.done:
-            print(f"{name}: {missing} of {state.needed} runs are missing and are computed first.")
+            then = "shown as not run" if state.partial else "computed first"
+            print(f"{name}: {missing} of {state.needed} runs are missing and are {then}.")
         print(f"{name}: frozen in {freeze.freeze(name, quarto).relative_to(paths.ROOT)}")
 
 
@@ -104,7 +111,7 @@ def _status(given: argparse.Namespace) -> int:
     clean = True
     for name in chapters.names():
         state = freeze.status(name)
-        clean = clean and not state.stale and state.done == state.needed
+        clean = clean and not state.stale and (state.partial or state.done == state.needed)
         print(f"{name}: {state.done} of {state.needed} runs, {_in_words(state.stale)}")
     return 0 if clean else 1
 
@@ -114,6 +121,21 @@ def _in_words(stale: list[str]) -> str:
         return "".join(stale) or "fresh"
     more = [f"and {len(stale) - SHOWN} more"] if len(stale) > SHOWN else []
     return "stale: " + "; ".join(stale[:SHOWN] + more)
+
+
+def _classify(given: argparse.Namespace) -> int:
+    from fewlabels.chapters.few_data_caltech import recognise
+
+    values = notebooks.parameters("few-data-caltech", given.profile, dict(given.overrides))
+    recogniser = recognise.prepared(values)
+    refused = 0
+    for path in given.images:
+        try:
+            print("\n".join(recognise.in_words(recogniser(path))))
+        except UserError as error:
+            refused += 1
+            print(f"fewlabels: {error}", file=sys.stderr)
+    return 2 if refused else 0
 
 
 def _summary(given: argparse.Namespace) -> None:

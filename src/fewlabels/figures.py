@@ -63,9 +63,16 @@ METHODS = {
     "moco": Look("MoCo", GREEN, "^"),
     "aim": Look("AIM", PURPLE, "D"),
     "mae": Look("MAE", ORANGE, "v"),
+    "rotation": Look("rotation", SKY, "X"),
+    "vicreg": Look("VICReg", FAINT, "P"),
     "imagenet-head": Look("ImageNet features, linear head", VERMILLION, "s"),
     "scratch": Look("small network from scratch", BLUE, "o"),
     "fusion": Look("fusion", BLACK, "*"),
+    "small-cnn": Look("small CNN", BLUE, "o"),
+    "features-mlp": Look("frozen features, MLP", VERMILLION, "s"),
+    "features-knn": Look("frozen features, kNN", ORANGE, "X"),
+    "features-other": Look("other network, MLP", PURPLE, "D"),
+    "fine-tuned": Look("one block fine-tuned", GREEN, "^"),
 }
 
 

@@ -33,6 +33,9 @@ class Status:
     done: int
     needed: int
     stale: list[str]
+    partial: bool = False
+    """The full profile starts no run by itself (``minutes: 0``): the chapter shows those there are
+    and says where others are missing."""
 
 
 def status(name: str) -> Status:
@@ -43,12 +46,13 @@ def status(name: str) -> Status:
     records = now["records"]
     done = sum(digest is not None for digest in records.values())
     file = notebooks.frozen(chapters.notebook(name)) / "fingerprint.json"
+    partial = now["parameters"].get("minutes") == 0
     if not file.exists():
-        return Status(name, done, len(records), ["not frozen"])
+        return Status(name, done, len(records), ["not frozen"], partial)
     stale = differences(json.loads(file.read_text(encoding="utf-8")), now)
     if wrong := notebooks.mismatch(name):
         stale.append(wrong)
-    return Status(name, done, len(records), stale)
+    return Status(name, done, len(records), stale, partial)
 
 
 def fingerprint(name: str) -> dict[str, Any]:
@@ -57,13 +61,14 @@ def fingerprint(name: str) -> dict[str, Any]:
     ``cells``: a hash of each cell's type, source and tags; ``parameters``: the full profile;
     ``records``: sha256 of the record of every planned run, None where it is missing.
     """
-    from fewlabels import chapters
+    from fewlabels import chapters, data
     from fewlabels.runs import Store
 
     chapter = chapters.load(name)
     values = notebooks.parameters(name, "full")
     store = Store(paths.RESULTS / name)
-    files = [store.path(run) for run in chapter.plan(chapter.Settings(**values))]
+    with data.as_in_the_book():
+        files = [store.path(run) for run in chapter.plan(chapter.Settings(**values))]
     return {
         "cells": [_cell_hash(cell) for cell in notebooks.cells(chapters.notebook(name))],
         "parameters": values,
@@ -126,7 +131,8 @@ def _changed_records(old: dict[str, str | None], new: dict[str, str | None]) -> 
 def freeze(name: str, quarto: Path) -> Path:
     """Execute a chapter once per format and put the result into ``_freeze/``; returns the folder.
 
-    Missing runs are computed before, so that nothing about their progress is frozen. Quarto works
+    Missing runs are computed before, so that nothing about their progress is frozen, but for a
+    chapter whose full profile starts none (see :class:`Status`). Quarto works
     on a copy of the book that holds this chapter only: the notebook in the checkout keeps no
     outputs, other chapters are not executed, and where a cell fails the result frozen before stays
     as it was. ChapterFailed where a cell fails.
@@ -139,7 +145,7 @@ def freeze(name: str, quarto: Path) -> Path:
     target = notebooks.frozen(notebook)
     before = fingerprint(name)
     with tempfile.TemporaryDirectory() as scratch:
-        if None in before["records"].values():
+        if None in before["records"].values() and before["parameters"].get("minutes") != 0:
             notebooks.execute(notebook, Path(scratch) / notebook.name, before["parameters"])
         copy = Path(scratch) / "book"
         copy.mkdir()

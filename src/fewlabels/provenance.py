@@ -34,13 +34,16 @@ def rerun_box(chapter: str, records: Iterable[Record], commands: dict[str, str])
         *(f"- {what}: `{command}`" for what, command in commands.items()),
         f"- Runs: {len(records)}, each one file `results/{chapter}/<kind>-<id>.json` with its "
         "config, seed, data checksum, versions, curves and predictions.",
-        f"- Time: {_duration(seconds)} in all, one thread or one GPU per run.",
-        f"- Hardware: {'; '.join(machines)}.",
-        f"- Data: {'; '.join(_sum(name, value) for name, value in sorted(sums.items()))}.",
-        f"- Versions: {'; '.join(versions)}.",
-        f"- Computed: {dates[0]}" + (f" to {dates[-1]}." if dates[-1] != dates[0] else "."),
-        ":::",
     ]
+    if records:
+        lines += [
+            f"- Time: {_duration(seconds)} in all, one thread or one GPU per run.",
+            f"- Hardware: {'; '.join(machines)}.",
+            f"- Data: {'; '.join(_sum(name, value) for name, value in sorted(sums.items()))}.",
+            f"- Versions: {'; '.join(versions)}.",
+            f"- Computed: {dates[0]}" + (f" to {dates[-1]}." if dates[-1] != dates[0] else "."),
+        ]
+    lines.append(":::")
     return Markdown("\n".join(lines))
 
 

@@ -162,6 +162,16 @@ def paired_difference(
     draws never reach 0.05, six give 0.031, ten 0.002. The interval and the test are two methods
     and may disagree near the limit.
     """
+    difference = _paired(a, b)
+    interval = mean_interval(difference, confidence, seed)
+    method = f"{interval.method}; two-sided sign-flip test"
+    return PairedDifference(
+        interval.mean, interval.low, interval.high, interval.n, _sign_flip(difference, seed), method
+    )
+
+
+def _paired(a: Mapping[Hashable, float], b: Mapping[Hashable, float]) -> np.ndarray:
+    """a - b in the order of the sorted draws."""
     for name, here, there in (("a", a, b), ("b", b, a)):
         if missing := [str(draw) for draw in there if draw not in here]:
             raise UserError(
@@ -169,14 +179,7 @@ def paired_difference(
                 "same draws on both sides; run the missing ones or leave them out of both."
             )
     draws = sorted(a)
-    difference = _sample([a[draw] for draw in draws], "a") - _sample(
-        [b[draw] for draw in draws], "b"
-    )
-    interval = mean_interval(difference, confidence, seed)
-    method = f"{interval.method}; two-sided sign-flip test"
-    return PairedDifference(
-        interval.mean, interval.low, interval.high, interval.n, _sign_flip(difference, seed), method
-    )
+    return _sample([a[draw] for draw in draws], "a") - _sample([b[draw] for draw in draws], "b")
 
 
 def unpaired_difference(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
@@ -193,6 +196,59 @@ def unpaired_difference(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) ->
     bounds = stats.ttest_ind(a, b, equal_var=False).confidence_interval(confidence)
     method = f"{_percent(confidence)} Welch t"
     return Interval(a.mean() - b.mean(), bounds.low, bounds.high, min(len(a), len(b)), method)
+
+
+def resampled_interval(
+    values: ArrayLike, test_to_train: float, confidence: float = 0.95
+) -> Interval:
+    """Interval of the mean over random splits of one data set into training and test part.
+
+    Two such splits share many of their images, so their results are not independent and the usual
+    interval is too narrow. Nadeau and Bengio (2003, section 3.3) take the correlation of two splits
+    to be the share of images that are tested, which turns the variance of the mean of J splits from
+    s2 / J into (1 / J + n_test / n_train) s2; the interval then is Student's with J - 1 degrees of
+    freedom. More splits make it narrower only down to the second term: the images are no more.
+
+    values: [J], finite, one per split. test_to_train: n_test / n_train, above zero. One split has
+    no interval: low and high are nan. Raises UserError for other values.
+    """
+    sample = _sample(values)
+    level = _percent(confidence)
+    n, mean = sample.size, float(sample.mean())
+    if n == 1:
+        return Interval(mean, np.nan, np.nan, n, "no interval: one split")
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * _resampled_error(sample, test_to_train))
+    method = f"{level} corrected resampled t over overlapping splits"
+    return Interval(mean, mean - half, mean + half, n, method)
+
+
+def resampled_difference(
+    a: Mapping[Hashable, float],
+    b: Mapping[Hashable, float],
+    test_to_train: float,
+    confidence: float = 0.95,
+) -> PairedDifference:
+    """a - b over the same overlapping splits: `resampled_interval` and the p value of its t test.
+
+    a, b: split -> value, with the same splits in both; otherwise UserError names the missing.
+    Differences that are all equal have p = 1 if they are zero, else 0; one split has p = 1.
+    """
+    difference = _paired(a, b)
+    interval = resampled_interval(difference, test_to_train, confidence)
+    p = 1.0
+    if interval.n > 1:
+        error = _resampled_error(difference, test_to_train)
+        t = abs(interval.mean) / error if error else np.inf if interval.mean else 0.0
+        p = float(2 * stats.t.sf(t, interval.n - 1))
+    method = f"{interval.method}; two-sided corrected resampled t test"
+    return PairedDifference(interval.mean, interval.low, interval.high, interval.n, p, method)
+
+
+def _resampled_error(sample: np.ndarray, test_to_train: float) -> float:
+    """Standard error of the mean over overlapping splits."""
+    if not np.isfinite(test_to_train) or test_to_train <= 0:
+        raise UserError(f"test_to_train is {test_to_train}: give n_test / n_train, above zero.")
+    return float(np.sqrt((1 / sample.size + test_to_train) * sample.var(ddof=1)))
 
 
 def _sign_flip(difference: np.ndarray, seed: int) -> float:

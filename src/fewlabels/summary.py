@@ -17,8 +17,9 @@ def write() -> Path:
     """Rewrite results/summary.csv from the records of the book's runs and return its path.
 
     One row per chapter, cell and metric: the mean over the runs that share a cell (label draws,
-    seeds) with its 95% interval. Only runs that the full profile plans count: records of former
-    settings may lie beside them. Sorted, so that a new record changes its own rows only.
+    seeds) with its 95% interval, by the chapter's own ``interval`` where it has one. Only runs
+    that the full profile plans count: records of former settings may lie beside them. Sorted, so
+    that a new record changes its own rows only.
     """
     from fewlabels import chapters
 
@@ -38,7 +39,7 @@ def rows(name: str) -> list[dict[str, str]]:
 
     A metric that some runs could not be given (nan) is averaged over the others.
     """
-    from fewlabels import chapters
+    from fewlabels import chapters, data
     from fewlabels.runs import Store
     from fewlabels.statistics import mean_interval
 
@@ -46,7 +47,9 @@ def rows(name: str) -> list[dict[str, str]]:
     store = Store(paths.RESULTS / name)
     planned = chapter.plan(chapter.Settings(**notebooks.parameters(name, "full")))
     groups = defaultdict(list)
-    for record in filter(None, map(store.get, planned)):
+    with data.as_in_the_book():
+        records = [record for run in planned if (record := store.get(run))]
+    for record in records:
         digests = "+".join(record.data[each] for each in sorted(record.data))
         cell = tuple(record.cell.get(column, "") for column in CELL)
         for metric, value in record.metrics.items():
@@ -54,7 +57,7 @@ def rows(name: str) -> list[dict[str, str]]:
                 groups[cell, digests, metric].append(value)
     found = []
     for (cell, digests, metric), values in sorted(groups.items(), key=_order):
-        interval = mean_interval(values)
+        interval = getattr(chapter, "interval", mean_interval)(values)
         measured = (interval.mean, interval.low, interval.high)
         found.append(
             {"chapter": name, "data_md5": digests, "metric": metric, "n": len(values)}

@@ -5,18 +5,23 @@ GPU the workers share the card. A sweep that is stopped loses only the runs unde
 again, it goes on with what is missing.
 """
 
+import math
 import multiprocessing
 import os
 import signal
 import threading
+import time
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import lru_cache
 
 import torch
 from lightning.fabric import Fabric
 from threadpoolctl import threadpool_limits
 
 from fewlabels.runs import Experiment, Record, Store
+from fewlabels.training import NonFiniteLoss
 
 Progress = Callable[[int, int, Record], None]
 
@@ -34,7 +39,9 @@ def run_all(
     precision: str = "32-true",
     workers: int = 0,
     progress: Progress = print_line,
-) -> list[Record]:
+    minutes: float = math.inf,
+    skip_diverged: bool = False,
+) -> list[Record | None]:
     """Records of all experiments, in their order; those that are missing are computed.
 
     Args:
@@ -42,33 +49,48 @@ def run_all(
         precision: a Fabric precision, ``32-true`` or ``bf16-mixed`` for example.
         workers: processes at once; 0 means one per CPU core, 1 computes in this process.
         progress: called as ``progress(done, missing, record)`` after each computed run.
+        minutes: no run is started later than this after the call; those not started stay None.
+        skip_diverged: a run whose loss is no longer finite is told in a warning and stays None,
+            instead of ending the sweep.
     """
+    end = time.time() + 60 * minutes
     missing = list(dict.fromkeys(run for run in experiments if store.get(run) is None))
     needed = {need for run in missing for need in run.needs()}
     stages = [[run for run in missing if run in needed], [r for r in missing if r not in needed]]
     done = 0
     for stage in stages:
-        for record in _compute_all(stage, store, device, precision, workers or os.cpu_count() or 1):
-            done += 1
-            progress(done, len(missing), record)
+        count = workers or os.cpu_count() or 1
+        for record in _compute_all(stage, store, device, precision, count, end, skip_diverged):
+            if record is not None:
+                done += 1
+                progress(done, len(missing), record)
     return [store.get(run) for run in experiments]
 
 
-def _compute_all(stage: list[Experiment], store: Store, device: str, precision: str, workers: int):
-    """Yield the records of a stage as they are finished."""
+def _compute_all(
+    stage: list[Experiment],
+    store: Store,
+    device: str,
+    precision: str,
+    workers: int,
+    end: float,
+    skip_diverged: bool,
+):
+    """Yield the records of a stage as they are finished, None for runs that were not started."""
     if min(workers, len(stage)) <= 1:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
             for run in stage:
-                yield _compute(run, store, device, precision)
+                yield _compute(run, store, device, precision, 0, end, skip_diverged)
         finally:
             torch.set_num_threads(threads)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(stage)), context, _start_worker) as pool:
         waiting = [
-            pool.submit(_compute, run, store, device, precision, i) for i, run in enumerate(stage)
+            pool.submit(_compute, run, store, device, precision, i, end, skip_diverged)
+            for i, run in enumerate(stage)
         ]
         try:
             for future in as_completed(waiting):
@@ -77,12 +99,38 @@ def _compute_all(stage: list[Experiment], store: Store, device: str, precision: 
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _compute(run: Experiment, store: Store, device: str, precision: str, place: int = 0) -> Record:
-    """``place`` spreads the runs of a stage over several cards."""
+def _compute(
+    run: Experiment,
+    store: Store,
+    device: str,
+    precision: str,
+    place: int,
+    end: float,
+    skip_diverged: bool,
+) -> Record | None:
+    """The record, or None once the clock has passed ``end`` or where the run may diverge and does.
+
+    ``place`` spreads the runs of a stage over several cards.
+    """
+    if time.time() >= end:
+        return None
     cards = torch.cuda.device_count() if device in ("auto", "cuda", "gpu") else 0
-    devices = [place % cards] if cards else 1
+    fabric = _fabric(device, place % cards if cards else None, precision)
     with threadpool_limits(1):
-        return store.run(run, Fabric(accelerator=device, devices=devices, precision=precision))
+        try:
+            return store.run(run, fabric)
+        except NonFiniteLoss as error:
+            if not skip_diverged:
+                raise
+            warnings.warn(f"left out: {error}", stacklevel=2)
+            return None
+
+
+@lru_cache(maxsize=8)
+def _fabric(device: str, card: int | None, precision: str) -> Fabric:
+    # To make one takes longer than a short run.
+    devices = 1 if card is None else [card]
+    return Fabric(accelerator=device, devices=devices, precision=precision)
 
 
 def _start_worker() -> None:

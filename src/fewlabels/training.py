@@ -8,6 +8,7 @@ loss on them, update. A method is a function ``loss(module, index) -> scalar`` o
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from lightning.fabric import Fabric
@@ -48,6 +49,12 @@ class Recipe:
     keep: str = "last"
     """``last``, or ``best``: the evaluated state with the lowest validation loss."""
 
+    # What :class:`EpochRecipe` makes settings of.
+    momentum: ClassVar[float] = 0.9
+    nesterov: ClassVar[bool] = True
+    drop_last: ClassVar[bool] = False
+    schedules: ClassVar[tuple[str, ...]] = ("constant", "cosine")
+
     def __post_init__(self):
         config.whole("steps", self.steps, 0)
         config.whole("batch_size", self.batch_size, 1)
@@ -55,10 +62,69 @@ class Recipe:
         config.positive("rate", self.rate)
         config.positive("weight_decay", self.weight_decay, or_zero=True)
         config.one_of("optimiser", self.optimiser, ("adam", "adamw", "sgd", "plain sgd"))
-        config.one_of("schedule", self.schedule, ("constant", "cosine"))
+        config.one_of("schedule", self.schedule, self.schedules)
         config.one_of("keep", self.keep, ("last", "best"))
         if self.keep == "best" and not self.evaluations:
             raise UserError("keep is 'best' but evaluations is 0; allowed: 1 or more of them")
+
+
+@dataclass(frozen=True)
+class EpochRecipe(Recipe):
+    """A recipe whose schedule moves once an epoch, as PyTorch's examples have it."""
+
+    schedules: ClassVar[tuple[str, ...]] = ("constant", "cosine", "epoch cosine", "halved")
+
+    momentum: float = 0.9
+    """Of SGD."""
+    nesterov: bool = True
+    drop_last: bool = False
+    """Leave out the shorter batch at the end of an epoch."""
+    epoch_steps: int = 1
+    """Steps in an epoch. ``epoch cosine`` falls to zero over the epochs; ``halved`` halves the rate
+    every twenty of them, down to a hundredth of the first."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """How long and how a network is trained, for any number of images; part of a run's identity."""
+
+    epochs: int
+    """Passes over the images; none leaves the network untrained."""
+    rate: float
+    batch_size: int = 128
+    """Where there are fewer images, all of them are a batch."""
+    optimiser: str = "sgd"
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    schedule: str = "epoch cosine"
+    drop_last: bool = True
+    evaluations: int = 20
+    """Points of the learning curves, at most, and at most one an epoch."""
+
+    def __post_init__(self):
+        config.whole("epochs", self.epochs, 0)
+        config.whole("evaluations", self.evaluations, 0)
+        self.recipe(self.batch_size)
+
+    def recipe(self, count: int) -> EpochRecipe:
+        """The course over ``count`` images."""
+        batch = min(self.batch_size, count)
+        epoch_steps = count // batch if self.drop_last else -(-count // batch)
+        steps = self.epochs * epoch_steps
+        return EpochRecipe(
+            steps=steps,
+            batch_size=batch,
+            rate=self.rate,
+            optimiser=self.optimiser,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            evaluations=min(self.evaluations, self.epochs, steps),
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            drop_last=self.drop_last,
+            epoch_steps=epoch_steps,
+        )
 
 
 def fit(
@@ -80,7 +146,7 @@ def fit(
         module: the network, on any device.
         loss: called as ``loss(module, index)`` with int64 positions [batch_size] in ``0..count-1``.
         count: number of training images. Positions come from a fresh permutation per epoch; the
-            last, shorter batch of an epoch is used too.
+            last, shorter batch of an epoch is used too, unless the recipe drops it.
         recipe: see :class:`Recipe`.
         fabric: device and precision. With several devices each takes its own part of the batch.
         evaluate: called without gradients and in evaluation mode at every point of the learning
@@ -160,6 +226,8 @@ def _batches(count: int, recipe: Recipe, fabric: Fabric) -> Iterator[Tensor]:
         order = torch.randperm(count, device=fabric.device)
         if fabric.world_size > 1:
             order = fabric.broadcast(order)
+        if recipe.drop_last:
+            order = order[: count - count % recipe.batch_size]
         for index in order.split(recipe.batch_size):
             yield index[fabric.global_rank :: fabric.world_size]
             steps += 1
@@ -190,13 +258,20 @@ def _optimiser(parameters: list, recipe: Recipe) -> torch.optim.Optimizer:
         case "plain sgd":
             return torch.optim.SGD(parameters, **settings)
         case _:
-            return torch.optim.SGD(parameters, momentum=0.9, nesterov=True, **settings)
+            return torch.optim.SGD(
+                parameters, momentum=recipe.momentum, nesterov=recipe.nesterov, **settings
+            )
 
 
 def _factor(step: int, recipe: Recipe) -> float:
     """Learning rate at ``step`` (0-based) as a fraction of ``recipe.rate``."""
     if recipe.schedule == "constant":
         return 1.0
+    if recipe.schedule == "halved":
+        return max(0.5 ** (step // recipe.epoch_steps // 20), 0.01)
+    if recipe.schedule == "epoch cosine":
+        epoch = step // recipe.epoch_steps
+        return 0.5 * (1 + math.cos(math.pi * epoch * recipe.epoch_steps / max(1, recipe.steps)))
     warmup = max(1, round(0.05 * recipe.steps))
     if step < warmup:
         return (step + 1) / warmup

@@ -46,17 +46,20 @@ class Verdict:
         return self.word
 
 
-def direction(interval: Interval | PairedDifference | None, claimed: int) -> Verdict:
+def direction(
+    interval: Interval | PairedDifference | None, claimed: int, unit: str | None = None
+) -> Verdict:
     """Verdict on a claimed sign (+1 or -1) of a difference, from the interval of its mean.
 
-    interval: of the paired difference, in fractions (0..1). Its reason is in percentage points.
-    Raises UserError for any other `claimed`.
+    interval: of the paired difference, in fractions (0..1), which the reason gives in percentage
+    points; or in any `unit` that is named, as "degrees". Raises UserError for any other `claimed`.
     """
     if claimed not in (1, -1):
         raise UserError(f"claimed is {claimed!r}: give +1 or -1, the sign the source claims.")
     if reason := _untested(interval):
         return Verdict("not tested", reason)
-    reason = f"difference {percent(interval, sign=True)} points (n = {interval.n})"
+    written = number(interval, sign=True) if unit else percent(interval, sign=True)
+    reason = f"difference {written} {unit or 'points'} (n = {interval.n})"
     if interval.low <= 0 <= interval.high:
         return Verdict("within noise", reason)
     return Verdict("holds" if interval.low * claimed > 0 else "reversed", reason)

@@ -5,29 +5,65 @@ images; ``DATASETS`` names it. ``md5()`` has to answer without the files where t
 is known, because a run's identity holds it, and a chapter's runs are listed without its data.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache, partial
 from types import SimpleNamespace
 
-from fewlabels import config
-from fewlabels.data import chest_xray, digits, generated_xrays, mnist, pneumonia_mnist
-from fewlabels.data.images import ImageData, Split, draw_labels, hold_out
+import numpy as np
 
+from fewlabels import config
+from fewlabels.data import (
+    cells,
+    chest_xray,
+    digits,
+    fashion,
+    generated_xrays,
+    medmnist,
+    mnist,
+    pneumonia_mnist,
+)
+from fewlabels.data.images import (
+    ImageData,
+    Split,
+    channel_statistics,
+    draw_fraction,
+    draw_labels,
+    hold_out,
+)
+
+XRAYS = {"chest_xray": chest_xray, "generated_xrays": generated_xrays} | {
+    "pneumonia" if size == 28 else f"pneumonia_{size}": SimpleNamespace(
+        load=partial(pneumonia_mnist.load, size),
+        md5=partial(pneumonia_mnist.md5, size),
+        TRAIN=pneumonia_mnist.TRAIN,
+    )
+    for size in pneumonia_mnist.SIZES
+}
 DATASETS = {
     "mnist": mnist,
+    "fashion": fashion,
     "digits": digits,
-    "chest_xray": chest_xray,
-    "generated_xrays": generated_xrays,
-    **{
-        "pneumonia" if size == 28 else f"pneumonia_{size}": SimpleNamespace(
-            load=partial(pneumonia_mnist.load, size),
-            md5=partial(pneumonia_mnist.md5, size),
-            TRAIN=pneumonia_mnist.TRAIN,
-        )
-        for size in pneumonia_mnist.SIZES
-    },
+    "cells": cells,
+    **medmnist.SETS,
+    **XRAYS,
 }
 
-__all__ = ["DATASETS", "ImageData", "Split", "draw_labels", "hold_out", "load", "md5", "train_size"]
+__all__ = [
+    "DATASETS",
+    "ImageData",
+    "Split",
+    "as_in_the_book",
+    "channel_statistics",
+    "draw_fraction",
+    "draw_labels",
+    "hold_out",
+    "lesions",
+    "load",
+    "md5",
+    "train_size",
+]
 
 
 @lru_cache(maxsize=4)
@@ -41,14 +77,46 @@ def load(name: str) -> ImageData:
     return DATASETS[name].load()
 
 
-@lru_cache(maxsize=16)
 def md5(name: str) -> str:
     """Checksum of the data set ``name``, without loading it where that is possible."""
     config.one_of("dataset", name, DATASETS)
-    return DATASETS[name].md5()
+    return _md5(name, _BOOK.get())
+
+
+@lru_cache(maxsize=16)
+def _md5(name: str, book: bool) -> str:
+    own = DATASETS[name]
+    return own.book_md5() if book and hasattr(own, "book_md5") else own.md5()
+
+
+_BOOK: ContextVar[bool] = ContextVar("book", default=False)
+
+
+@contextmanager
+def as_in_the_book() -> Iterator[None]:
+    """Within it, checksums are those of the files behind the book's records.
+
+    For listing these records, which other files on this machine must not change. A data set whose
+    files may differ says so by a ``book_md5()``.
+    """
+    token = _BOOK.set(True)
+    try:
+        yield
+    finally:
+        _BOOK.reset(token)
 
 
 def train_size(name: str) -> int:
     """Number of training images of the data set ``name``, without loading it."""
     config.one_of("dataset", name, DATASETS)
     return DATASETS[name].TRAIN
+
+
+def lesions(name: str) -> dict[str, np.ndarray] | None:
+    """What object every image of a split shows, where one is shown on several images.
+
+    Split (train, valid, test) -> ids; None where the data set does not know.
+    """
+    config.one_of("dataset", name, DATASETS)
+    known = getattr(DATASETS[name], "lesions", None)
+    return known() if known else None

@@ -35,6 +35,14 @@ class ImageData:
     md5: str
     train: Split
     test: Split
+    valid: Split | None = None
+    """The official validation split, where the data set has one."""
+
+
+def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation [C] of every channel of uint8 images [N, C, H, W], in 0..1."""
+    pixels = images.transpose(0, 1).flatten(1).double() / 255
+    return pixels.mean(dim=1).float(), pixels.std(dim=1, correction=0).float()
 
 
 def draw_labels(labels: Tensor, per_class: int, seed: int) -> Tensor:
@@ -66,6 +74,31 @@ def draw_labels(labels: Tensor, per_class: int, seed: int) -> Tensor:
         order = torch.randperm(len(members), generator=generator)[:per_class]
         chosen.append(members[order.to(members.device)])
     return torch.cat(chosen)
+
+
+def draw_fraction(labels: Tensor, fraction: float, seed: int) -> Tensor:
+    """A stratified draw of a fraction of the images: that share of every class, at least one.
+
+    Draws with one seed are nested, as those of :func:`draw_labels`.
+
+    Args:
+        labels: int64 [N].
+        fraction: above 0 and at most 1; with 1 every image is drawn.
+        seed: names the draw.
+
+    Returns:
+        int64 positions in ``labels``, in ascending order, on its device.
+    """
+    if not 0 < fraction <= 1:
+        raise UserError(f"fraction is {fraction}; allowed: above 0 and at most 1")
+    generator = torch.Generator().manual_seed(seed)
+    chosen = []
+    for cls in labels.unique().tolist():
+        members = (labels == cls).nonzero().squeeze(1)
+        count = max(1, round(fraction * len(members)))
+        order = torch.randperm(len(members), generator=generator)[:count]
+        chosen.append(members[order.to(members.device)])
+    return torch.cat(chosen).sort().values
 
 
 def hold_out(labels: Tensor, per_class: int, seed: int) -> tuple[Tensor, Tensor]:

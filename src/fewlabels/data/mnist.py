@@ -1,95 +1,18 @@
 """MNIST (LeCun et al. 1998) through torchvision, official to the byte."""
 
-import gzip
-import hashlib
-import os
-from pathlib import Path
-from urllib.error import URLError
-
-import torch
 from torchvision.datasets import MNIST
-from torchvision.datasets.utils import check_integrity
 
-from fewlabels import paths
-from fewlabels.data.images import ImageData, Split
-from fewlabels.errors import UserError
+from fewlabels.data import idx
+from fewlabels.data.images import ImageData
 
 TRAIN = 60_000
 
 
 def md5() -> str:
-    """One checksum for the four archives: the md5 of torchvision's "md5  name" lines."""
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(MNIST.resources))
-    return hashlib.md5(lines.encode()).hexdigest()
+    """Checksum of the four official archives, known without them."""
+    return idx.md5(MNIST)
 
 
 def load() -> ImageData:
-    """60,000 training and 10,000 test images, 28 x 28, grey.
-
-    Looks for ``MNIST/raw/*.gz`` in the folder that ``FEWLABELS_DATA`` names; without that
-    variable downloads them (12 MB) into the cache. The folder is only read, never written.
-
-    Raises:
-        UserError: a file is missing or is not the official one (named, with both checksums), or
-            the download failed.
-    """
-    folder = os.environ.get("FEWLABELS_DATA")
-    root = Path(folder).expanduser() if folder else paths.cache() / "data"
-    raw = root / "MNIST" / "raw"
-    if not folder:
-        _download(root, raw)
-    for name, digest in MNIST.resources:
-        _check(raw / name, digest)
-    return ImageData(
-        name="mnist",
-        title="MNIST",
-        classes=tuple(str(digit) for digit in range(10)),
-        md5=md5(),
-        train=_read(raw, "train"),
-        test=_read(raw, "t10k"),
-    )
-
-
-def _download(root: Path, raw: Path) -> None:
-    for name, digest in MNIST.resources:
-        if not check_integrity(raw / name, digest):
-            # A partial archive is fetched anew, and torchvision fetches none whose content lies
-            # unpacked beside it. A reader's own folder is never touched like this.
-            (raw / name).unlink(missing_ok=True)
-            (raw / name).with_suffix("").unlink(missing_ok=True)
-    try:
-        MNIST(root, download=True)
-    except (RuntimeError, URLError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"MNIST could not be downloaded ({reason}). Put its four .gz archives into a folder "
-            "MNIST/raw and name the folder above it in FEWLABELS_DATA, or use the parameter "
-            "dataset=digits, which needs no download."
-        ) from error
-
-
-def _check(path: Path, expected: str) -> None:
-    if not path.exists():
-        raise UserError(
-            f"{path} is missing (expected md5 {expected}). Put the official archive there, or "
-            "unset FEWLABELS_DATA to download it."
-        )
-    found = hashlib.md5(path.read_bytes()).hexdigest()
-    if found != expected:
-        raise UserError(
-            f"{path} is not the official file: its md5 is {found}, expected {expected} "
-            f"({path.stat().st_size:,} bytes). It may be a partial download: delete it and fetch "
-            "it again."
-        )
-
-
-def _read(raw: Path, part: str) -> Split:
-    images = _read_idx(raw / f"{part}-images-idx3-ubyte.gz", offset=16).view(-1, 1, 28, 28)
-    labels = _read_idx(raw / f"{part}-labels-idx1-ubyte.gz", offset=8).long()
-    return Split(images, labels)
-
-
-def _read_idx(path: Path, offset: int) -> torch.Tensor:
-    return torch.frombuffer(
-        bytearray(gzip.decompress(path.read_bytes())[offset:]), dtype=torch.uint8
-    )
+    """60,000 training and 10,000 test images, 28 x 28, grey; 12 MB, see `fewlabels.data.idx`."""
+    return idx.load(MNIST, "mnist", "MNIST", tuple(str(digit) for digit in range(10)))

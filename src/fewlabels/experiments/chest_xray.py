@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from fewlabels import config, data, evaluation, features
-from fewlabels.augment import affine, random_resized_crop
+from fewlabels.augment import affine, random_crops
 from fewlabels.data import pneumonia_mnist
 from fewlabels.data.images import draw_labels
 from fewlabels.data.xrays import CLASSES, XrayData, patient, three_classes, validation
@@ -44,6 +44,8 @@ PROTOCOLS = ("report", "tuned")
 BALANCES = ("none", "weights", "sampling")
 VIEWS = ("crop", "whole")
 NETWORKS = ("ten convolutions", "small", "last block", "all layers")
+SMALLEST_CROP = 0.08
+"""Share of the image's area, torchvision's default for ``RandomResizedCrop``."""
 HELD_OUT = 0.2
 """Share of the training images that validates."""
 CURVE_IMAGES = 500
@@ -491,13 +493,14 @@ class ReportFineTuning(NetworkTraining):
         return super()._network()[0], None
 
     def _view(self, batch: Tensor) -> Tensor:
-        return random_resized_crop(batch, self.size)
+        return random_crops(batch, self.size, SMALLEST_CROP, flip=0)
 
     def _scored(self, images: Tensor) -> Tensor:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             crops = [
-                random_resized_crop(part.cpu().float(), self.size) for part in images.split(200)
+                random_crops(part.cpu().float(), self.size, SMALLEST_CROP, flip=0)
+                for part in images.split(200)
             ]
         return torch.cat(crops).to(images.device)
 

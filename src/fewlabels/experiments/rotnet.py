@@ -156,6 +156,12 @@ class RotationPretraining(Experiment):
             weights=network.state_dict(),
         )
 
+    def trained(self, fabric: Fabric, store: Store) -> nn.Module:
+        """The network with the weights this run left, in evaluation mode."""
+        network = placed(backboned(self.protocol, outputs=4), fabric)
+        network.load_state_dict(store.weights(self, fabric))
+        return network.eval()
+
     def _fit_report(self, network: nn.Module, images: Tensor, fabric: Fabric):
         # Position p is turn p % 4 of image p // 4. As in the report the split is over turned
         # images, so turns of one image lie on both sides; only its validation curve depends on it.
@@ -529,9 +535,7 @@ class MovedTurns(Experiment):
         own = self.pretraining
         torch.manual_seed(own.seed)
         seen = task(own.dataset, own.protocol, own.scored_on, fabric.device)
-        network = placed(backboned(own.protocol, outputs=4), fabric)
-        network.load_state_dict(store.weights(own, fabric))
-        network.eval()
+        network = own.trained(fabric, store)
 
         def moved(views: Tensor) -> Tensor:
             span = (len(views),)
@@ -564,9 +568,8 @@ class FeatureMap(Experiment):
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         own = self.pretraining
         seen = task(self.dataset, own.protocol, own.scored_on, fabric.device)
-        network = placed(backboned(own.protocol, outputs=4), fabric)
-        network.load_state_dict(store.weights(own, fabric))
-        features = predict(network.eval().backbone, seen.score.images[: self.images])
+        network = own.trained(fabric, store)
+        features = predict(network.backbone, seen.score.images[: self.images])
         reduced = PCA(50, random_state=own.seed).fit_transform(features.cpu().numpy())
         points = TSNE(random_state=own.seed, init="pca", n_jobs=1).fit_transform(reduced)
         return Outcome(metrics={}, predictions={"points": points.astype(np.float16)})

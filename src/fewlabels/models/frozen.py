@@ -8,17 +8,20 @@ class Frozen(nn.Module):
     """A frozen ``backbone`` under a ``head`` that is trained.
 
     Frozen means all of it: no gradients, and evaluation mode for good, so that batch-norm
-    statistics do not drift with the new data.
+    statistics do not drift with the new data. With ``moving`` they do drift, and only gradients
+    are stopped: what happens where a trainer turns the training mode on for the whole network.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module):
+    def __init__(self, backbone: nn.Module, head: nn.Module, moving: bool = False):
         super().__init__()
         self.backbone = backbone.requires_grad_(False).eval()
         self.head = head
+        self.moving = moving
 
     def train(self, mode: bool = True) -> "Frozen":
         super().train(mode)
-        self.backbone.eval()
+        if not self.moving:
+            self.backbone.eval()
         return self
 
     def forward(self, images: Tensor) -> Tensor:

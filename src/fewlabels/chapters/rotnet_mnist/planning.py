@@ -24,7 +24,6 @@ NAME = "rotnet-mnist"
 LABELS = 100
 """The report's number of labels: ten of every digit."""
 UNLABELLED_BATCH = 128
-START_STEPS = 40
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,7 @@ class Settings:
     """Label draws at 100 labels in protocol ``tuned``."""
     start_seeds: int = 10
     """Seeds of which protocol ``report`` takes the first steps, to see how often it learns."""
+    start_steps: int = 40
     pretraining_seeds: int = 3
     report_seeds: list[int] = field(default_factory=lambda: [0, 4, 5])
     """Pretraining seeds behind the digits of protocol ``report``: those that learned, judged by
@@ -67,7 +67,7 @@ class Settings:
     fixmatch_steps: int = 1000
 
     def __post_init__(self):
-        config.one_of("dataset", self.dataset, data.DATASETS)
+        config.one_of("dataset", self.dataset, ("mnist", "digits"))
         config.one_of("store", self.store, ("results", "cache"))
         config.one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))
         config.one_of("precision", self.precision, ("32-true", "bf16-mixed"))
@@ -81,6 +81,7 @@ class Settings:
             "choice_draws",
             "tuned_draws",
             "start_seeds",
+            "start_steps",
             "pretraining_seeds",
             "pretraining_epochs",
             "epochs",
@@ -153,7 +154,8 @@ def pretraining(
 
 def starts(settings: Settings) -> list[RotationStart]:
     """The first steps of many seeds of protocol ``report``: how often does it learn at all?"""
-    short = Recipe(START_STEPS, batch_size=256, rate=0.01, evaluations=4)
+    steps = settings.start_steps
+    short = Recipe(steps, batch_size=256, rate=0.01, evaluations=min(4, steps))
     return [
         RotationStart(
             settings.dataset,

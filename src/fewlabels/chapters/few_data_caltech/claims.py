@@ -1,0 +1,146 @@
+"""Verdicts on claims D1 to D5, each from the records and the rule in `fewlabels.verdicts`.
+
+The sheet asks and prints no figures. So every question is read as the claim that it suggests, and
+the sign of a difference decides.
+"""
+
+from typing import Any
+
+import pandas as pd
+
+from fewlabels import published, verdicts
+from fewlabels.chapters.few_data_caltech import planning, results
+from fewlabels.chapters.few_data_caltech.planning import Settings
+from fewlabels.data.photographs import Photographs
+from fewlabels.experiments.few_photographs import AUGMENTATIONS, BATCH
+from fewlabels.statistics import Interval, PairedDifference
+from fewlabels.tables import number, percent
+
+AS_IT_IS = "accuracy, as it is"
+
+
+def rows(runs: pd.DataFrame, settings: Settings, photos: Photographs) -> list[dict[str, Any]]:
+    """Rows for `fewlabels.tables.claims_table`, D1 to D5."""
+    return [
+        _small_network(runs, settings),
+        _augmentation(runs, settings),
+        _features(runs, settings),
+        _fine_tuning(runs, settings),
+        _new_photograph(runs, settings, photos),
+    ]
+
+
+def _row(name: str, ours, claimed: str, verdict: verdicts.Verdict, note: str) -> dict[str, Any]:
+    reason = verdict.reason[:1].upper() + verdict.reason[1:]
+    note = f"Read as: {claimed}. {reason}. {note}".strip()
+    return {"claim": published.claim(name), "ours": ours, "verdict": verdict, "note": note}
+
+
+def _small_network(runs: pd.DataFrame, settings: Settings) -> dict[str, Any]:
+    """D1: the small network knows its own images and not the others."""
+    rows, native = results.small(runs, settings), results.native(runs, settings)
+    gap = results.gap(rows) if len(rows) else None
+    note = ""
+    if len(native):
+        total = native["record"].iloc[0].parameters["total"]
+        note = (
+            f"{number(total, 0)} parameters at {settings.size} pixels, "
+            f"{number(seconds_per_pass(native, settings), 1)} seconds a pass over the training "
+            f"images; the gap there is {percent(results.gap(native), sign=True)} points "
+            f"(n = {len(native)})."
+        )
+    verdict = verdicts.direction(gap, +1)
+    return _row("D1", gap, "training accuracy is above test accuracy", verdict, note)
+
+
+def seconds_per_pass(rows: pd.DataFrame, settings: Settings) -> float:
+    """Median time of a run over the number of its passes through the training images."""
+    return float(rows["seconds"].median()) / passes(rows["steps"].iloc[0], settings)
+
+
+def passes(steps: float, settings: Settings) -> float:
+    """Passes over the whole training part that so many batches make."""
+    return steps / -(-len(results.tested(settings, 0)[0]) // BATCH)
+
+
+def augmentations(runs: pd.DataFrame, settings: Settings) -> dict[str, PairedDifference | None]:
+    """Accuracy of the small network under each augmentation minus that without, by split."""
+    plain = results.small(runs, settings)
+    return {
+        name: results.paired(results.small(runs, settings, augmentation=name), plain)
+        for name in AUGMENTATIONS
+        if name != "none"
+    }
+
+
+def _augmentation(runs: pd.DataFrame, settings: Settings) -> dict[str, Any]:
+    """D2: the sheet's vertical flip helps the sheet's network."""
+    differences = augmentations(runs, settings)
+    flip = differences["vertical flip"]
+    others = {name: found for name, found in differences.items() if found and found is not flip}
+    note = ""
+    if others:
+        best = max(others, key=lambda name: others[name].mean)
+        note = (
+            f"Of the others, {best} does best: {percent(others[best], sign=True)} points "
+            f"(n = {others[best].n}). On the small network."
+        )
+    verdict = verdicts.direction(flip, +1)
+    return _row("D2", flip, "the sheet's vertical flip raises test accuracy", verdict, note)
+
+
+def _features(runs: pd.DataFrame, settings: Settings) -> dict[str, Any]:
+    """D3: frozen features under an MLP beat the network trained from scratch."""
+    ours, scratch = results.on_features(runs, settings), results.small(runs, settings)
+    difference = results.paired(ours, scratch)
+    note = ""
+    if difference is not None:
+        note = (
+            f"{percent(planning.share(ours['accuracy']))} against "
+            f"{percent(planning.share(scratch['accuracy']))}%."
+        )
+    verdict = verdicts.direction(difference, +1)
+    return _row("D3", difference, "features are better than training from scratch", verdict, note)
+
+
+def _fine_tuning(runs: pd.DataFrame, settings: Settings) -> dict[str, Any]:
+    """D4: training the last block on beats the fixed features it starts from."""
+    fixed = results.on_features(runs, settings, size=settings.tuning_size)
+    difference = results.paired(results.fine_tuned(runs, settings, 1), fixed)
+    note = f"At {settings.tuning_size} pixels, one block."
+    return _row(
+        "D4",
+        difference,
+        "fine-tuning is better than fixed features",
+        verdicts.direction(difference, +1),
+        note,
+    )
+
+
+def _new_photograph(runs: pd.DataFrame, settings: Settings, photos: Photographs) -> dict[str, Any]:
+    """D5: new photographs, as files, are named better than by always naming the largest class."""
+    rows = results.chosen(runs, kind="recognition")
+    above = None
+    note = "Test photographs written to files and read by `fewlabels classify`'s function."
+    if len(rows):
+        guess = largest_class(photos, settings)
+        above = _above(planning.share(rows[AS_IT_IS]), guess)
+        note += (
+            f" Accuracy {percent(planning.share(rows[AS_IT_IS]))}%; always naming the largest "
+            f"class is right for {percent(guess)}%."
+        )
+    claimed = "new photographs are named better than by their most frequent class"
+    return _row("D5", above, claimed, verdicts.direction(above, +1), note)
+
+
+def _above(accuracy: Interval, level: float) -> PairedDifference:
+    low, high = accuracy.low - level, accuracy.high - level
+    return PairedDifference(
+        accuracy.mean - level, low, high, accuracy.n, float("nan"), accuracy.method
+    )
+
+
+def largest_class(photos: Photographs, settings: Settings) -> float:
+    """Share of the most frequent class in the first split's test part; splits are by class."""
+    labels = photos.labels[results.tested(settings, 0)[1]]
+    return labels.bincount().max().item() / len(labels)

@@ -1,0 +1,187 @@
+"""Verdicts on claims E1 to E6, each from the records and the rule in `fewlabels.verdicts`.
+
+A claim of several parts is as good as its worst part: *reversed* where one part is, else *not
+tested* or *within noise* where one part is, else it *holds*.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from fewlabels import data, published
+from fewlabels.chapters.rotation_equivariance import results
+from fewlabels.chapters.rotation_equivariance.planning import SLOWEST_SHOWN, Settings
+from fewlabels.statistics import mean_interval
+from fewlabels.tables import number
+from fewlabels.verdicts import Verdict, direction
+
+ROUND_OFF = 1e-5
+"""Relative errors below this are the rounding of 32-bit arithmetic."""
+SOURCE_EPOCHS = 50
+NETWORKS = {"mlp": "MLP", "cnn": "CNN"}
+
+
+def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
+    """Rows for `fewlabels.tables.claims_table`, E1 to E6."""
+    return [
+        _rates("E1", runs, settings, "mlp"),
+        _rates("E2", runs, settings, "cnn"),
+        _test_below_training(runs),
+        _shift(runs),
+        _turn(runs),
+        _time(runs, settings),
+    ]
+
+
+def together(parts: Sequence[Verdict]) -> Verdict:
+    """The verdict on a claim that has all of these parts, with all of their reasons."""
+    words = [part.word for part in parts]
+    order = ("reversed", "not tested", "within noise", "holds")
+    word = next(word for word in order if word in words)
+    return Verdict(word, "; ".join(dict.fromkeys(part.reason for part in parts)))
+
+
+def tiny(value: float) -> str:
+    """A small number as its first digit and power of ten: ``3e-7``."""
+    return f"{value:.0e}".replace("e-0", "e-") if value else "0"
+
+
+def _row(name: str, ours: str | None, n: int, verdict: Verdict, note: str = "") -> dict[str, Any]:
+    note = f"{verdict.reason[:1].upper()}{verdict.reason[1:]}. {note}".strip()
+    row = {"claim": published.claim(name), "ours": ours, "verdict": verdict, "note": note}
+    return row if ours is None else row | {"n": n}
+
+
+def _rates(name: str, runs: pd.DataFrame, settings: Settings, network: str) -> dict[str, Any]:
+    """E1 and E2: 1e-2 and 1e-8 are both worse than 1e-4."""
+    middle, high, low = (
+        results.at_rate(runs, network, rate) for rate in (1e-4, 1e-2, SLOWEST_SHOWN)
+    )
+    parts = []
+    for rate, rows in (("1e-2", high), ("1e-8", low)):
+        verdict = direction(results.difference(rows, middle, "mae"), +1, "degrees")
+        parts.append(Verdict(verdict.word, f"{rate} against 1e-4: {verdict.reason}"))
+    if not len(low) or not len(middle):
+        return _row(name, None, 0, together(parts))
+    guess = number(low["mae_of_the_mean"].mean())
+    gain = mean_interval([*(low["mae_of_the_mean"] - low["mae"])])
+    note = (
+        f"The mean training angle, said for every image, is {guess}° off; 1e-8 gains "
+        f"{number(gain, sign=True)}° on it. Runs that do not gain 1%: {results.constant(high)} of "
+        f"{len(high)} at 1e-2, {results.constant(low)} of {len(low)} at 1e-8. "
+        f"{_deviation(settings, network)}"
+    )
+    ours = "; ".join(
+        f"{rate}: {number(mean_interval(rows['mae']))}°"
+        for rate, rows in (("1e-2", high), ("1e-4", middle), ("1e-8", low))
+        if len(rows)
+    )
+    return _row(name, ours, len(middle), together(parts), note.strip())
+
+
+def _deviation(settings: Settings, network: str) -> str:
+    """What the source did and this run did not, from the parameters."""
+    epochs, images = settings.epochs, getattr(settings, f"{network}_images")
+    size = data.train_size(settings.dataset)
+    said = []
+    if epochs != SOURCE_EPOCHS:
+        said.append(f"for {epochs} of the source's {SOURCE_EPOCHS} epochs")
+    if images < size:
+        said.append(f"on {images:,} of the {size:,} training images")
+    return f"Trained {' and '.join(said)}." if said else ""
+
+
+def _test_below_training(runs: pd.DataFrame) -> dict[str, Any]:
+    """E3: test below training at 1e-8, in loss and in absolute error, for both networks."""
+    parts, ours = [], []
+    for network, name in NETWORKS.items():
+        rows = results.at_rate(runs, network, SLOWEST_SHOWN)
+        for metric, written, unit, decimals in (("loss", "loss", "", 3), ("mae", "MAE", "°", 2)):
+            gaps = results.gaps(rows, metric)
+            interval = mean_interval([*gaps.values()]) if gaps else None
+            verdict = direction(interval, -1)
+            parts.append(Verdict(verdict.word, f"{name}, {written}: {_lower(gaps)}"))
+            if interval is not None:
+                ours.append(f"{name}: {written} {number(interval, decimals, sign=True)}{unit}")
+    luck = results.splits(runs)
+    note = ""
+    if len(luck):
+        note = (
+            f"Over {_drawn(luck):,} random splits of the same outputs the test loss is the lower "
+            f"one in {100 * luck['loss_lower'].mean():.0f}%."
+        )
+    n = len(results.at_rate(runs, "mlp", SLOWEST_SHOWN))
+    return _row("E3", "; ".join(ours) or None, n, together(parts), note)
+
+
+def _lower(gaps: dict[int, float]) -> str:
+    return f"lower for {sum(gap < 0 for gap in gaps.values())} of {len(gaps)} seeds"
+
+
+def _drawn(luck: pd.DataFrame) -> int:
+    return sum(record.config["splits"] for record in luck["record"])
+
+
+def _shift(runs: pd.DataFrame) -> dict[str, Any]:
+    """E4: no error inside the border, an error at it; convolutions with stride 1."""
+    stacks = [results.equivariance(runs, padding=padding) for padding in ("none", "zeros")]
+    rows = pd.concat(stacks)
+    if not len(rows):
+        return _row("E4", None, 0, direction(None, 1))
+    inside, outside = rows["shift_inside_5"], rows["shift_outside_5"]
+    border = direction(mean_interval([*(outside - inside)]), +1)
+    worst = inside.max()
+    exact = Verdict(
+        "holds" if worst < ROUND_OFF else "reversed",
+        f"inside the border at most {tiny(worst)}, where rounding is below {tiny(ROUND_OFF)}",
+    )
+    if border.word == "not tested":
+        exact = border
+    striding = results.equivariance(runs, padding="circular", down="stride")
+    note = "n: seeds, with padding and without, before training and after."
+    if len(striding):
+        note += (
+            " Without a border, but with strides, the error is "
+            f"{100 * striding['shift_all_5'].mean():.0f}%: the claim is one on stride 1."
+        )
+    ours = f"inside at most {tiny(worst)}, at the border {100 * outside.mean():.0f}%"
+    border = Verdict(border.word, f"border minus inside: {border.reason}")
+    return _row("E4", ours, len(rows), together([exact, border]), note)
+
+
+def _turn(runs: pd.DataFrame) -> dict[str, Any]:
+    """E5: the error of plain convolutions at 90 degrees beside that of equivariant ones."""
+    plain, c4 = (results.equivariance(runs, group=group) for group in ("plain", "c4"))
+    if not len(plain) or not len(c4):
+        return _row("E5", None, 0, direction(None, 1))
+    # One row per seed before training and one after: a key for each.
+    plain, c4 = (
+        rows.assign(seed=rows["seed"].astype(str) + (rows["steps"] > 0).map({True: "+", False: ""}))
+        for rows in (plain, c4)
+    )
+    verdict = direction(results.difference(plain, c4, "degrees_disc_90"), +1)
+    ours = (
+        f"plain {100 * plain['degrees_disc_90'].mean():.0f}%, C4 at most "
+        f"{tiny(c4['degrees_disc_90'].max())}"
+    )
+    note = "Plain minus C4; n: seeds, before training and after."
+    return _row("E5", ours, len(plain), verdict, note)
+
+
+def _time(runs: pd.DataFrame, settings: Settings) -> dict[str, Any]:
+    """E6 is about the source's machine, which is not at hand."""
+    verdict = Verdict("not tested", "seconds on the source's machine, which it does not describe")
+    ours, n = [], 0
+    for network, name in NETWORKS.items():
+        rows = results.report(runs, network)
+        if len(rows):
+            seconds = rows["seconds"]
+            images = min(getattr(settings, f"{network}_images"), data.train_size(settings.dataset))
+            ours.append(
+                f"{name} {seconds.min():.0f} to {seconds.max():.0f} s for {settings.epochs} epochs "
+                f"of {images:,} images"
+            )
+            n += len(rows)
+    note = "Ours are wall seconds, with the scoring, beside other work on the machine."
+    return _row("E6", "; ".join(ours) or None, n, verdict, note)

@@ -1,0 +1,260 @@
+"""Verdicts on claims S1 to S20, each from the records and the rule in `fewlabels.verdicts`.
+
+A claim in several parts, or about every cell of a table, holds where all its parts hold, is
+reversed where one is, is not tested where one is not, and is within noise otherwise.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from fewlabels import data, published, verdicts
+from fewlabels.chapters.ssl_medmnist import results
+from fewlabels.chapters.ssl_medmnist.planning import (
+    SOURCE_EPOCHS,
+    SOURCE_METHODS,
+    STATIC_RATES,
+    TWICE,
+    Settings,
+)
+from fewlabels.chapters.ssl_medmnist.results import ALL, MEAN, QUARTER
+from fewlabels.tables import NOT_RUN, percent
+from fewlabels.verdicts import Verdict
+
+SUPERVISED = ("supervised", "scratch")
+TRIO = (0, 3, 5)
+LIMIT = 0.9
+SHOWN = 3
+"""Parts of a claim whose reasons are given; the rest are counted."""
+
+
+def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
+    """Rows for `fewlabels.tables.claims_table`, S1 to S20, all under protocol ``report``."""
+    blood, derma = settings.blood, settings.derma
+    cells = {
+        (dataset, labels): results.classes(runs, dataset, labels)
+        for dataset in (blood, derma)
+        for labels in (ALL, QUARTER)
+    }
+    full, quarter = cells[blood, ALL], cells[blood, QUARTER]
+    skewed, few = cells[derma, ALL], cells[derma, QUARTER]
+    frozen, tuned = (
+        {method: (method, backbone) for method in SOURCE_METHODS}
+        for backbone in ("frozen", "fine-tuned")
+    )
+    found = [
+        _figures("S1", [(full, "accuracy", "accuracy"), (full, MEAN, MEAN)]),
+        _figures("S2", _of_claim("S2", [(quarter, "accuracy"), (quarter, MEAN)])),
+        _figures(
+            "S3",
+            [
+                (skewed, "accuracy", "accuracy_full"),
+                (skewed, MEAN, "mean_class_accuracy_full"),
+                (few, "accuracy", "accuracy_quarter"),
+                (few, MEAN, "mean_class_accuracy_quarter"),
+            ],
+        ),
+        _signs("S4", [(c, f, SUPERVISED, -1) for c in cells.values() for f in frozen.values()]),
+        _signs("S5", [(c, tuned[m], frozen[m], +1) for c in cells.values() for m in tuned]),
+        _signs(
+            "S6",
+            [
+                (full, tuned["moco"], SUPERVISED, +1),
+                *((full, tuned["moco"], tuned[m], +1) for m in tuned if m != "moco"),
+            ],
+        ),
+        _signs(
+            "S7",
+            [(full, tuned["simclr"], SUPERVISED, +1), (quarter, tuned["simclr"], SUPERVISED, -1)],
+        ),
+        _signs(
+            "S8",
+            [
+                *((full, frozen["aim"], frozen[m], +1) for m in frozen if m != "aim"),
+                *((quarter, frozen["aim"], frozen[m], -1) for m in ("simclr", "moco")),
+            ],
+            "accuracy",
+        ),
+        _signs(
+            "S9",
+            [
+                *((full, frozen["mae"], frozen[m], -1) for m in frozen if m != "mae"),
+                (quarter, tuned["mae"], SUPERVISED, +1),
+                *((quarter, tuned["mae"], tuned[m], +1) for m in tuned if m != "mae"),
+            ],
+        ),
+        _signs(
+            "S10", [(skewed, each[m], SUPERVISED, -1) for each in (frozen, tuned) for m in each]
+        ),
+        _signs("S11", [(few, tuned["mae"], SUPERVISED, +1)]),
+        _trio(cells, settings),
+        _signs(
+            "S13",
+            [
+                (full, (f"{method}, blur", backbone), (method, backbone), -1)
+                for method in ("simclr", "moco")
+                for backbone in ("frozen", "fine-tuned")
+            ],
+        ),
+        _signs("S14", [(full, (f"supervised, {TWICE}", "scratch"), SUPERVISED, -1)], "accuracy"),
+        _static(full),
+        _duplicates(runs, settings),
+        _signs(
+            "S17",
+            [
+                (part, ("moco, resnet34", "fine-tuned"), tuned["moco"], -1)
+                for part in (full, quarter)
+            ],
+        ),
+        _signs(
+            "S18",
+            [
+                (part, ("moco, extra cells", "fine-tuned"), tuned["moco"], sign)
+                for part, sign in ((full, -1), (quarter, +1))
+            ],
+        ),
+        _signs(
+            "S19",
+            [
+                (quarter, (f"{m}, unbalanced images", b), (f"{m}, balanced images", b), -1)
+                for m in ("simclr", "moco")
+                for b in ("frozen", "fine-tuned")
+            ],
+        ),
+        _figures("S20", [(few, MEAN, MEAN)], tuned["aim"]),
+    ]
+    if settings.epochs != SOURCE_EPOCHS:
+        shorter = f"Trained for {settings.epochs} of the source's {SOURCE_EPOCHS} epochs."
+        found = [row | {"note": f"{row['note']} {shorter}"} for row in found]
+    return found
+
+
+def together(parts: Iterable[Verdict]) -> Verdict:
+    """One verdict for a claim of several parts, from those that decide it."""
+    parts = list(parts)
+    words = [part.word for part in parts]
+    for word in ("not tested", "reversed", "within noise", "holds"):
+        if word in words:
+            break
+    decisive = [part.reason for part in parts if part.word == word]
+    if len(parts) == 1:
+        return Verdict(word, decisive[0])
+    counted = ", ".join(f"{words.count(w)} {w}" for w in verdicts.WORDS if w in words)
+    if word == "not tested":
+        return Verdict(word, f"{len(parts)} comparisons: {counted}")
+    more = f"; and {len(decisive) - SHOWN} more" if len(decisive) > SHOWN else ""
+    return Verdict(
+        word, f"{len(parts)} comparisons: {counted}. {'; '.join(decisive[:SHOWN])}{more}"
+    )
+
+
+def _row(name: str, ours, verdict: Verdict, n: int | None = None, note: str = "") -> dict[str, Any]:
+    reason = f"{verdict.reason[:1].upper()}{verdict.reason[1:]}. {note}".strip()
+    row = {"claim": published.claim(name), "ours": ours, "verdict": verdict, "note": reason}
+    return row if n is None else row | {"n": n}
+
+
+def _of_claim(name: str, parts: list[tuple[pd.DataFrame, str]]) -> list[tuple]:
+    """Parts with the keys that the claim's figures have."""
+    keys = list(published.claim(name).published)
+    return [(frame, metric, key) for (frame, metric), key in zip(parts, keys, strict=True)]
+
+
+def _figures(name: str, parts: list[tuple], method: tuple[str, str] = SUPERVISED) -> dict[str, Any]:
+    """Printed figures against the interval of one more run. parts: frame, metric, key."""
+    claim = published.claim(name)
+    each, shown, n = [], [], 0
+    for frame, metric, key in parts:
+        found = [*results.values(frame, *method, metric).values()]
+        each.append(verdicts.figure(claim.published[key], results.one_more(found), rounding=0.01))
+        shown.append(percent(results.interval(found)))
+        n = max(n, len(found))
+    return _row(name, "; ".join(shown) if n else NOT_RUN, together(each), n)
+
+
+def _signs(name: str, parts: list[tuple], metric: str = MEAN) -> dict[str, Any]:
+    """Claimed signs of paired differences. parts: frame, method, other, sign."""
+    each, differences = [], []
+    for frame, method, other, sign in parts:
+        difference = results.paired(frame, method, other, metric)
+        verdict = verdicts.direction(difference, sign)
+        what = f"{results.named(*method)} against {results.named(*other)}"
+        each.append(replace(verdict, reason=f"{what}: {verdict.reason}"))
+        differences.append(difference)
+    tested = [difference for difference in differences if difference is not None]
+    if len(parts) == 1:
+        return _row(name, differences[0], together(each))
+    if not tested:
+        return _row(name, None, together(each))
+    low, high = min(d.mean for d in tested), max(d.mean for d in tested)
+    span = f"{percent(low, sign=True)} to {percent(high, sign=True)} points"
+    return _row(name, span, together(each), min(d.n for d in tested))
+
+
+def _trio(cells: dict, settings: Settings) -> dict[str, Any]:
+    """S12: how much more often classes 0, 3 and 5 are mixed up than any other two."""
+    models = [SUPERVISED] + [(m, b) for m in SOURCE_METHODS for b in ("frozen", "fine-tuned")]
+    if len(data.load(settings.blood).classes) <= max(TRIO):
+        reason = f"{settings.blood} has no class {max(TRIO)}"
+        return _row("S12", None, Verdict("not tested", reason))
+    each, excess = [], []
+    for labels in (ALL, QUARTER):
+        for model in models:
+            rows = results.cell(cells[settings.blood, labels], *model)
+            found = results.interval([*results.mixed_up(rows, settings.blood, TRIO).values()])
+            verdict = verdicts.direction(found, +1)
+            each.append(replace(verdict, reason=f"{results.named(*model)}: {verdict.reason}"))
+            excess += [found] if found else []
+    if not excess:
+        return _row("S12", None, together(each))
+    low, high = min(e.mean for e in excess), max(e.mean for e in excess)
+    span = f"{percent(low)} to {percent(high)} points more often than other pairs"
+    return _row("S12", span, together(each), min(e.n for e in excess))
+
+
+def _static(full: pd.DataFrame) -> dict[str, Any]:
+    """S15: accuracy at a static rate, less the 90% that it does not exceed."""
+    each, shown, n = [], [], 0
+    for rate in STATIC_RATES:
+        method = (f"supervised, static rate {rate:g}", "scratch")
+        found = [*results.values(full, *method, "accuracy").values()]
+        over = results.interval([value - LIMIT for value in found])
+        verdict = verdicts.direction(over, -1)
+        each.append(replace(verdict, reason=f"rate {rate:g} against 90%: {verdict.reason}"))
+        shown.append(percent(results.interval(found)))
+        n = max(n, len(found))
+    return _row("S15", "; ".join(shown) if n else NOT_RUN, together(each), n)
+
+
+def _duplicates(runs: pd.DataFrame, settings: Settings) -> dict[str, Any]:
+    """S16: a search, not a sample: it holds where equal images lie in training and validation."""
+    record = results.search(runs, settings.blood)
+    if record is None:
+        return _row("S16", None, verdicts.direction(None, +1))
+    own = data.load(settings.blood)
+    count = {key: int(value) for key, value in record.metrics.items()}
+    across = count["exact_train_valid"]
+    ours = f"{count['exact']} equal pairs in all, {across} between training and validation"
+    reason = (
+        f"{count['exact_train_test']} equal pairs between training and test, "
+        f"{count['exact_train_train']} within training, {count['near'] - count['exact']} more "
+        "pairs that are nearly equal"
+    )
+    equal = record.predictions["distances"] == 0
+    if torn := int((equal & ~record.predictions["same_class"].astype(bool)).sum()):
+        reason += f"; equal pairs with two different labels: {torn}"
+    if "rebuild" in own.title:
+        # Which image is in which split is not the source's: the place of a pair proves nothing.
+        images = len(own.train.labels) + len(own.valid.labels) + len(own.test.labels)
+        share = 2 * len(own.train.labels) * len(own.valid.labels) / images**2
+        some = 1 - (1 - share) ** count["exact"]
+        reason += (
+            "; the rebuilt splits are not the source's, and a random split of the same sizes would "
+            f"have {share * count['exact']:.1f} of the equal pairs between training and "
+            f"validation, at least one with a probability of {percent(some, 0)}%"
+        )
+        word = "holds" if across else "not tested"
+        return _row("S16", ours, Verdict(word, reason), 1)
+    return _row("S16", ours, Verdict("holds" if across else "reversed", reason), 1)

@@ -1,0 +1,393 @@
+"""The parameters of chapter 5 and every run it needs.
+
+A pretraining is one run whose weights stay in the cache; every classifier that starts from it needs
+it. Draw d of the labels goes with the pretraining of seed d: all methods are paired by draw.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from fewlabels import config, data, paths
+from fewlabels.errors import UserError
+from fewlabels.experiments.ssl import Classification, DuplicateSearch, Pretraining
+from fewlabels.pretext.methods import METHODS
+from fewlabels.runs import Experiment, Store
+from fewlabels.training import Course
+
+NAME = "ssl-medmnist"
+SOURCE_METHODS = ("simclr", "moco", "aim", "mae")
+QUARTER = 0.25
+SOURCE_EPOCHS = 100
+RANDOM = {"resnet18": "simclr", "vit-b32": "mae", "aim": "aim"}
+"""Untrained backbones, the floors of the frozen ones, and a method that has them."""
+STATIC_RATES = (1e-3, 1e-4)
+CHOICE_DRAW = 1000
+TWICE = "twice the epochs"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The notebook's parameters. The defaults are the profile ``full``."""
+
+    blood: str = "bloodmnist"
+    """The balanced data set of the source; any single-label MedMNIST set may take its place."""
+    derma: str = "dermamnist"
+    """The unbalanced one."""
+    store: Literal["results", "cache"] = "results"
+    """Where the records are: the book's own, or the reader's."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+    workers: int = 0
+    """Runs at once, also on one graphics card; 0 means one per CPU core."""
+    minutes: float = 0.0
+    """No run is started later than this after the first one; 0 starts none and shows what is
+    there, a negative number is no limit."""
+    seeds: int = 3
+    """Draws of every method in protocol ``report``."""
+    side_seeds: int = 3
+    """Draws of the small comparisons: blur, epochs, rates, ResNet-34, extra cells, imbalance."""
+    tuned_seeds: int = 3
+    choice_seeds: int = 2
+    """Draws behind the choices of protocol ``tuned``, scored on validation images."""
+    methods: list[str] = field(
+        default_factory=lambda: ["simclr", "moco", "aim", "mae", "rotation", "vicreg"]
+    )
+    fractions: list[float] = field(default_factory=lambda: [0.01, 0.05, 0.1, 0.25, 1.0])
+    """Shares of the training labels in the curves of protocol ``tuned``."""
+    epochs: int = 100
+    """In protocol ``report``, of pretraining and classifier alike; MAE takes half of them."""
+    tuned_epochs: int = 200
+    """Of pretraining in protocol ``tuned``; MAE and AIM take twice as many."""
+    tuned_class_epochs: int = 100
+    images: int = 0
+    """At most this many training images, the first ones; 0 takes all."""
+    tiny: bool = False
+    """Networks that a test can train."""
+
+    def __post_init__(self):
+        for key in ("blood", "derma"):
+            config.one_of(key, getattr(self, key), data.DATASETS)
+        config.one_of("store", self.store, ("results", "cache"))
+        config.one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))
+        config.one_of("precision", self.precision, ("32-true", "bf16-mixed"))
+        if isinstance(self.minutes, bool) or not isinstance(self.minutes, int | float):
+            raise UserError(
+                f"minutes is {self.minutes!r}; allowed: a number, negative for no limit"
+            )
+        for key in ("workers", "seeds", "side_seeds", "tuned_seeds", "choice_seeds", "images"):
+            config.whole(key, getattr(self, key), 0)
+        for key in ("epochs", "tuned_epochs", "tuned_class_epochs"):
+            config.whole(key, getattr(self, key), 1)
+        for key in ("methods", "fractions"):
+            if not isinstance(getattr(self, key), list):
+                raise UserError(f"{key} is {getattr(self, key)!r}; allowed: a list")
+        for method in self.methods:
+            config.one_of("methods", method, METHODS)
+        for fraction in self.fractions:
+            config.positive("fractions", fraction)
+            if fraction > 1:
+                raise UserError(f"fractions holds {fraction}; allowed: above 0 and at most 1")
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The names of both data sets, or of the one that plays both parts."""
+        return tuple(dict.fromkeys((self.blood, self.derma)))
+
+
+def store(settings: Settings) -> Store:
+    """The folder of the records that the settings name."""
+    if settings.store == "results":
+        return Store(paths.RESULTS / NAME)
+    return Store(paths.cache() / "runs" / NAME)
+
+
+def plan(settings: Settings) -> list[Experiment]:
+    """Every run of the chapter, each once, a pretraining before what needs it."""
+    return list(dict.fromkeys(run for unit in units(settings) for run in unit))
+
+
+def units(settings: Settings) -> list[list[Experiment]]:
+    """The runs in the order in which they are made: draw by draw, the source's grid first.
+
+    A pretraining's classifiers are in its unit, so that little is lost where the time is up and
+    the weights do not outlive the machine.
+    """
+    found: list[list[Experiment]] = [[DuplicateSearch(dataset) for dataset in settings.datasets]]
+    parts: list[tuple[int, Callable[[Settings, int], list[Experiment]]]] = [
+        (settings.seeds, report_runs),
+        (settings.side_seeds, side_runs),
+        (settings.choice_seeds, candidates),
+        (settings.tuned_seeds, tuned_runs),
+    ]
+    for count, part in parts:
+        for draw in range(count):
+            runs = part(settings, draw)
+            found.append([each for run in runs for each in (*run.needs(), run)])
+    return found
+
+
+def pretraining(
+    settings: Settings,
+    dataset: str,
+    method: str,
+    seed: int,
+    protocol: str = "report",
+    **changes: Any,
+) -> Pretraining:
+    """A method's pretraining, in a protocol's own network and course unless ``changes`` differ."""
+    own = METHODS[method]
+    course = own.COURSES[protocol]
+    if protocol == "report":
+        epochs = _share(settings.epochs, course.epochs)
+    else:
+        epochs = _share(settings.tuned_epochs, course.epochs, 200)
+    given = {"network": own.NETWORKS[protocol], "course": replace(course, epochs=epochs)} | changes
+    return Pretraining(
+        dataset, protocol, method, seed=seed, images=settings.images, tiny=settings.tiny, **given
+    )
+
+
+def _share(epochs: int, own: int, usual: int = SOURCE_EPOCHS) -> int:
+    """``epochs`` for a course that takes ``own`` where others take ``usual``."""
+    return max(1, epochs * own // usual)
+
+
+def untrained(settings: Settings, dataset: str, network: str, seed: int) -> Pretraining:
+    """The floor: a backbone with its initial weights."""
+    return pretraining(
+        settings,
+        dataset,
+        RANDOM[network],
+        seed,
+        network=network,
+        course=Course(epochs=0, rate=0.1, evaluations=0),
+    )
+
+
+def floored(settings: Settings) -> list[str]:
+    """The backbones of protocol ``report`` that some of the methods have."""
+    used = {METHODS[method].NETWORKS["report"] for method in settings.methods}
+    return [network for network in RANDOM if network in used]
+
+
+def classifier(
+    settings: Settings,
+    start: Pretraining,
+    backbone: str,
+    fraction: float,
+    *,
+    readout: str = "head",
+    moving: bool = False,
+    positions: bool | None = None,
+) -> Classification:
+    """The source's classifier on a pretrained backbone; ``positions`` is its choice for AIM."""
+    if positions is None:
+        positions = start.network == "aim"
+    mae = start.method == "mae" and start.course.epochs > 0
+    return Classification(
+        start.dataset,
+        "report",
+        backbone,
+        start.network,
+        fraction,
+        start.seed,
+        Course(epochs=_share(settings.epochs, 50 if mae else 100), rate=0.01),
+        pretraining=start,
+        readout=readout,
+        moving=moving,
+        positions=positions,
+        probabilities=backbone == "fine-tuned" and start.name in SOURCE_METHODS,
+        images=settings.images,
+        tiny=settings.tiny,
+    )
+
+
+def supervised(
+    settings: Settings, dataset: str, fraction: float, draw: int, variant: str = "", **changes: Any
+) -> Classification:
+    """The source's supervised model: a ResNet-18, its rate halved every twenty epochs.
+
+    ``changes`` of its course make a ``variant``.
+    """
+    course = Course(settings.epochs, rate=0.05, schedule="halved", drop_last=False)
+    return Classification(
+        dataset,
+        "report",
+        "scratch",
+        "resnet18",
+        fraction,
+        draw,
+        replace(course, **changes),
+        probabilities=not variant,
+        variant=variant,
+        images=settings.images,
+        tiny=settings.tiny,
+    )
+
+
+def report_runs(settings: Settings, draw: int) -> list[Experiment]:
+    """The source's grid and our floors, both data sets, all labels and a quarter."""
+    runs: list[Experiment] = []
+    for dataset in settings.datasets:
+        starts = [pretraining(settings, dataset, method, draw) for method in settings.methods]
+        floors = [untrained(settings, dataset, network, draw) for network in floored(settings)]
+        for fraction in (1.0, QUARTER):
+            runs.append(supervised(settings, dataset, fraction, draw))
+            for start in starts:
+                runs += [
+                    classifier(settings, start, "frozen", fraction),
+                    classifier(settings, start, "fine-tuned", fraction),
+                ]
+                if start.method in ("simclr", "moco"):
+                    runs.append(classifier(settings, start, "frozen", fraction, moving=True))
+                if start.network == "aim":
+                    runs += [
+                        classifier(settings, start, backbone, fraction, positions=False)
+                        for backbone in ("frozen", "fine-tuned")
+                    ]
+            for start in floors:
+                runs.append(classifier(settings, start, "frozen", fraction))
+            runs += [
+                classifier(settings, start, "frozen", fraction, readout=readout, positions=False)
+                for start in (*starts, *floors)
+                for readout in ("linear probe", "kNN")
+            ]
+    return runs
+
+
+def side_runs(settings: Settings, draw: int) -> list[Experiment]:
+    """What claims S13 to S15 and S17 to S19 need beyond the grid, on the balanced data set."""
+    dataset = settings.blood
+    runs: list[Experiment] = [
+        supervised(settings, dataset, 1.0, draw, TWICE, epochs=2 * settings.epochs),
+        *(
+            supervised(
+                settings,
+                dataset,
+                1.0,
+                draw,
+                f"static rate {rate:g}",
+                rate=rate,
+                schedule="constant",
+            )
+            for rate in STATIC_RATES
+        ),
+    ]
+    contrastive = [method for method in ("simclr", "moco") if method in settings.methods]
+    for method in contrastive:
+        blurred = pretraining(settings, dataset, method, draw, blur=True)
+        runs += [classifier(settings, blurred, backbone, 1.0) for backbone in FROZEN_AND_TUNED]
+    if "moco" in settings.methods:
+        deeper = pretraining(settings, dataset, "moco", draw, network="resnet34")
+        runs += [
+            classifier(settings, deeper, backbone, fraction)
+            for fraction in (1.0, QUARTER)
+            for backbone in FROZEN_AND_TUNED
+        ]
+        if dataset == "bloodmnist":
+            more = pretraining(settings, dataset, "moco", draw, extra="bccd")
+            runs += [
+                classifier(settings, more, "fine-tuned", fraction) for fraction in (1.0, QUARTER)
+            ]
+    for method in contrastive:
+        for kind in ("balanced", "unbalanced"):
+            start = pretraining(settings, dataset, method, draw, subset=kind)
+            runs += [
+                classifier(settings, start, backbone, QUARTER) for backbone in FROZEN_AND_TUNED
+            ]
+    return runs
+
+
+FROZEN_AND_TUNED = ("frozen", "fine-tuned")
+
+
+def tuned_runs(settings: Settings, draw: int) -> list[Experiment]:
+    """Our protocol over the fractions of labels: from scratch, fine-tuned, and linear probes."""
+    runs: list[Experiment] = []
+    for dataset in settings.datasets:
+        starts = [
+            pretraining(settings, dataset, method, draw, "tuned") for method in settings.methods
+        ]
+        for fraction in sorted({*settings.fractions}):
+            runs.append(tuned(settings, dataset, None, fraction, draw))
+            for start in starts:
+                runs += [
+                    tuned(settings, dataset, start, fraction, draw),
+                    probe(settings, start, fraction, draw),
+                ]
+    return runs
+
+
+TUNED_RATE = {"resnet18-small": 0.05, "vit-28": 3e-4, "aim-tuned": 3e-4}
+"""Learning rates of protocol ``tuned``: SGD for the convolutions, AdamW for the transformers."""
+
+
+def tuned(
+    settings: Settings,
+    dataset: str,
+    start: Pretraining | None,
+    fraction: float,
+    draw: int,
+    rate: float | None = None,
+    augmented: bool = True,
+    scored_on: str = "test",
+) -> Classification:
+    """Our classifier, from scratch or fine-tuned."""
+    network = "resnet18-small" if start is None else start.network
+    rate = rate or TUNED_RATE[network]
+    course = Course(settings.tuned_class_epochs, rate, nesterov=True, weight_decay=5e-4)
+    if network != "resnet18-small":
+        course = replace(course, optimiser="adamw", weight_decay=0.05)
+    return Classification(
+        dataset,
+        "tuned",
+        "scratch" if start is None else "fine-tuned",
+        network,
+        fraction,
+        draw,
+        replace(course, schedule="cosine"),
+        pretraining=start,
+        augmented=augmented,
+        weighted=False,
+        scored_on=scored_on,
+        images=settings.images,
+        tiny=settings.tiny,
+    )
+
+
+def probe(settings: Settings, start: Pretraining, fraction: float, draw: int) -> Classification:
+    """A linear probe on the frozen backbone."""
+    return Classification(
+        start.dataset,
+        "tuned",
+        "frozen",
+        start.network,
+        fraction,
+        draw,
+        Course(0, rate=0.1, evaluations=0),
+        pretraining=start,
+        readout="linear probe",
+        images=settings.images,
+        tiny=settings.tiny,
+    )
+
+
+def candidates(settings: Settings, draw: int) -> list[Experiment]:
+    """What is compared on validation images before protocol ``tuned`` is scored on test images."""
+    runs: list[Experiment] = []
+    draw += CHOICE_DRAW
+    for dataset in settings.datasets:
+        for augmented in (False, True):
+            for rate in (0.02, 0.05, 0.1):
+                runs.append(
+                    tuned(settings, dataset, None, QUARTER, draw, rate, augmented, "validation")
+                )
+        for method in settings.methods:
+            start = pretraining(settings, dataset, method, draw, "tuned")
+            usual = TUNED_RATE[start.network]
+            runs += [
+                tuned(settings, dataset, start, QUARTER, draw, rate, True, "validation")
+                for rate in (usual / 3, usual)
+            ]
+    return runs

@@ -1,0 +1,120 @@
+"""Vision transformers as backbones: one that can leave out patches, one that reads in order."""
+
+import torch
+from lightly.models import utils
+from lightly.models.modules import MaskedCausalVisionTransformer, MaskedVisionTransformerTIMM
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+
+class MaskedViT(nn.Module):
+    """A transformer with a class token that can be given a part of an image's patches.
+
+    Args:
+        size: side of the images it takes, in pixels.
+        patch: side of a patch.
+        width: length of a token.
+        depth: number of blocks.
+        heads: attention heads per block.
+        channels: of the images.
+    """
+
+    def __init__(
+        self, size: int, patch: int, width: int, depth: int, heads: int, channels: int = 3
+    ):
+        super().__init__()
+        vit = VisionTransformer(
+            img_size=size,
+            patch_size=patch,
+            embed_dim=width,
+            depth=depth,
+            num_heads=heads,
+            in_chans=channels,
+            num_classes=0,
+        )
+        self.vit = MaskedVisionTransformerTIMM(vit=vit)
+        self.size, self.patch, self.channels = size, patch, channels
+        self.features = width
+        self.patches = vit.patch_embed.num_patches
+
+    def encode(self, images: Tensor, kept: Tensor) -> Tensor:
+        """Tokens [N, kept, width] of the class token (position 0) and the patches ``kept``."""
+        return self.vit.encode(images=images, idx_keep=kept)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float [N, C, size, size] to the class token [N, width]."""
+        return self.vit(images)
+
+
+class CausalViT(nn.Module):
+    """A transformer whose patches attend to earlier ones only, but for a prefix that sees itself.
+
+    Positions have fixed sine-cosine codes and there is no class token, as in Lightly's AIM. Args as
+    for :class:`MaskedViT`; ``outputs`` are those of timm's last layer, which only
+    :class:`RandomReadout` uses.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        patch: int,
+        width: int,
+        depth: int,
+        heads: int,
+        channels: int = 3,
+        outputs: int = 1000,
+    ):
+        super().__init__()
+        self.vit = MaskedCausalVisionTransformer(
+            img_size=size,
+            num_classes=outputs,
+            patch_size=patch,
+            embed_dim=width,
+            depth=depth,
+            num_heads=heads,
+            in_chans=channels,
+            qk_norm=False,
+            class_token=False,
+            no_embed_class=True,
+            global_pool="",
+        )
+        utils.initialize_2d_sine_cosine_positional_embedding(
+            pos_embedding=self.vit.pos_embed, has_class_token=False
+        )
+        self.size, self.patch, self.channels = size, patch, channels
+        self.features = width
+        self.patches = self.vit.patch_embed.num_patches
+
+    def tokens(self, images: Tensor, beyond: Tensor | None = None) -> Tensor:
+        """Tokens [N, L, width]; ``beyond`` (bool [N, L]) is True behind each image's prefix.
+
+        Without it every patch sees every other one.
+        """
+        return self.vit.forward_features(images, mask=beyond)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float [N, C, size, size] to the mean token [N, width]."""
+        return self.tokens(images).mean(dim=1)
+
+
+class RandomReadout(nn.Module):
+    """The source's features of AIM: all positions, through random weights.
+
+    Every token passes the transformer's unused ImageNet layer (1,000 outputs, never trained before
+    the classifier), and the outputs of all positions together, 49,000 numbers at 28 pixels with
+    patches of 4, a frozen random layer to 512.
+    """
+
+    features = 512
+
+    def __init__(self, backbone: CausalViT):
+        super().__init__()
+        self.backbone, self.size = backbone, backbone.size
+        outputs = backbone.vit.head.out_features
+        self.projection = nn.Linear(backbone.patches * outputs, self.features)
+        self.projection.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float [N, C, size, size] to features [N, 512]."""
+        outputs = self.backbone.vit.head(self.backbone.tokens(images))
+        return self.projection(torch.flatten(outputs, start_dim=1))

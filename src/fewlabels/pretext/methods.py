@@ -1,0 +1,17 @@
+"""The table of the self-supervised methods.
+
+Each is a module with two protocols, ``NETWORKS`` (the name of its backbone) and ``COURSES`` (how it
+is trained) for each of them, and ``build(protocol, backbone, size, recipe, blur)``: a network with
+``views(images)``, ``forward(*views)`` and ``loss(*outputs)``.
+"""
+
+from fewlabels.pretext import aim, mae, moco, rotation, simclr, vicreg
+
+METHODS = {
+    "simclr": simclr,
+    "moco": moco,
+    "aim": aim,
+    "mae": mae,
+    "rotation": rotation,
+    "vicreg": vicreg,
+}

@@ -1,0 +1,293 @@
+import hashlib
+import struct
+import zlib
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from fewlabels.data import photographs
+from fewlabels.data.photographs import read, squeezed
+from fewlabels.errors import UserError
+
+CLASSES = ("disc", "square")
+
+
+def picture(width=40, height=30, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def same(image, other):
+    return np.array_equal(np.asarray(image), np.asarray(other))
+
+
+# Single files
+
+
+def test_a_plain_file_is_read_as_it_is(tmp_path):
+    picture().save(tmp_path / "x.png")
+    found = read(tmp_path / "x.png")
+    assert same(found.image, picture())
+    assert (found.grey, found.turned, found.transparent) == (False, False, False)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "LA"])
+def test_a_grey_file_becomes_rgb_and_is_known_as_grey(tmp_path, mode):
+    picture().convert("L").convert(mode).save(tmp_path / "x.png")
+    found = read(tmp_path / "x.png")
+    assert found.grey
+    assert found.image.mode == "RGB"
+    red, green, blue = found.image.split()
+    assert same(red, green) and same(green, blue)
+
+
+def test_sixteen_bits_keep_their_order_of_brightness(tmp_path):
+    values = np.linspace(0, 65535, 20 * 20).astype(np.uint16).reshape(20, 20)
+    Image.fromarray(values).save(tmp_path / "x.png")
+    found = np.asarray(read(tmp_path / "x.png").image)[:, :, 0]
+    assert np.array_equal(found, values >> 8)
+    assert read(tmp_path / "x.png").grey
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_entry_is_followed(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture().save(tmp_path / "x.png", exif=exif)
+    found = read(tmp_path / "x.png")
+    turn = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    upright = picture().transpose(turn[orientation]) if orientation > 1 else picture()
+    assert same(found.image, upright)
+    assert found.turned == (orientation > 1)
+
+
+def test_transparent_pixels_show_white_by_their_share(tmp_path):
+    image = Image.new("RGBA", (20, 20), (100, 0, 0, 255))
+    image.putpixel((0, 0), (100, 0, 0, 0))
+    image.putpixel((1, 0), (100, 0, 0, 128))
+    image.save(tmp_path / "x.png")
+    found = read(tmp_path / "x.png")
+    assert found.transparent
+    assert found.image.getpixel((0, 0)) == (255, 255, 255)
+    assert found.image.getpixel((5, 5)) == (100, 0, 0)
+    red, green, _ = found.image.getpixel((1, 0))
+    assert abs(red - 177) <= 1 and abs(green - 127) <= 1
+
+
+def test_a_palette_with_a_transparent_colour_is_read(tmp_path):
+    image = picture().convert("P", palette=Image.Palette.ADAPTIVE)
+    image.save(tmp_path / "x.png", transparency=image.getpixel((0, 0)))
+    found = read(tmp_path / "x.png")
+    assert found.image.getpixel((0, 0)) == (255, 255, 255)
+    assert found.transparent
+
+
+def test_an_opaque_alpha_channel_changes_nothing(tmp_path):
+    picture().convert("RGBA").save(tmp_path / "x.png")
+    found = read(tmp_path / "x.png")
+    assert same(found.image, picture())
+    assert not found.transparent
+
+
+def test_other_kinds_of_files_are_read(tmp_path):
+    picture().convert("CMYK").save(tmp_path / "x.jpg")
+    assert read(tmp_path / "x.jpg").image.mode == "RGB"
+    frames = [picture(seed=k) for k in range(3)]
+    frames[0].save(tmp_path / "x.webp", save_all=True, append_images=frames[1:], lossless=True)
+    assert same(read(tmp_path / "x.webp").image, frames[0])
+
+
+def refused(path, told):
+    with pytest.raises(UserError, match=told) as error:
+        read(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_no_image_is_refused_by_name(tmp_path):
+    (tmp_path / "x.jpg").write_text("not an image")
+    refused(tmp_path / "x.jpg", "no image that can be read")
+    (tmp_path / "empty.png").touch()
+    refused(tmp_path / "empty.png", "no image")
+    refused(tmp_path / "gone.png", "is not there")
+    refused(tmp_path, "is a folder")
+
+
+def test_a_truncated_image_is_refused(tmp_path):
+    picture(200, 200).save(tmp_path / "x.jpg")
+    content = (tmp_path / "x.jpg").read_bytes()
+    (tmp_path / "x.jpg").write_bytes(content[: len(content) // 2])
+    refused(tmp_path / "x.jpg", "damaged")
+
+
+def png_of(width, height):
+    """A PNG of a few bytes that claims to be of any size."""
+
+    def chunk(kind, content):
+        body = kind + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = zlib.compress(b"\0" * 1000)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [7_100, 10_000, 60_000])
+def test_a_huge_image_is_refused_before_it_is_unpacked(tmp_path, side, recwarn):
+    (tmp_path / "x.png").write_bytes(png_of(side, side))
+    refused(tmp_path / "x.png", "50,000,000")
+    assert not recwarn.list
+
+
+def test_an_image_of_a_few_pixels_is_refused(tmp_path):
+    picture(100, 15).save(tmp_path / "x.png")
+    refused(tmp_path / "x.png", "100 x 15")
+
+
+def test_numbers_of_32_bits_are_refused(tmp_path):
+    Image.fromarray(np.ones((20, 20), np.float32)).save(tmp_path / "x.tiff")
+    refused(tmp_path / "x.tiff", "32-bit")
+
+
+def test_squeezing_keeps_no_proportions_and_averages():
+    image = Image.new("RGB", (64, 32), (255, 0, 0))
+    image.paste((0, 0, 255), (32, 0, 64, 32))
+    found = squeezed(image, 16)
+    assert found.shape == (3, 16, 16) and found.dtype == torch.uint8
+    assert found[0, :, :7].min() == 255 and found[2, :, 9:].min() == 255
+    stripes = Image.fromarray(np.tile(np.array([0, 255], np.uint8), (64, 32)))
+    grey = squeezed(stripes.convert("RGB"), 16)
+    assert (grey.float() - 127.5).abs().max() < 20
+
+
+# The data set
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Two classes of six files where FEWLABELS_DATA says, which count as the official ones."""
+    root = tmp_path / "caltech101" / "101_ObjectCategories"
+    known = {}
+    for name in ("cup", "lamp"):
+        (root / name).mkdir(parents=True)
+        for i in range(6):
+            image = picture(30 + i, 40, seed=i)
+            image = ImageOps.grayscale(image) if i == 0 else image
+            image.save(root / name / f"image_{i:04}.jpg")
+        lines = "".join(
+            f"{hashlib.md5(p.read_bytes()).hexdigest()}  {p.name}\n"
+            for p in sorted((root / name).iterdir())
+        )
+        known[name] = (6, hashlib.md5(lines.encode()).hexdigest())
+    (root / "cup" / "notes.txt").write_text("no image")
+    monkeypatch.setenv("FEWLABELS_DATA", str(tmp_path))
+    monkeypatch.setattr(photographs, "OFFICIAL", known)
+    forget()
+    yield root
+    forget()
+
+
+def forget():
+    photographs.load.cache_clear()
+    photographs.md5.cache_clear()
+
+
+def test_caltech_is_read_from_its_folders(folder):
+    found = photographs.load("caltech101", ("lamp", "cup"), 32)
+    assert found.images.shape == (12, 3, 32, 32)
+    assert found.labels.tolist() == [0] * 6 + [1] * 6
+    assert found.files[0] == "lamp/image_0000.jpg" and found.files[-1] == "cup/image_0005.jpg"
+    assert found.shapes[:6].tolist() == [[30 + i, 40] for i in range(6)]
+    assert found.grey.tolist() == ([True] + [False] * 5) * 2
+    assert not found.turned.any()
+    _, label, one = photographs.decoded("caltech101", ("lamp", "cup"))[7]
+    assert label == 1 and torch.equal(squeezed(one.image, 32), found.images[7])
+
+
+def test_the_checksum_is_known_without_the_files(folder, monkeypatch):
+    expected = photographs.load("caltech101", ("lamp", "cup"), 32).md5
+    forget()
+    monkeypatch.setenv("FEWLABELS_DATA", str(folder / "nowhere"))
+    assert photographs.md5("caltech101", ("lamp", "cup")) == expected
+    assert photographs.md5("caltech101", ("cup", "lamp")) != expected
+
+
+@pytest.mark.parametrize("change", ["missing file", "another file", "one more"])
+def test_a_folder_that_is_not_official_is_refused(folder, change):
+    path = folder / "cup" / "image_0003.jpg"
+    if change == "missing file":
+        path.unlink()
+    elif change == "another file":
+        picture(seed=99).save(path)
+    else:
+        picture(seed=99).save(folder / "cup" / "image_0009.jpg")
+    with pytest.raises(UserError, match="is not the official folder") as error:
+        photographs.load("caltech101", ("lamp", "cup"), 32)
+    assert str(folder / "cup") in str(error.value)
+    assert photographs.OFFICIAL["cup"][1] in str(error.value)
+
+
+def test_other_classes_are_taken_with_the_checksum_they_have(folder, monkeypatch):
+    monkeypatch.setattr(photographs, "OFFICIAL", {})
+    before = photographs.md5("caltech101", ("cup", "lamp"))
+    picture(seed=99).save(folder / "cup" / "image_0003.jpg")
+    forget()
+    assert photographs.md5("caltech101", ("cup", "lamp")) != before
+
+
+def test_missing_classes_and_folders_are_named(folder, monkeypatch):
+    with pytest.raises(UserError, match="it has: cup, lamp"):
+        photographs.load("caltech101", ("cup", "sofa"), 32)
+    monkeypatch.setenv("FEWLABELS_DATA", str(folder))
+    with pytest.raises(UserError, match="unset"):
+        photographs.load("caltech101", ("cup", "lamp"), 32)
+
+
+def test_a_failed_download_names_the_remedies(tmp_path, monkeypatch):
+    def offline(*args, **kwargs):
+        raise URLError("no route")
+
+    monkeypatch.delenv("FEWLABELS_DATA", raising=False)
+    monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path))
+    monkeypatch.setattr(photographs, "Caltech101", offline)
+    forget()
+    with pytest.raises(UserError, match=r"no route.*FEWLABELS_DATA"):
+        photographs.load("caltech101", ("accordion", "anchor"), 32)
+
+
+@pytest.mark.parametrize(
+    ("source", "classes", "size"),
+    [
+        ("imagenet", CLASSES, 32),
+        ("shapes", ("disc",), 32),
+        ("shapes", ("disc", "disc"), 32),
+        ("shapes", ("disc", "star"), 32),
+        ("caltech101", ("cup", "../lamp"), 32),
+        ("shapes", CLASSES, 30),
+        ("shapes", CLASSES, 8),
+    ],
+)
+def test_what_cannot_be_loaded_is_refused(source, classes, size):
+    with pytest.raises(UserError, match="allowed"):
+        photographs.load(source, classes, size)
+
+
+def test_drawn_shapes_are_the_same_every_time():
+    first = photographs.load("shapes", CLASSES, 32)
+    forget()
+    again = photographs.load("shapes", CLASSES, 32)
+    assert torch.equal(first.images, again.images)
+    assert first.md5 == again.md5
+    assert first.labels.bincount().tolist() == [photographs.SHAPES_PER_CLASS] * 2
+    assert first.grey.any() and not first.grey.all()
