@@ -116,6 +116,8 @@ class Settings:
             "cnn_weighted_seeds",
             "all_layers_seeds",
             "report_all_seeds",
+            "cnn_seeds",
+            "fine_tuned_seeds",
         ):
             config.whole(key, getattr(self, key), 0)
         for key in ("size", "cnn_size", "fine_tuned_size", "report_all_size", "small_size"):
@@ -128,9 +130,7 @@ class Settings:
             "tuned_epochs",
             "choice_draws",
             "cnn_epochs",
-            "cnn_seeds",
             "fine_tuned_epochs",
-            "fine_tuned_seeds",
             "small_steps",
             "small_seeds",
             "curve_steps",

@@ -208,14 +208,14 @@ def confusion(runs: pd.DataFrame, labels: np.ndarray, classes: int) -> np.ndarra
 
 
 def per_class(runs: pd.DataFrame, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """Class, precision, recall, f1, each an `Interval` over the runs."""
+    """Class, precision, recall, f1, each an `Interval` over the runs, or None without any."""
     each = [evaluation.per_class(predicted(r), labels, classes) for r in runs["record"]]
     return pd.DataFrame(
         {
             "class": list(classes),
             **{
                 metric: [
-                    mean_interval([one[metric].iloc[k] for one in each])
+                    mean_interval([one[metric].iloc[k] for one in each]) if each else None
                     for k in range(len(classes))
                 ]
                 for metric in ("precision", "recall", "f1")

@@ -310,8 +310,10 @@ def _made_with(settings: Settings, role: str) -> str:
 def confusions(runs: pd.DataFrame, settings: Settings) -> Figure:
     """Mean confusion matrices of three models, in percent of the true class."""
     classes = data.load(settings.dataset).classes
-    fig, axes = plt.subplots(1, 3, figsize=(figures.WIDTH, 2.6))
-    for ax, role in zip(axes, (TRANSFER, CNN, HEAD), strict=True):
+    shown = [role for role in (TRANSFER, CNN, HEAD) if len(results.select(runs, role))]
+    fig, axes = plt.subplots(1, len(shown), figsize=(figures.WIDTH, 2.6), squeeze=False)
+    axes = axes[0]
+    for ax, role in zip(axes, shown, strict=True):
         group = results.select(runs, role)
         matrix = results.confusion(group, results.truth(settings), 2)
         share = 100 * matrix / matrix.sum(axis=1, keepdims=True)
@@ -345,7 +347,8 @@ def curves(runs: pd.DataFrame, settings: Settings, what: str) -> Figure:
     panels = []
     for role, epochs in ((TRANSFER, settings.epochs), (CNN, settings.cnn_epochs)):
         own = results.learning_curves(results.select(runs, role), names, epochs)
-        panels.append(own.assign(panel=NAMES[role]))
+        if len(own):
+            panels.append(own.assign(panel=NAMES[role]))
     return figures.learning_curves(pd.concat(panels), ylabel=what)
 
 
