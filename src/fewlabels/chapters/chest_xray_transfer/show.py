@@ -650,8 +650,10 @@ def deviations(settings: Settings) -> str:
         f"{settings.epochs} epochs of protocol `report` share random crops of every "
         f"training image ({settings.crops} of each) instead of drawing fresh ones, and seeds take "
         f"turns over random crops of every test image ({settings.test_crops} of each).",
-        f"The network of ten convolutions is trained for {settings.cnn_epochs} epochs (the report: "
-        f"{SOURCE_EPOCHS}) at {settings.cnn_size} pixels ({SOURCE_SIZE})"
+        "The network of ten convolutions was left out: `cnn_seeds` is 0."
+        if not settings.cnn_seeds
+        else f"The network of ten convolutions is trained for {settings.cnn_epochs} epochs (the "
+        f"report: {SOURCE_EPOCHS}) at {settings.cnn_size} pixels ({SOURCE_SIZE})"
         + (
             "; the five poolings then leave fewer positions than its linear layer expects, and an "
             "adaptive pooling, which has no parameters, repeats them."
