@@ -87,7 +87,10 @@ def _all_layers(runs: pd.DataFrame) -> str:
     """The other reading of the report: nothing is frozen."""
     group = results.select(runs, ALL_LAYERS)
     if group.empty:
-        return "The head alone is trained."
+        return (
+            "The head alone is trained; the printed number of trained parameters suggests that all "
+            "layers were, which is not run here."
+        )
     return (
         "The head alone is trained. With all layers of a smaller ResNet trained instead, balanced "
         f"accuracy is {percent(results.interval(group, 'mean_class_accuracy'))} (n = {len(group)})."

@@ -271,9 +271,8 @@ def trained_layers() -> str:
             "from its first convolution on, which is what adding up the first rows of a table of "
             "trainable layers would give. It would mean that nothing was frozen, and that the "
             f"number trained was {body + head:,}. "
-            "We take the head alone for protocol `report`, as the report's words suggest, and "
-            "measure the other reading beside it on a smaller ResNet, which is what fits the "
-            "machine."
+            "We take the head alone for protocol `report`, as the report's words suggest; the other "
+            "reading is a run of its own, on a smaller ResNet (@tbl-xray-report)."
         )
     return text
 
@@ -665,8 +664,13 @@ def deviations(settings: Settings) -> str:
         "does not fit a second softmax.",
         f"The share of validation images is not printed; ours is {100 * HELD_OUT:g}%, at random by "
         "image in protocol `report`, by patient in `tuned`.",
-        "All layers in protocol `report` are those of a smaller ResNet at "
-        f"{settings.report_all_size} pixels, with batch norm in evaluation mode.",
+        (
+            "All layers in protocol `report` are those of a smaller ResNet at "
+            f"{settings.report_all_size} pixels, with batch norm in evaluation mode."
+            if settings.report_all_seeds
+            else "Protocol `report` with all layers trained, the other reading of the report, was "
+            "left out: `report_all_seeds` is 0."
+        ),
         f"Few seeds stand behind fine-tuning ({settings.fine_tuned_seeds}), the ten convolutions "
         f"({settings.cnn_seeds}) and our network from scratch ({settings.small_seeds}): their "
         "intervals are wide, and no sign-flip test over so few can be significant. Fine-tuning "
