@@ -271,7 +271,7 @@ def trained_layers() -> str:
             "from its first convolution on, which is what adding up the first rows of a table of "
             "trainable layers would give. It would mean that nothing was frozen, and that the "
             f"number trained was {body + head:,}. "
-            "We take the head alone for protocol `report`, as the report's words suggest; the other "
+            "We take the head alone for protocol `report`, as the report suggests; the other "
             "reading is a run of its own, on a smaller ResNet (@tbl-xray-report)."
         )
     return text
