@@ -87,7 +87,7 @@ class Settings:
     """Of its last block, on stored outputs of the layers before."""
     all_layers_seeds: int = 0
     """Of all its layers; 0 leaves it out."""
-    report_all_seeds: int = 0
+    report_all_seeds: int = 1
     """Of protocol ``report`` with all layers trained, on the smaller ResNet; 0 leaves it out."""
     report_all_size: int = 64
     """Pixels a side there."""
