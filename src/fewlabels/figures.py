@@ -65,6 +65,8 @@ METHODS = {
     "mae": Look("MAE", ORANGE, "v"),
     "rotation": Look("rotation", SKY, "X"),
     "vicreg": Look("VICReg", FAINT, "P"),
+    "imagenet-head": Look("ImageNet features, linear head", VERMILLION, "s"),
+    "scratch": Look("small network from scratch", BLUE, "o"),
     "fusion": Look("fusion", BLACK, "*"),
     "small-cnn": Look("small CNN", BLUE, "o"),
     "features-mlp": Look("frozen features, MLP", VERMILLION, "s"),

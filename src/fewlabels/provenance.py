@@ -39,12 +39,18 @@ def rerun_box(chapter: str, records: Iterable[Record], commands: dict[str, str])
         lines += [
             f"- Time: {_duration(seconds)} in all, one thread or one GPU per run.",
             f"- Hardware: {'; '.join(machines)}.",
-            f"- Data: {'; '.join(f'{name}, md5 `{md5}`' for name, md5 in sorted(sums.items()))}.",
+            f"- Data: {'; '.join(_sum(name, value) for name, value in sorted(sums.items()))}.",
             f"- Versions: {'; '.join(versions)}.",
             f"- Computed: {dates[0]}" + (f" to {dates[-1]}." if dates[-1] != dates[0] else "."),
         ]
     lines.append(":::")
     return Markdown("\n".join(lines))
+
+
+def _sum(name: str, value: str) -> str:
+    """A checksum with its kind; torchvision's weights are named by the file that was fetched."""
+    kind = {32: "md5 ", 64: "sha256 "}.get(len(value), "")
+    return f"{name}, {kind}`{value}`" if value else name
 
 
 def _machine(record: Record) -> str:

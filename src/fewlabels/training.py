@@ -39,6 +39,7 @@ class Recipe:
     rate: float
     """Learning rate at the start; ``schedule`` says how it goes on."""
     optimiser: str = "adam"
+    """``adam``, ``adamw``, ``sgd`` (with Nesterov momentum 0.9) or ``plain sgd`` (without)."""
     weight_decay: float = 0.0
     schedule: str = "constant"
     """``constant``, or ``cosine`` to zero after a linear warm-up over the first 5% of the steps."""
@@ -60,7 +61,7 @@ class Recipe:
         config.whole("evaluations", self.evaluations, 0, self.steps)
         config.positive("rate", self.rate)
         config.positive("weight_decay", self.weight_decay, or_zero=True)
-        config.one_of("optimiser", self.optimiser, ("adam", "adamw", "sgd"))
+        config.one_of("optimiser", self.optimiser, ("adam", "adamw", "sgd", "plain sgd"))
         config.one_of("schedule", self.schedule, self.schedules)
         config.one_of("keep", self.keep, ("last", "best"))
         if self.keep == "best" and not self.evaluations:
@@ -134,6 +135,7 @@ def fit(
     fabric: Fabric,
     evaluate: Evaluate | None = None,
     label: str = "",
+    slower: tuple[nn.Module, float] | None = None,
 ) -> Curves:
     """Train ``module`` in place.
 
@@ -151,6 +153,8 @@ def fit(
             curve, with validation data, never with test data. Its keys become curves;
             ``keep="best"`` needs ``valid_loss`` among them.
         label: names the run in the message about a non-finite loss.
+        slower: a part of ``module`` and the factor on the learning rate of its parameters
+            (discriminative rates: a pretrained backbone moves less than its new head).
 
     Returns:
         Curves by name, one value per evaluation: ``step``, ``train_loss`` (mean over the steps
@@ -161,8 +165,7 @@ def fit(
     """
     if recipe.keep == "best" and evaluate is None:
         raise UserError("keep is 'best' but nothing is evaluated; pass evaluate, or keep 'last'")
-    trained = [p for p in module.parameters() if p.requires_grad]
-    optimiser = _optimiser(trained, recipe)
+    optimiser = _optimiser(_groups(module, slower, recipe), recipe)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _factor(step, recipe))
     wrapped, optimiser = fabric.setup(module, optimiser)
     points = {round(recipe.steps * (i + 1) / recipe.evaluations) for i in range(recipe.evaluations)}
@@ -232,13 +235,28 @@ def _batches(count: int, recipe: Recipe, fabric: Fabric) -> Iterator[Tensor]:
                 return
 
 
-def _optimiser(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+def _groups(module: nn.Module, slower: tuple[nn.Module, float] | None, recipe: Recipe):
+    """The trained parameters, those of the slower part with a rate of their own."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    if slower is None:
+        return trained
+    part, factor = slower
+    inside = {id(p) for p in part.parameters()}
+    return [
+        {"params": [p for p in trained if id(p) not in inside]},
+        {"params": [p for p in trained if id(p) in inside], "lr": factor * recipe.rate},
+    ]
+
+
+def _optimiser(parameters: list, recipe: Recipe) -> torch.optim.Optimizer:
     settings = {"lr": recipe.rate, "weight_decay": recipe.weight_decay}
     match recipe.optimiser:
         case "adam":
             return torch.optim.Adam(parameters, **settings)
         case "adamw":
             return torch.optim.AdamW(parameters, **settings)
+        case "plain sgd":
+            return torch.optim.SGD(parameters, **settings)
         case _:
             return torch.optim.SGD(
                 parameters, momentum=recipe.momentum, nesterov=recipe.nesterov, **settings

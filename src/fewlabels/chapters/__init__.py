@@ -14,6 +14,7 @@ from fewlabels.errors import UserError
 NOTEBOOKS = {
     "rotnet-mnist": "01-rotnet-mnist.ipynb",
     "rotation-equivariance": "02-rotation-equivariance.ipynb",
+    "chest-xray-transfer": "03-chest-xray-transfer.ipynb",
     "few-data-caltech": "04-few-data-caltech.ipynb",
     "ssl-medmnist": "05-ssl-medmnist.ipynb",
     "autoencoders-vae": "07-autoencoders-vae.ipynb",

@@ -8,12 +8,22 @@ is known, because a run's identity holds it, and a chapter's runs are listed wit
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import lru_cache, partial
+from types import SimpleNamespace
 
 import numpy as np
 
 from fewlabels import config
-from fewlabels.data import cells, digits, fashion, medmnist, mnist
+from fewlabels.data import (
+    cells,
+    chest_xray,
+    digits,
+    fashion,
+    generated_xrays,
+    medmnist,
+    mnist,
+    pneumonia_mnist,
+)
 from fewlabels.data.images import (
     ImageData,
     Split,
@@ -23,7 +33,22 @@ from fewlabels.data.images import (
     hold_out,
 )
 
-DATASETS = {"mnist": mnist, "fashion": fashion, "digits": digits, "cells": cells} | medmnist.SETS
+XRAYS = {"chest_xray": chest_xray, "generated_xrays": generated_xrays} | {
+    "pneumonia" if size == 28 else f"pneumonia_{size}": SimpleNamespace(
+        load=partial(pneumonia_mnist.load, size),
+        md5=partial(pneumonia_mnist.md5, size),
+        TRAIN=pneumonia_mnist.TRAIN,
+    )
+    for size in pneumonia_mnist.SIZES
+}
+DATASETS = {
+    "mnist": mnist,
+    "fashion": fashion,
+    "digits": digits,
+    "cells": cells,
+    **medmnist.SETS,
+    **XRAYS,
+}
 
 __all__ = [
     "DATASETS",

@@ -176,13 +176,17 @@ def architectures() -> list[str]:
 def backbone(source: Pretrained) -> Backbone:
     """The network that ``source`` names, its last layer taken off.
 
-    Random weights come from torch's generator, which the caller seeds.
+    Random weights are always the same ones.
 
     Raises:
         UserError: no such weights, a download that failed, a file that is missing, is no state
             dict, is not the one it is named after, or does not fit the architecture.
     """
-    network = torchvision.models.get_model(source.architecture, weights=None, **_options(source))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = torchvision.models.get_model(
+            source.architecture, weights=None, **_options(source)
+        )
     if source.weights != RANDOM:
         _load(network, source)
     name, last = _last_layer(network)

@@ -1,0 +1,225 @@
+"""Verdicts on claims C1 to C7, each from the records and the rule in `fewlabels.verdicts`."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torchvision
+
+from fewlabels import published, verdicts
+from fewlabels.chapters.chest_xray_transfer import results
+from fewlabels.chapters.chest_xray_transfer.planning import Settings
+from fewlabels.chapters.chest_xray_transfer.results import (
+    ALL_LAYERS,
+    CNN,
+    HEAD,
+    SMALL,
+    TRANSFER,
+    WEIGHTED,
+)
+from fewlabels.models.xray_cnn import TenConvolutions
+from fewlabels.statistics import Interval, PairedDifference
+from fewlabels.tables import number, percent
+from fewlabels.verdicts import Verdict
+
+MARGIN = 0.02
+"""A gap between training and validation accuracy that counts as visible over-fitting."""
+SOURCE_SIZE = 224
+SOURCE_EPOCHS = 15
+SOURCE_MACHINE = "P100"
+PRINTED = {
+    "accuracy": ("accuracy", "accuracy"),
+    "balanced_accuracy": ("mean_class_accuracy", "balanced accuracy"),
+    "cohen_kappa": ("cohen_kappa", "kappa"),
+}
+"""Printed figure -> metric of a run, and its name in a note."""
+_SEVERITY = ("holds", "within noise", "reversed", "not tested")
+
+
+def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
+    """Rows for `fewlabels.tables.claims_table`, C1 to C7, under protocol ``report``."""
+    smaller = ""
+    if len(results.select(runs, CNN)) and (settings.cnn_size, settings.cnn_epochs) != (
+        SOURCE_SIZE,
+        SOURCE_EPOCHS,
+    ):
+        smaller = (
+            f"The ten convolutions were trained at {settings.cnn_size} pixels for "
+            f"{settings.cnn_epochs} epochs, not at {SOURCE_SIZE} for {SOURCE_EPOCHS}."
+        )
+    return [
+        _figures("C1", results.select(runs, TRANSFER), _all_layers(runs)),
+        _figures("C2", results.select(runs, CNN), smaller),
+        _transfer_beats(runs, smaller),
+        _imbalance(runs, smaller),
+        _parameters(runs),
+        _overfitting(runs),
+        _time(runs),
+    ]
+
+
+def _row(name: str, ours, verdict: Verdict, note: str = "", n: int | None = None):
+    note = f"{verdict.reason[:1].upper()}{verdict.reason[1:]}. {note}".strip()
+    row = {"claim": published.claim(name), "ours": ours, "verdict": verdict, "note": note}
+    return row if n is None else row | {"n": n}
+
+
+def together(parts: dict[str, Verdict]) -> Verdict:
+    """One verdict on a claim of several parts: it holds where all of them hold."""
+    worst = max(parts.values(), key=lambda each: _SEVERITY.index(each.word))
+    reasons = "; ".join(f"{name}: {each.reason}" for name, each in parts.items())
+    return Verdict(worst.word, reasons)
+
+
+def _figures(name: str, group: pd.DataFrame, note: str = "") -> dict[str, Any]:
+    """C1 and C2: three printed figures."""
+    printed = published.claim(name).published
+    parts, ours = {}, []
+    for key, (metric, words) in PRINTED.items():
+        parts[words] = verdicts.figure(printed[key], results.one_more(group, metric), rounding=0.1)
+        ours.append(f"{words} {percent(results.interval(group, metric))}")
+    text = "; ".join(ours) if len(group) else None
+    return _row(name, text, together(parts), note, n=len(group))
+
+
+def _all_layers(runs: pd.DataFrame) -> str:
+    """The other reading of the report: nothing is frozen."""
+    group = results.select(runs, ALL_LAYERS)
+    if group.empty:
+        return (
+            "The head alone is trained; the printed number of trained parameters suggests that all "
+            "layers were, which is not run here."
+        )
+    return (
+        "The head alone is trained. With all layers of a smaller ResNet trained instead, balanced "
+        f"accuracy is {percent(results.interval(group, 'mean_class_accuracy'))} (n = {len(group)})."
+    )
+
+
+def _transfer_beats(runs: pd.DataFrame, note: str) -> dict[str, Any]:
+    """C3, under protocol report; protocol tuned beside it."""
+    own, tuned = (
+        results.difference(runs, ours, other, "mean_class_accuracy")
+        for ours, other in ((TRANSFER, CNN), (HEAD, SMALL))
+    )
+    beside = f"In balanced accuracy. Under protocol tuned {percent(tuned, sign=True)} points"
+    beside += f" (n = {tuned.n})." if tuned is not None else "."
+    every = results.difference(runs, ALL_LAYERS, CNN, "mean_class_accuracy")
+    if every is not None:
+        beside += f" With all layers trained {percent(every, sign=True)} (n = {every.n})."
+    return _row("C3", own, verdicts.direction(own, +1), f"{beside} {note}".strip())
+
+
+def causes(runs: pd.DataFrame, name: str) -> dict[str, PairedDifference | None]:
+    """What lowers the test recall of NORMAL of one model, paired by seed.
+
+    ``weights``, ``threshold``: what class weights and a threshold moved on validation images give
+    back (None where they were not run). ``shift``: what is lost from validation images, which are
+    as imbalanced as the training images, to test images. ``surplus``: what the better of the two
+    remedies gives, by seed, minus the shift.
+    """
+    plain, weighted = (
+        results.select(runs, f"{name}{balance}").set_index("seed") for balance in ("", WEIGHTED)
+    )
+    if plain.empty:
+        return dict.fromkeys(("weights", "threshold", "shift", "surplus"))
+    recall = plain["recall_normal"]
+    gains = {"threshold": plain["moved_recall_normal"] - recall}
+    if len(weighted):
+        gains["weights"] = (weighted["recall_normal"] - recall).dropna()
+    shift = plain["valid_recall_normal"] - recall
+    surplus = pd.DataFrame(gains).max(axis=1) - shift
+    return {
+        key: results.paired(values.to_dict(), dict.fromkeys(values.index, 0.0))
+        for key, values in (gains | {"shift": shift, "surplus": surplus}).items()
+    } | ({} if len(weighted) else {"weights": None})
+
+
+def _imbalance(runs: pd.DataFrame, note: str) -> dict[str, Any]:
+    """C4: imbalance explains the low recall of NORMAL, for both models."""
+    parts, texts = {}, []
+    for name in (TRANSFER, CNN):
+        found = causes(runs, name)
+        parts[name] = verdicts.direction(found["surplus"], +1)
+        texts.append(
+            f"{name}: class weights give {percent(found['weights'], sign=True)}, a moved threshold "
+            f"{percent(found['threshold'], sign=True)}; validation to test costs "
+            f"{percent(found['shift'])}"
+        )
+    n = min(len(results.select(runs, name)) for name in (TRANSFER, CNN))
+    rule = "Recall of NORMAL in points; the difference is the better remedy minus that cost."
+    return _row("C4", "; ".join(texts), together(parts), f"{rule} {note}".strip(), n=n)
+
+
+def _parameters(runs: pd.DataFrame) -> dict[str, Any]:
+    """C5: the counts, which need no run."""
+    printed = published.claim("C5").published
+    head = 2 * 2048 + 2
+    cnn = sum(parameter.numel() for parameter in TenConvolutions(2).parameters())
+    parts = {}
+    for key, name, count in (
+        ("trainable_transfer", TRANSFER, head),
+        ("trainable_cnn", CNN, cnn),
+    ):
+        exact = Interval(count, count, count, verdicts.FEWEST_RUNS, "counted")
+        word = verdicts.figure(printed[key], exact, rounding=1, in_percent=False).word
+        parts[name] = Verdict(word, f"printed {printed[key]:,}, counted {count:,}")
+    first, _ = first_tensors(printed["trainable_transfer"])
+    note = (
+        f"The first printed figure is the size of the first {first} tensors of a ResNet-50."
+        if first
+        else ""
+    )
+    ours = f"head {number(head, 0)}; ten convolutions {number(cnn, 0)}"
+    return _row("C5", ours, together(parts), note, n=1)
+
+
+def first_tensors(count: int) -> tuple[int, int]:
+    """How many of a ResNet-50's tensors, from its first one on, have ``count`` values together (0
+    where none do), and how many values it has without its last layer."""
+    with torch.device("meta"):
+        network = torchvision.models.resnet50(weights=None)
+    sums = np.cumsum([parameter.numel() for parameter in network.parameters()])
+    found = np.flatnonzero(sums == count)
+    return (int(found[0]) + 1 if len(found) else 0), int(sums[-3])
+
+
+def _overfitting(runs: pd.DataFrame) -> dict[str, Any]:
+    """C6: training accuracy is not visibly above validation accuracy; the test gap beside it."""
+    parts, texts = {}, []
+    for name in (TRANSFER, CNN):
+        group = results.select(runs, name)
+        fitted, held, test = (
+            results.by_seed(group, metric)
+            for metric in ("train_accuracy", "valid_accuracy", "accuracy")
+        )
+        gap = results.paired(fitted, {seed: value + MARGIN for seed, value in held.items()})
+        parts[name] = verdicts.direction(gap, -1)
+        texts.append(
+            f"{name}: {percent(results.paired(fitted, held), sign=True)} points to validation, "
+            f"{percent(results.paired(fitted, test), sign=True)} to test"
+        )
+    note = f"The difference is training minus validation accuracy, less {100 * MARGIN:g} points."
+    n = len(results.select(runs, CNN))
+    return _row("C6", "; ".join(texts), together(parts), note, n=n)
+
+
+def _time(runs: pd.DataFrame) -> dict[str, Any]:
+    """C7: comparable only on the source's machine."""
+    pair = [results.select(runs, name) for name in (TRANSFER, CNN)]
+    seconds = sum(group["seconds"].median() for group in pair if len(group))
+    machines = {record.hardware["device"] for group in pair for record in group["record"]}
+    text = None
+    if all(map(len, pair)):
+        text = f"{number(seconds / 60, 1)} minutes, one run of each model, without the features"
+    if all(SOURCE_MACHINE in machine for machine in machines):
+        minutes = [
+            sum(each) / 60 for each in zip(*(group["seconds"] for group in pair), strict=False)
+        ]
+        prediction = results.prediction_interval(minutes) if len(minutes) >= 3 else None
+        verdict = verdicts.figure(60, prediction, rounding=10, in_percent=False)
+    else:
+        names = ", ".join(sorted(machines))
+        verdict = Verdict("not tested", f"our runs are on another machine ({names})")
+    return _row("C7", text, verdict, n=min(map(len, pair)))

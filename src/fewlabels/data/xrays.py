@@ -1,0 +1,110 @@
+"""What chest X-ray data sets have beyond images and labels: patients, and the kind of pneumonia."""
+
+import re
+from dataclasses import dataclass
+from hashlib import md5
+
+import torch
+from torch import Tensor
+
+from fewlabels.data.images import ImageData, Split
+
+CLASSES = ("NORMAL", "PNEUMONIA")
+KINDS = ("normal", "bacterial", "viral")
+
+
+@dataclass(frozen=True)
+class XrayData(ImageData):
+    """Chest X-rays, grey [N, 1, H, W], labelled normal (0) or pneumonia (1)."""
+
+    train_files: tuple[str, ...] = ()
+    """Name of every training image; empty where the data set has none."""
+    test_files: tuple[str, ...] = ()
+    valid: Tensor | None = None
+    """Positions of the training images that the data set itself sets aside for validation."""
+
+
+def patient(file: str) -> str:
+    """The patient that a file's name tells, within its class.
+
+    ``person17_bacteria_56.jpeg`` is an image of person 17, ``IM-0115-0001.jpeg`` of IM-0115, and
+    ``NORMAL2-IM-0381-0001.jpeg`` of NORMAL2-IM-0381. Numbers may count anew in another class, part
+    or kind of pneumonia; the same number is taken for the same person where that is the safe side.
+    """
+    name = file.rsplit("/", 1)[-1]
+    found = re.match(r"(person\d+)_|((?:NORMAL2-)?IM-\d+)-", name)
+    return next(filter(None, found.groups())) if found else name
+
+
+def kind(file: str) -> int:
+    """0 normal, 1 bacterial, 2 viral, by the file's name."""
+    return 1 if "bacteria" in file else 2 if "virus" in file else 0
+
+
+def three_classes(images: XrayData) -> XrayData:
+    """The same images labelled normal, bacterial or viral."""
+    train, test = (
+        Split(split.images, torch.tensor([kind(file) for file in files]))
+        for split, files in (
+            (images.train, images.train_files),
+            (images.test, images.test_files),
+        )
+    )
+    facts = vars(images) | {"classes": KINDS, "train": train, "test": test}
+    return XrayData(**facts)
+
+
+def duplicates(images: XrayData) -> dict[str, int]:
+    """Groups of pixel-identical images.
+
+    Returns:
+        ``train``, ``test``: groups of two or more within that part; ``across``: groups with images
+        in both; ``mixed``: groups whose images have different labels; ``images``: images in any of
+        these groups.
+    """
+    groups: dict[str, list[tuple[str, int]]] = {}
+    for part, split in (("train", images.train), ("test", images.test)):
+        for image, label in zip(split.images, split.labels.tolist(), strict=True):
+            key = md5(image.contiguous().numpy()).hexdigest()
+            groups.setdefault(key, []).append((part, label))
+    repeated = [group for group in groups.values() if len(group) > 1]
+    parts = [{part for part, _ in group} for group in repeated]
+    return {
+        "train": sum(each == {"train"} for each in parts),
+        "test": sum(each == {"test"} for each in parts),
+        "across": sum(len(each) > 1 for each in parts),
+        "mixed": sum(len({label for _, label in group}) > 1 for group in repeated),
+        "images": sum(len(group) for group in repeated),
+    }
+
+
+def validation(images: XrayData, fraction: float, by_patient: bool, seed: int) -> Tensor:
+    """Positions of the training images held out for validation, about ``fraction`` of each class.
+
+    Args:
+        by_patient: all images of a patient on one side; a data set without file names has its own
+            validation images (``valid``), which are returned instead. Else at random by image, as
+            the report did.
+        seed: names the draw.
+    """
+    if by_patient and not images.train_files:
+        return images.valid
+    generator = torch.Generator().manual_seed(seed)
+    held = []
+    files = images.train_files or range(len(images.train.labels))
+    groups = [patient(file) if by_patient else str(i) for i, file in enumerate(files)]
+    labels = images.train.labels.tolist()
+    for cls in sorted(set(labels)):
+        members: dict[str, list[int]] = {}
+        for position, (group, label) in enumerate(zip(groups, labels, strict=True)):
+            if label == cls:
+                members.setdefault(group, []).append(position)
+        names = sorted(members)
+        wanted = fraction * sum(map(len, members.values()))
+        taken: list[int] = []
+        for at in torch.randperm(len(names), generator=generator).tolist():
+            if len(taken) >= wanted:
+                break
+            taken += members[names[at]]
+        held += taken
+    return torch.tensor(sorted(held))

@@ -1,0 +1,494 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lightning.fabric import Fabric
+from PIL import Image
+from torch.nn import functional as F
+
+from fewlabels import data
+from fewlabels.chapters.chest_xray_transfer import claims, planning, results, show
+from fewlabels.chapters.chest_xray_transfer.planning import Settings
+from fewlabels.data import Split, chest_xray, generated_xrays, pneumonia_mnist, xrays
+from fewlabels.errors import UserError
+from fewlabels.experiments import chest_xray as runs
+from fewlabels.experiments.chest_xray import (
+    DomainShift,
+    HeadTraining,
+    Heatmaps,
+    NetworkTraining,
+    ReportFineTuning,
+    Scored,
+    best_threshold,
+    correlations,
+    crop,
+    deformed,
+    moved_threshold,
+    outside,
+    parts,
+)
+from fewlabels.features import extract
+from fewlabels.models.pretrained import Pretrained, backbone
+from fewlabels.models.xray_cnn import SmallXrayNet, TenConvolutions
+from fewlabels.runs import Store
+from fewlabels.training import Recipe
+from fewlabels.verdicts import Verdict
+
+CPU = torch.device("cpu")
+SOURCE = Pretrained("resnet18", "random")
+SGD = Recipe(30, 32, rate=0.01, optimiser="plain sgd", evaluations=3)
+ADAM = Recipe(25, 24, rate=0.002, optimiser="adamw", evaluations=2)
+HEAD = HeadTraining("generated_xrays", "tuned", 0, ADAM, source=SOURCE, size=32)
+REPORT = replace(
+    HEAD, protocol="report", training=SGD, by_patient=False, train_view="crop", test_view="crop"
+)
+FEW = replace(ADAM, steps=12, batch_size=16)
+BRIEF = replace(ADAM, steps=8, batch_size=16)
+SMALL = NetworkTraining("generated_xrays", "tuned", 0, FEW, network="small", size=32)
+TRAINED = {
+    "report": REPORT,
+    "report, whole test": replace(REPORT, test_view="whole", crops=2),
+    "tuned": HEAD,
+    "weights": replace(HEAD, balance="weights"),
+    "sampling": replace(HEAD, balance="sampling"),
+    "three classes": replace(HEAD, classes=3),
+    "few labels": replace(HEAD, labels=20),
+    "small": SMALL,
+    "small, augmented": replace(SMALL, augmented=True, balance="weights"),
+    "last block": replace(SMALL, network="last block", source=SOURCE),
+    "all layers": replace(SMALL, network="all layers", source=SOURCE, training=BRIEF),
+    "report, all layers": ReportFineTuning(
+        "generated_xrays",
+        "report",
+        0,
+        replace(SGD, steps=18, batch_size=16, rate=0.01),
+        by_patient=False,
+        network="all layers",
+        size=32,
+        source=SOURCE,
+    ),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As every run has; several threads on a busy machine wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def fabric():
+    return Fabric(accelerator="cpu")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return generated_xrays.load()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Shared, so that features are computed once."""
+    folder = tmp_path_factory.mktemp("xrays")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEWLABELS_CACHE", str(folder / "cache"))
+        forget()
+        yield Store(folder / "results")
+    forget()
+
+
+def forget():
+    for kept in (data.load, runs.xrays, runs.frozen_features, runs.layer3, runs.resized):
+        kept.cache_clear()
+
+
+# Data
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The Kaggle layout with seven images of different sizes and modes."""
+    names = {
+        "train/NORMAL": ("IM-0001-0001.jpeg", "NORMAL2-IM-0001-0001.jpeg"),
+        "train/PNEUMONIA": ("person1_bacteria_1.jpeg", "person1_virus_9.jpeg"),
+        "val/NORMAL": ("IM-0007-0001.jpeg",),
+        "test/NORMAL": ("IM-0001-0001.jpeg",),
+        "test/PNEUMONIA": ("person1_virus_6.jpeg",),
+    }
+    for k, (place, files) in enumerate(names.items()):
+        (tmp_path / "chest_xray" / place).mkdir(parents=True)
+        for file in files:
+            mode, colour = ("RGB", (40 * k,) * 3) if k % 2 else ("L", 40 * k)
+            Image.new(mode, (30 + k, 20), colour).save(tmp_path / "chest_xray" / place / file)
+    monkeypatch.setenv("FEWLABELS_DATA", str(tmp_path))
+    monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / "cache"))
+    chest_xray._checksum.cache_clear()
+    return tmp_path / "chest_xray"
+
+
+def test_the_kaggle_folder_becomes_grey_tensors_and_val_joins_training(folder):
+    found = chest_xray.load()
+    assert found.train.images.shape == (5, 1, 224, 224)
+    assert found.train.labels.tolist() == [0, 0, 1, 1, 0]
+    assert found.train.images[:, 0, 100, 100].tolist() == [0, 0, 40, 40, 80]
+    assert found.test.labels.tolist() == [0, 1]
+    assert found.train_files[-1] == "val/NORMAL/IM-0007-0001.jpeg"
+    assert "resized" in found.title
+    assert found.md5 == chest_xray.md5() != chest_xray.RESIZED
+
+
+def test_decoded_images_are_kept_until_a_file_changes(folder, monkeypatch):
+    before = chest_xray.load()
+    monkeypatch.setattr(chest_xray, "_grey", None)
+    assert torch.equal(chest_xray.load().train.images, before.train.images)
+    Image.new("L", (30, 20), 200).save(folder / "train/NORMAL/IM-0001-0001.jpeg")
+    chest_xray._checksum.cache_clear()
+    assert chest_xray.md5() != before.md5
+
+
+def test_missing_and_broken_files_are_named_with_the_remedy(folder, monkeypatch):
+    (folder / "test/PNEUMONIA/person1_virus_6.jpeg").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"person1_virus_6.jpeg cannot be read as an image"):
+        chest_xray.load()
+    (folder / "test/PNEUMONIA/person1_virus_6.jpeg").unlink()
+    chest_xray._checksum.cache_clear()
+    with pytest.raises(UserError, match=r"test/PNEUMONIA holds no images.*Kaggle layout"):
+        chest_xray.load()
+    monkeypatch.setenv("FEWLABELS_DATA", str(folder / "elsewhere"))
+    with pytest.raises(UserError, match="dataset=pneumonia,"):
+        chest_xray.load()
+    monkeypatch.delenv("FEWLABELS_DATA")
+    with pytest.raises(UserError, match="chest_xray is missing"):
+        chest_xray.load()
+    assert chest_xray.md5() == chest_xray.RESIZED
+
+
+def test_pneumoniamnist_from_another_file_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEWLABELS_DATA", str(tmp_path))
+    with pytest.raises(UserError, match=r"pneumoniamnist.npz is missing"):
+        pneumonia_mnist.load(28)
+    (tmp_path / "medmnist").mkdir()
+    (tmp_path / "medmnist/pneumoniamnist.npz").write_bytes(b"partial")
+    with pytest.raises(UserError, match=r"is not the official file.*delete it"):
+        pneumonia_mnist.load(28)
+    with pytest.raises(UserError, match="unmatched=false"):
+        pneumonia_mnist.matches()
+
+
+def test_pneumoniamnist_keeps_its_validation_images(tmp_path, monkeypatch):
+    path = tmp_path / "medmnist" / "pneumoniamnist.npz"
+    path.parent.mkdir()
+    sizes = {"train": 5, "val": 3, "test": 2}
+    arrays = {f"{part}_images": np.full((n, 28, 28), n, np.uint8) for part, n in sizes.items()}
+    arrays |= {f"{part}_labels": np.ones((n, 1), np.uint8) for part, n in sizes.items()}
+    np.savez(path, **arrays)
+    monkeypatch.setenv("FEWLABELS_DATA", str(tmp_path))
+    monkeypatch.setattr(pneumonia_mnist, "MERGED", pneumonia_mnist.md5(28))
+    found = pneumonia_mnist.load(28)
+    assert found.train.images[:, 0, 0, 0].tolist() == [5] * 5 + [3] * 3
+    assert xrays.validation(found, 0.2, by_patient=True, seed=0).tolist() == [5, 6, 7]
+    assert "not the official file" in found.title
+
+
+@pytest.mark.parametrize(
+    ("file", "patient", "kind"),
+    [
+        ("train/PNEUMONIA/person17_bacteria_56.jpeg", "person17", 1),
+        ("test/PNEUMONIA/person1_virus_6.jpeg", "person1", 2),
+        ("train/PNEUMONIA/person441_virus_900_1.jpeg", "person441", 2),
+        ("train/NORMAL/IM-0543-0001-0002.jpeg", "IM-0543", 0),
+        ("train/NORMAL/NORMAL2-IM-0381-0001.jpeg", "NORMAL2-IM-0381", 0),
+        ("odd.png", "odd.png", 0),
+    ],
+)
+def test_names_tell_patient_and_kind(file, patient, kind):
+    assert (xrays.patient(file), xrays.kind(file)) == (patient, kind)
+
+
+def test_validation_by_patient_shares_no_patient_and_is_a_fifth_of_each_class(images):
+    held = xrays.validation(images, 0.2, by_patient=True, seed=3)
+    names = [xrays.patient(file) for file in images.train_files]
+    inside = {names[i] for i in held.tolist()}
+    outside_ = {name for i, name in enumerate(names) if i not in set(held.tolist())}
+    assert not inside & outside_
+    assert images.train.labels[held].bincount().tolist() == [8, 16]
+    other = xrays.validation(images, 0.2, by_patient=True, seed=4)
+    assert held.tolist() != other.tolist()
+    by_image = xrays.validation(images, 0.2, by_patient=False, seed=3)
+    assert images.train.labels[by_image].bincount().tolist() == [8, 16]
+    assert {names[i] for i in by_image.tolist()} & {
+        name for i, name in enumerate(names) if i not in set(by_image.tolist())
+    }
+
+
+def test_three_classes_are_bacterial_and_viral_apart(images):
+    three = xrays.three_classes(images)
+    assert three.train.labels[:4].tolist() == [0, 1, 2, 0]
+    assert three.classes == ("normal", "bacterial", "viral")
+
+
+def test_duplicates_within_and_across_parts(images):
+    pixels, labels = images.train.images.clone(), images.train.labels
+    pixels[3] = pixels[0]
+    pixels[4] = pixels[2]
+    test = images.test.images.clone()
+    test[0] = pixels[5]
+    test[1:3] = test[1]
+    twins = replace(images, train=Split(pixels, labels), test=Split(test, images.test.labels))
+    found = xrays.duplicates(twins)
+    # Images 0 and 3 are both normal, 2 and 4 both pneumonias, test 1 and 2 as well; the test
+    # image 0 is normal, its twin 5 a pneumonia.
+    assert found == {"train": 2, "test": 1, "across": 1, "mixed": 1, "images": 8}
+
+
+# Networks and views
+
+
+def test_ten_convolutions_have_the_parameters_counted_by_hand():
+    pairs = [(3, 32), (32, 32), (32, 64), (64, 64), (64, 64), (64, 64), (64, 128)]
+    pairs += [(128, 128)] * 3
+    expected = sum(9 * a * b + b for a, b in pairs) + (6272 * 256 + 256) + (256 * 2 + 2)
+    for size in (224, 64):
+        network = TenConvolutions(2, size)
+        assert sum(p.numel() for p in network.parameters()) == expected == 2_262_434
+    assert TenConvolutions(2, 64)(torch.rand(2, 1, 64, 64)).shape == (2, 2)
+    assert SmallXrayNet(3)(torch.rand(2, 1, 32, 32)).shape == (2, 3)
+
+
+def test_random_crops_differ_by_image_and_repeat_with_their_seed(images):
+    flat = torch.nn.Flatten()
+    pixels = images.test.images[:1].expand(4, -1, -1, -1)
+    first, again, other = (extract(flat, pixels, CPU, crop(32, seed)) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert len(first.unique(dim=0)) == 4
+
+
+def test_deformed_images_stay_in_range_and_are_never_mirrored():
+    torch.manual_seed(0)
+    left = torch.zeros(50, 1, 32, 32)
+    left[..., :10] = 200
+    views = deformed(left)
+    assert views.min() >= 0 and views.max() <= 255
+    assert (views[..., :8].mean(dim=(1, 2, 3)) > views[..., 24:].mean(dim=(1, 2, 3))).all()
+
+
+# Runs
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_model_lowers_its_training_loss(store, fabric, images, name):
+    record = store.run(TRAINED[name], fabric)
+    assert record.curves["train_loss"][-1] < record.curves["train_loss"][0]
+    truth = images.test.labels.numpy()
+    if TRAINED[name].classes == 2:
+        assert record.predictions["test"].shape == (40,)
+        predicted = results.predicted(record)
+        assert record.metrics["accuracy"] == pytest.approx((predicted == truth).mean())
+        normal = (predicted[truth == 0] == 0).mean()
+        assert record.metrics["recall_normal"] == pytest.approx(normal)
+    assert 0 <= record.metrics["valid_accuracy"] <= 1
+
+
+def test_a_head_trains_the_weights_and_biases_of_one_layer(store, fabric):
+    assert store.run(HEAD, fabric).parameters["trained"] == 512 * 2 + 2
+    assert runs.backbone(Pretrained("resnet50", "random")).features * 2 + 2 == 4098
+
+
+def test_the_printed_number_of_trained_parameters_is_that_of_the_first_five_tensors():
+    # conv1 (7 x 7 x 3 x 64), bn1 (weight and bias of 64), layer1.0.conv1 (64 x 64), its weight.
+    assert 9408 + 64 + 64 + 4096 + 64 == 13_696
+    assert "the first 5 tensors of a ResNet-50" in show.trained_layers()
+    assert "23,512,130" in show.trained_layers()
+
+
+class Poison:
+    """A test split that nothing may look at."""
+
+    def __getattribute__(self, name):
+        raise AssertionError(f"the test set was touched: {name}")
+
+
+def test_validation_never_touches_the_test_set(store, fabric, images, monkeypatch):
+    forget()
+    monkeypatch.setattr(data, "load", lambda name: replace(images, test=Poison()))
+    for run in (HEAD, SMALL):
+        held = replace(run, seed=5, scored_on="validation")
+        assert 0 <= store.run(held, fabric).metrics["accuracy"] <= 1
+        with pytest.raises(AssertionError, match="test set was touched"):
+            store.run(replace(held, scored_on="test"), fabric)
+    monkeypatch.undo()
+    forget()
+
+
+def test_labels_are_drawn_evenly_and_never_from_validation():
+    own = parts("generated_xrays", 2, True, 20, 0, CPU)
+    assert own.trained.bincount().tolist() == [10, 10]
+    assert not set(own.kept.tolist()) & set(own.held.tolist())
+
+
+def test_weights_and_sampling_even_the_classes_out(images):
+    own = parts("generated_xrays", 2, True, 0, 0, CPU)
+    torch.manual_seed(0)
+    positions, _ = replace(HEAD, balance="sampling")._objective(own)
+    drawn = own.labels[positions(torch.zeros(4000, dtype=torch.long))].float().mean()
+    assert drawn.item() == pytest.approx(0.5, abs=0.03)
+    _, loss = replace(HEAD, balance="weights")._objective(own)
+    at = own.kept[:6]
+    logits = torch.randn(6, 2)
+    each = F.cross_entropy(logits, own.labels[at], reduction="none")
+    # 32 normal and 64 pneumonia are kept: weights 96 / 64 and 96 / 128.
+    weight = torch.tensor([1.5, 0.75])[own.labels[at]]
+    assert loss(logits, at).item() == pytest.approx(((each * weight).sum() / weight.sum()).item())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_best_threshold_is_as_good_as_any(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, 40)
+    scores = np.round(labels + rng.normal(size=40), 1)
+
+    def balanced(cut):
+        called = scores > cut
+        return (called[labels == 1].mean() + (~called[labels == 0]).mean()) / 2
+
+    every = [balanced(cut) for cut in np.concatenate([[-9], scores])]
+    assert balanced(best_threshold(scores, labels)) == pytest.approx(max(every))
+
+
+def test_a_threshold_moved_on_validation_mends_a_bias():
+    labels = torch.tensor([0, 0, 1, 1])
+    biased = torch.tensor([[0.0, 1.0], [0.0, 2.0], [0.0, 4.0], [0.0, 5.0]])
+    moved = moved_threshold(biased, labels, biased, labels)
+    assert moved["threshold"] == pytest.approx(3)
+    assert moved["moved_mean_class_accuracy"] == 1
+    assert moved["moved_recall_normal"] == 1
+
+
+def test_a_shift_between_the_parts_is_seen_and_none_where_there_is_none(
+    store, fabric, images, monkeypatch
+):
+    forget()
+    brighter = images.test.images // 2 + 60
+    shifted = replace(images, test=Split(brighter, images.test.labels))
+    monkeypatch.setattr(data, "load", lambda name: shifted)
+    run = DomainShift("generated_xrays", 0, 1, False, SOURCE, 32)
+    assert store.run(run, fabric).metrics["auc"] > 0.9
+    control = store.run(replace(run, control=True), fabric).metrics["auc"]
+    assert 0.2 < control < 0.8
+    monkeypatch.undo()
+    forget()
+
+
+def test_grad_cam_of_a_linear_head_on_averaged_maps_is_its_closed_form(store, fabric, images):
+    record = store.run(Heatmaps("generated_xrays", replace(HEAD, size=64), each=4), fabric)
+    state = store.weights(replace(HEAD, size=64), fabric)
+    network = Scored(backbone(SOURCE), state).eval()
+    kept = record.predictions
+    pixels = images.test.images[torch.tensor(kept["position"].astype(int))]
+    pixels = runs.whole(pixels, 64).transform(pixels)
+    body = network.body.body
+    maps = torch.nn.Sequential(*list(body.children())[:-2])(network.body.normalised(pixels))
+    # The gradient of a class score in every position is its weight over the number of positions.
+    weight = (state["weight"] / state["deviation"])[kept["predicted"].astype(int)]
+    expected = (maps * weight[:, :, None, None]).sum(dim=1).relu()
+    expected = 255 * expected / expected.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
+    difference = (torch.tensor(kept["map"].astype(float)) - expected).abs()
+    assert difference.max().item() <= 1.5
+
+
+def test_share_outside_the_middle_by_hand():
+    maps = torch.zeros(2, 1, 7, 7)
+    maps[0, 0, 0, 3] = 1
+    maps[1, 0, 3, 3] = 3
+    maps[1, 0, 6, 6] = 1
+    assert outside(maps) == pytest.approx((1 + 0.25) / 2)
+    assert outside(torch.ones(1, 1, 7, 7)) == pytest.approx(24 / 49)
+    assert math.isnan(outside(torch.zeros(1, 1, 7, 7)))
+
+
+def test_an_image_is_found_mirrored_and_cut():
+    generator = torch.Generator().manual_seed(0)
+    rough = torch.rand(5, 1, 14, 14, generator=generator)
+    files = (255 * F.interpolate(rough, size=(112, 112), mode="bicubic").clamp(0, 1)).to(
+        torch.uint8
+    )
+    at = 112 - round(112 * 0.74)
+    cut = files[:, :, :, at // 2 : at // 2 + round(112 * 0.74)].float().flip(3)
+    small = F.interpolate(cut, size=(28, 28), mode="area").to(torch.uint8)
+    found = correlations(small, files)
+    assert (found.argmax(dim=1) == torch.arange(5)).all()
+    assert found.diag().min() > 0.98
+
+
+# The chapter
+
+
+def test_the_plan_has_every_run_once_and_all_of_them_can_be_told_apart():
+    planned = planning.plan(Settings())
+    assert len({run.id for run in planned}) == len(planned)
+    assert {run.protocol for run in planned if hasattr(run, "protocol")} == {"report", "tuned"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"dataset": "mnist"}, "dataset is 'mnist'"),
+        ({"architecture": "resnet51"}, "resnet51"),
+        ({"weights": "resnet18_imagenet_pq.pth.xz"}, "is for resnet18"),
+        ({"fine_tuned": "vgg16"}, "fine_tuned is 'vgg16'; allowed: a ResNet"),
+        ({"label_numbers": [21]}, "even numbers"),
+        ({"label_numbers": 20}, "a list of numbers"),
+        ({"dataset": "pneumonia", "unmatched": False}, "three_class_seeds"),
+        ({"dataset": "generated_xrays"}, "unmatched goes with"),
+        ({"cnn_size": 16}, "cnn_size is 16"),
+        ({"seeds": 0}, "seeds is 0"),
+    ],
+)
+def test_impossible_settings_are_refused(changed, told):
+    with pytest.raises(UserError, match=told):
+        Settings(**changed)
+
+
+def made(role, seeds, **metrics):
+    return [
+        {"role": role, "labels": "all", "seed": seed} | {k: v[seed] for k, v in metrics.items()}
+        for seed in range(seeds)
+    ]
+
+
+def test_causes_by_hand():
+    table = pd.DataFrame(
+        made(
+            "head",
+            3,
+            recall_normal=[0.5, 0.6, 0.5],
+            valid_recall_normal=[0.9, 0.9, 0.8],
+            moved_recall_normal=[0.7, 0.5, 0.5],
+        )
+        + made("head, class weights", 3, recall_normal=[0.6, 0.6, 0.7])
+    )
+    found = claims.causes(table, "head")
+    assert found["weights"].mean == pytest.approx(0.1)
+    assert found["threshold"].mean == pytest.approx((0.2 - 0.1 + 0) / 3)
+    assert found["shift"].mean == pytest.approx((0.4 + 0.3 + 0.3) / 3)
+    # The better remedy of each seed: 0.2, 0 and 0.2.
+    assert found["surplus"].mean == pytest.approx((0.2 + 0 + 0.2) / 3 - 1 / 3)
+    alone = claims.causes(table[table["role"] == "head"], "head")
+    assert alone["weights"] is None
+    assert alone["surplus"].mean == pytest.approx(0.1 / 3 - 1 / 3)
+    assert set(claims.causes(table, "small").values()) == {None}
+
+
+def test_a_claim_of_several_parts_holds_where_all_do():
+    good, bad, none = (Verdict(word, word) for word in ("holds", "reversed", "not tested"))
+    assert str(claims.together({"a": good, "b": good})) == "holds"
+    assert str(claims.together({"a": good, "b": bad})) == "reversed"
+    assert str(claims.together({"a": none, "b": bad})) == "not tested"
+    assert claims.together({"a": good, "b": bad}).reason == "a: holds; b: reversed"
