@@ -376,7 +376,8 @@ def augmentation_table(runs: pd.DataFrame, settings: Settings, photos: Photograp
             name: results.paired(select(name), plain) for name in AUGMENTATIONS if name != "none"
         }
         known = {name: each for name, each in found.items() if each is not None}
-        corrected = dict(zip(known, holm([each.p for each in known.values()]), strict=True))
+        adjusted = holm([each.p for each in known.values()]) if known else []
+        corrected = dict(zip(known, adjusted, strict=True))
         for row in rows:
             name = row["Augmentation"]
             if name in known:
