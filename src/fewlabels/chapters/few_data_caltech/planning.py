@@ -261,7 +261,7 @@ def feature_curve(settings: Settings) -> list[FeatureClassification]:
     return [
         features(settings, split, labels=labels, **change)
         for labels in settings.labels_per_class
-        for change in ({}, {"readout": "kNN"}, {"source": networks(settings)[-1]})
+        for change in ({}, {"readout": "kNN"})
         for split in range(settings.splits)
     ]
 
