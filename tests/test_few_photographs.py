@@ -548,7 +548,7 @@ def test_the_main_comparisons_have_every_split():
         "small CNN, 48 px",
         "resnet18, 224 px, mlp",
         "resnet50, 224 px, mlp",
-        "resnet18, 128 px, mlp, 1 block unfrozen at 1e-05",
+        "resnet18, 128 px, mlp, 0 blocks unfrozen at 1e-05",
     ):
         assert counts[method] == 20, method
 

@@ -83,8 +83,12 @@ class Settings:
     """Splits of the small network on covered images."""
     curve_splits: int = 0
     """Splits of the small network and of fine-tuning at each number of images per class."""
+    feature_curve_splits: int = 5
+    """Splits of frozen features at each number of images per class."""
     concatenated_splits: int = 5
     """Splits of the concatenation that is not trained."""
+    tuning_splits: int = 12
+    """Splits where the last block is trained on."""
     deep_splits: int = 0
     """Splits where more than one block is trained on."""
     careless_splits: int = 0
@@ -129,6 +133,7 @@ class Settings:
         for key in (
             *("native_splits", "augmentation_splits", "covered_splits", "curve_splits"),
             *("concatenated_splits", "deep_splits", "careless_splits", "recognition_splits"),
+            *("feature_curve_splits", "tuning_splits"),
         ):
             config.whole(key, getattr(self, key), 0, self.splits)
         for key in ("augmentations", "feature_augmentations"):
@@ -262,7 +267,7 @@ def feature_curve(settings: Settings) -> list[FeatureClassification]:
         features(settings, split, labels=labels, **change)
         for labels in settings.labels_per_class
         for change in ({}, {"readout": "kNN"})
-        for split in range(settings.splits)
+        for split in range(settings.feature_curve_splits)
     ]
 
 
@@ -336,10 +341,11 @@ def concatenated(settings: Settings) -> list[FineTuning]:
 def fine_tuned(settings: Settings) -> list[FineTuning]:
     """By number of unfrozen blocks; with few images; from a new head; at a careless rate."""
     steps = settings.tuning_steps
+    number = (settings.splits, settings.tuning_splits, settings.deep_splits)
     runs = [
         tuned(settings, split, blocks, steps)
         for blocks in settings.blocks
-        for split in range(settings.splits if blocks <= 1 else settings.deep_splits)
+        for split in range(number[min(blocks, 2)])
     ]
     runs += [
         tuned(settings, split, 1, steps, **change)
