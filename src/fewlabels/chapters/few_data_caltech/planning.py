@@ -85,7 +85,7 @@ class Settings:
     """Splits of the small network and of fine-tuning at each number of images per class."""
     feature_curve_splits: int = 5
     """Splits of frozen features at each number of images per class."""
-    concatenated_splits: int = 5
+    concatenated_splits: int = 3
     """Splits of the concatenation that is not trained."""
     tuning_splits: int = 12
     """Splits where the last block is trained on."""
