@@ -63,8 +63,8 @@ def summary(runs: pd.DataFrame, settings: Settings, photos: Photographs) -> Mark
         f"network, trained from scratch, names {_mean(scratch)}% of the test photographs (and "
         f"{percent(scratch['train_accuracy'].mean())}% of its own); an MLP on frozen features of a "
         f"pretrained {first.architecture} names {_mean(ours)}%.",
-        f"The colours of the four corners alone, without any network, give {_mean(corner)}%: how the "
-        "photographs were prepared tells the classes apart as well.",
+        f"The colours of the four corners alone, without any network, give {_mean(corner)}%: how "
+        "the photographs were prepared tells the classes apart as well.",
     ]
     flip = claims.augmentations(runs, settings)["vertical flip"]
     lines.append(
