@@ -71,7 +71,6 @@ METHODS = {
     "small-cnn": Look("small CNN", BLUE, "o"),
     "features-mlp": Look("frozen features, MLP", VERMILLION, "s"),
     "features-knn": Look("frozen features, kNN", ORANGE, "X"),
-    "features-other": Look("other network, MLP", PURPLE, "D"),
     "fine-tuned": Look("one block fine-tuned", GREEN, "^"),
 }
 

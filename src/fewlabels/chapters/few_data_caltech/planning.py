@@ -72,19 +72,31 @@ class Settings:
     scratch_size: int = 48
     """Pixels a side where the small network is trained on many splits."""
     splits: int = 20
-    native_splits: int = 3
+    native_splits: int = 2
     """Splits of the small network at ``size``, which takes long."""
+    augmentations: list[str] = field(default_factory=lambda: ["vertical flip"])
+    """Tried on the small network, beside none."""
     augmentation_splits: int = 8
-    """Splits of the small network with augmentation, and of fine-tuning in other ways."""
-    curve_splits: int = 5
-    """Splits of the small network and of fine-tuning at each number of images per class, of the
-    small network on covered images, and of the concatenation that is not trained."""
-    deep_splits: int = 5
+    feature_augmentations: list[str] = field(default_factory=list)
+    """Tried on frozen features, beside none."""
+    covered_splits: int = 0
+    """Splits of the small network on covered images."""
+    curve_splits: int = 0
+    """Splits of the small network and of fine-tuning at each number of images per class."""
+    feature_curve_splits: int = 5
+    """Splits of frozen features at each number of images per class."""
+    concatenated_splits: int = 3
+    """Splits of the concatenation that is not trained."""
+    tuning_splits: int = 12
+    """Splits where the last block is trained on."""
+    deep_splits: int = 0
     """Splits where more than one block is trained on."""
-    choice_splits: int = 2
+    careless_splits: int = 0
+    """Splits of fine-tuning at a rate too high, from the trained head and from a new one."""
+    choice_splits: int = 1
     recognition_splits: int = 3
     labels_per_class: list[int] = field(default_factory=lambda: [1, 2, 5, 10, 20])
-    blocks: list[int] = field(default_factory=lambda: [0, 1, 2, 5])
+    blocks: list[int] = field(default_factory=lambda: [0, 1])
     """Numbers of last blocks of the pretrained network that are trained on."""
     scratch_steps: int = 80
     native_steps: int = 16
@@ -98,7 +110,10 @@ class Settings:
         config.one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))
         config.one_of("precision", self.precision, ("32-true", "bf16-mixed"))
         config.whole("workers", self.workers, 0)
-        for key in ("classes", "networks", "labels_per_class", "blocks"):
+        for key in (
+            *("classes", "networks", "labels_per_class", "blocks"),
+            *("augmentations", "feature_augmentations"),
+        ):
             if not isinstance(getattr(self, key), list):
                 raise UserError(f"{key} is {getattr(self, key)!r}; allowed: a list")
         photographs.check_classes(self.dataset, tuple(self.classes))
@@ -116,10 +131,14 @@ class Settings:
         ):
             config.whole(key, getattr(self, key), 1)
         for key in (
-            *("native_splits", "augmentation_splits", "curve_splits", "deep_splits"),
-            "recognition_splits",
+            *("native_splits", "augmentation_splits", "covered_splits", "curve_splits"),
+            *("concatenated_splits", "deep_splits", "careless_splits", "recognition_splits"),
+            *("feature_curve_splits", "tuning_splits"),
         ):
             config.whole(key, getattr(self, key), 0, self.splits)
+        for key in ("augmentations", "feature_augmentations"):
+            for name in getattr(self, key):
+                config.one_of(key, name, [each for each in AUGMENTATIONS if each != "none"])
         for number in self.labels_per_class:
             config.whole("labels_per_class", number, 1)
         for number in self.blocks:
@@ -227,8 +246,8 @@ def augmented_features(settings: Settings) -> list[FeatureClassification]:
     """The first network's features of augmented views, with all images and with few."""
     return [
         features(settings, split, augmentation=name, labels=labels)
-        for labels in (0, FEW)
-        for name in AUGMENTATIONS
+        for labels in ((0, FEW) if settings.feature_augmentations else ())
+        for name in ("none", *settings.feature_augmentations)
         for split in range(settings.splits)
     ]
 
@@ -247,8 +266,8 @@ def feature_curve(settings: Settings) -> list[FeatureClassification]:
     return [
         features(settings, split, labels=labels, **change)
         for labels in settings.labels_per_class
-        for change in ({}, {"readout": "kNN"}, {"source": networks(settings)[-1]})
-        for split in range(settings.splits)
+        for change in ({}, {"readout": "kNN"})
+        for split in range(settings.feature_curve_splits)
     ]
 
 
@@ -276,11 +295,10 @@ def native(settings: Settings) -> list[ScratchClassification]:
 
 
 def augmented_scratch(settings: Settings) -> list[ScratchClassification]:
-    """The sheet's network under each augmentation, and with dropout."""
+    """The sheet's network under each augmentation."""
     return [
         small(settings, split, augmentation=name)
-        for name in AUGMENTATIONS
-        if name != "none"
+        for name in settings.augmentations
         for split in range(settings.augmentation_splits)
     ]
 
@@ -290,7 +308,7 @@ def covered_scratch(settings: Settings) -> list[ScratchClassification]:
     return [
         small(settings, split, cover=cover)
         for cover in ("outside", "inside")
-        for split in range(settings.curve_splits)
+        for split in range(settings.covered_splits)
     ]
 
 
@@ -316,17 +334,18 @@ def concatenated(settings: Settings) -> list[FineTuning]:
     return [
         tuned(settings, split, 0, 0, **change)
         for change in ({}, {"training": new})
-        for split in range(settings.curve_splits)
+        for split in range(settings.concatenated_splits)
     ]
 
 
 def fine_tuned(settings: Settings) -> list[FineTuning]:
     """By number of unfrozen blocks; with few images; from a new head; at a careless rate."""
     steps = settings.tuning_steps
+    number = (settings.splits, settings.tuning_splits, settings.deep_splits)
     runs = [
         tuned(settings, split, blocks, steps)
         for blocks in settings.blocks
-        for split in range(settings.splits if blocks <= 1 else settings.deep_splits)
+        for split in range(number[min(blocks, 2)])
     ]
     runs += [
         tuned(settings, split, 1, steps, **change)
@@ -334,7 +353,7 @@ def fine_tuned(settings: Settings) -> list[FineTuning]:
             {"rate": CARELESS_RATE},
             {"rate": CARELESS_RATE, "training": _adam(0, HEAD_RATE)},
         )
-        for split in range(settings.augmentation_splits)
+        for split in range(settings.careless_splits)
     ]
     return runs + [
         tuned(settings, split, 1, steps, labels=labels)

@@ -250,14 +250,9 @@ def curve(runs: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     series = {
         "features-mlp": lambda k: on_features(runs, settings, per_class=k),
         "features-knn": lambda k: on_features(runs, settings, per_class=k, readout="kNN"),
-        "features-other": lambda k: on_features(
-            runs, settings, per_class=k, network=len(settings.networks) - 1
-        ),
         "fine-tuned": lambda k: fine_tuned(runs, settings, 1, per_class=k),
         "small-cnn": lambda k: small(runs, settings, per_class=k),
     }
-    if len(settings.networks) == 1:
-        del series["features-other"]
     rows = []
     for method, select in series.items():
         for number in settings.labels_per_class:

@@ -63,8 +63,8 @@ def summary(runs: pd.DataFrame, settings: Settings, photos: Photographs) -> Mark
         f"network, trained from scratch, names {_mean(scratch)}% of the test photographs (and "
         f"{percent(scratch['train_accuracy'].mean())}% of its own); an MLP on frozen features of a "
         f"pretrained {first.architecture} names {_mean(ours)}%.",
-        f"The colours of the four corners alone, without any network, give {_mean(corner)}%: part "
-        "of what is learned from scratch is how the photographs were prepared.",
+        f"The colours of the four corners alone, without any network, give {_mean(corner)}%: how "
+        "the photographs were prepared tells the classes apart as well.",
     ]
     flip = claims.augmentations(runs, settings)["vertical flip"]
     lines.append(
@@ -376,7 +376,8 @@ def augmentation_table(runs: pd.DataFrame, settings: Settings, photos: Photograp
             name: results.paired(select(name), plain) for name in AUGMENTATIONS if name != "none"
         }
         known = {name: each for name, each in found.items() if each is not None}
-        corrected = dict(zip(known, holm([each.p for each in known.values()]), strict=True))
+        adjusted = holm([each.p for each in known.values()]) if known else []
+        corrected = dict(zip(known, adjusted, strict=True))
         for row in rows:
             name = row["Augmentation"]
             if name in known:
