@@ -113,7 +113,7 @@ def test_mnist_checksum_needs_no_files_and_covers_all_four_archives():
 
 def test_unknown_data_set_is_refused_with_the_list():
     for ask in (data.load, data.md5, data.train_size):
-        with pytest.raises(UserError, match="mnist, digits"):
+        with pytest.raises(UserError, match="mnist, fashion, digits"):
             ask("cifar")
 
 
