@@ -564,10 +564,10 @@ def test_a3_compares_the_knee_with_the_printed_weight():
 )
 def test_a4_asks_for_most_cells_and_most_digits_at_the_printed_weight(share, digits, word):
     runs = planes(0.2, share).assign(digits=digits)
-    assert str(claims._grid(runs, Settings())["verdict"]) == word
+    assert str(claims._grid(runs)["verdict"]) == word
 
 
 def test_a4_is_open_where_seeds_disagree():
     runs = planes(0.2, 0.5)
     runs.loc[(runs["weight"] == 1) & (runs["seed"] == 0), "confident"] = 0.3
-    assert str(claims._grid(runs, Settings())["verdict"]) == "within noise"
+    assert str(claims._grid(runs)["verdict"]) == "within noise"
