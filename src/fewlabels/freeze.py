@@ -59,7 +59,8 @@ def fingerprint(name: str) -> dict[str, Any]:
     """All that a chapter's frozen output is made from.
 
     ``cells``: a hash of each cell's type, source and tags; ``parameters``: the full profile;
-    ``records``: sha256 of the record of every planned run, None where it is missing.
+    ``records``: sha256 of the record of every planned run, None where it is missing; ``inputs``:
+    the same of the files that a chapter's ``inputs(settings)`` names, where it has one.
     """
     from fewlabels import chapters, data
     from fewlabels.runs import Store
@@ -68,11 +69,14 @@ def fingerprint(name: str) -> dict[str, Any]:
     values = notebooks.parameters(name, "full")
     store = Store(paths.RESULTS / name)
     with data.as_in_the_book():
-        files = [store.path(run) for run in chapter.plan(chapter.Settings(**values))]
+        settings = chapter.Settings(**values)
+        files = [store.path(run) for run in chapter.plan(settings)]
+    inputs = chapter.inputs(settings) if hasattr(chapter, "inputs") else []
     return {
         "cells": [_cell_hash(cell) for cell in notebooks.cells(chapters.notebook(name))],
         "parameters": values,
         "records": {file.stem: _sha256(file) for file in sorted(files)},
+        "inputs": {file.name: _sha256(file) for file in sorted(inputs)},
     }
 
 
@@ -91,6 +95,11 @@ def differences(frozen: dict[str, Any], now: dict[str, Any]) -> list[str]:
         *_changed_cells(frozen["cells"], now["cells"]),
         *_changed_parameters(frozen["parameters"], now["parameters"]),
         *_changed_records(frozen["records"], now["records"]),
+        *(
+            f"{name} changed"
+            for name, digest in now["inputs"].items()
+            if frozen.get("inputs", {}).get(name) != digest
+        ),
     ]
 
 

@@ -18,6 +18,7 @@ NOTEBOOKS = {
     "few-data-caltech": "04-few-data-caltech.ipynb",
     "ssl-medmnist": "05-ssl-medmnist.ipynb",
     "autoencoders-vae": "07-autoencoders-vae.ipynb",
+    "replication-ledger": "08-replication-ledger.ipynb",
 }
 
 
@@ -36,6 +37,12 @@ def load(name: str) -> ModuleType:
     """The chapter's module. Raises UserError for an unknown name."""
     _known(name)
     return import_module(f"{__name__}.{name.replace('-', '_')}")
+
+
+def part(name: str, module: str) -> ModuleType:
+    """A module of the chapter, as ``results`` or ``claims``. UserError for an unknown chapter."""
+    _known(name)
+    return import_module(f"{load(name).__name__}.{module}")
 
 
 def _known(name: str) -> None:
