@@ -92,7 +92,8 @@ def test_every_claim_is_in_the_committed_table_in_the_order_of_the_sources():
 
 @pytest.mark.parametrize("name", WITHOUT_DATA)
 def test_the_committed_table_follows_from_the_records(name):
-    fresh = pd.DataFrame(ledger.rows(name), columns=ledger.COLUMNS).fillna("").astype(str)
+    fresh = pd.DataFrame(ledger.rows(name), columns=ledger.COLUMNS, dtype=object)
+    fresh = fresh.fillna("").astype(str)
     committed = pd.read_csv(paths.RESULTS / "claims.csv", dtype=str, keep_default_na=False)
     committed = committed[committed["chapter"] == name].reset_index(drop=True)
     pd.testing.assert_frame_equal(fresh, committed)
@@ -104,7 +105,7 @@ def test_no_chapter_has_other_records_than_the_committed_table():
 
 def test_a_table_that_is_missing_or_foreign_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RESULTS", tmp_path)
-    with pytest.raises(UserError, match="claims.csv is missing: .*fewlabels claims"):
+    with pytest.raises(UserError, match=r"claims\.csv is missing: .*fewlabels claims"):
         ledger.read()
     (tmp_path / "claims.csv").write_text("claim,source\nR1,rotnet\n")
     with pytest.raises(UserError, match="lacks chapter, quantity"):
