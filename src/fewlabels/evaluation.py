@@ -44,7 +44,7 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
     Raises UserError for the wrong shape or type, nan, logits, or labels out of range.
     """
-    p = _checked_probabilities(probabilities)
+    p = checked_probabilities(probabilities)
     k = p.shape[1]
     labels = checked_classes(labels, k, "labels")
     if len(labels) != len(p):
@@ -134,7 +134,8 @@ def _checked_pair(
     return predicted, labels
 
 
-def _checked_probabilities(probabilities: np.ndarray) -> np.ndarray:
+def checked_probabilities(probabilities: np.ndarray) -> np.ndarray:
+    """Probabilities [N, K] as float64 whose rows sum to 1 exactly, or a UserError."""
     p = np.asarray(probabilities)
     if p.ndim != 2 or p.shape[1] < 2 or len(p) == 0:
         raise UserError(
