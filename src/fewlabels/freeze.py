@@ -59,16 +59,21 @@ def fingerprint(name: str) -> dict[str, Any]:
     """All that a chapter's frozen output is made from.
 
     ``cells``: a hash of each cell's type, source and tags; ``parameters``: the full profile;
-    ``records``: sha256 of the record of every planned run, None where it is missing.
+    ``records``: sha256 of the record of every run that is planned or that the chapter ``reads``
+    from another chapter, None where it is missing.
     """
     from fewlabels import chapters, data
     from fewlabels.runs import Store
 
     chapter = chapters.load(name)
     values = notebooks.parameters(name, "full")
-    store = Store(paths.RESULTS / name)
+    settings = chapter.Settings(**values)
+    reads = getattr(chapter, "reads", lambda settings: {})
     with data.as_in_the_book():
-        files = [store.path(run) for run in chapter.plan(chapter.Settings(**values))]
+        needed = {name: chapter.plan(settings)} | reads(settings)
+        files = [
+            Store(paths.RESULTS / other).path(run) for other, runs in needed.items() for run in runs
+        ]
     return {
         "cells": [_cell_hash(cell) for cell in notebooks.cells(chapters.notebook(name))],
         "parameters": values,

@@ -1,7 +1,8 @@
 """The chapters by name: each a notebook in ``chapters/`` and a module here.
 
 A chapter's module has ``Settings`` (the notebook's parameters, checked), ``plan(settings)`` (every
-run the chapter needs) and functions that turn records into what the notebook shows.
+run the chapter needs) and functions that turn records into what the notebook shows. A chapter that
+shows records of others has ``reads(settings)`` as well: chapter -> its runs.
 """
 
 from importlib import import_module
@@ -17,6 +18,7 @@ NOTEBOOKS = {
     "chest-xray-transfer": "03-chest-xray-transfer.ipynb",
     "few-data-caltech": "04-few-data-caltech.ipynb",
     "ssl-medmnist": "05-ssl-medmnist.ipynb",
+    "fusion": "06-fusion.ipynb",
     "autoencoders-vae": "07-autoencoders-vae.ipynb",
 }
 
