@@ -74,7 +74,10 @@ def _best(full: pd.DataFrame, quarter: pd.DataFrame, rivals: Sequence[str]) -> d
         for metric in ("accuracy", MEAN):
             found = [*results.values(frame, ALL_FOUR, metric).values()]
             printed = claim.published[f"{metric}_{share}"]
-            parts.append(verdicts.figure(printed, one_more(found), rounding=0.01))
+            verdict = verdicts.figure(printed, one_more(found), rounding=0.01)
+            parts.append(
+                replace(verdict, reason=f"{metric.replace('_', ' ')}, {share}: {verdict.reason}")
+            )
             shown.append(percent(interval(found)))
             n = max(n, len(found))
     parts += [
@@ -111,7 +114,9 @@ def _direction(frame: pd.DataFrame, method: str, other: str, sign: int, metric: 
     verdict = verdicts.direction(results.paired(frame, method, other, metric), sign)
     what = f"{results.named(method)} against {results.named(other)}"
     if metric != MEAN:
-        what += f", {metric}"
+        what = f"{metric} of {what}"
+    if len(frame):
+        what += f", {frame['dataset'].iloc[0]}, {frame['labels'].iloc[0]} of the labels"
     return replace(verdict, reason=f"{what}: {verdict.reason}")
 
 
