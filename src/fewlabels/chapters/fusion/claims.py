@@ -57,7 +57,7 @@ def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
                 for part in (full, quarter, skewed, few)
                 for rule in UNTRIED
             ],
-            "Read as: either idea is better than the product.",
+            "Read as: each of the two ideas is better than the product, everywhere.",
         ),
     ]
     if settings.epochs != SOURCE_EPOCHS:

@@ -28,7 +28,7 @@ from fewlabels.chapters.fusion.results import (
 from fewlabels.chapters.ssl_medmnist.planning import SOURCE_EPOCHS
 from fewlabels.chapters.ssl_medmnist.results import ALL, MEAN, QUARTER, interval, one_more, printed
 from fewlabels.chapters.ssl_medmnist.show import LABELS, empty, sources
-from fewlabels.statistics import PairedDifference, holm, mean_interval
+from fewlabels.statistics import Interval, PairedDifference, holm, mean_interval
 from fewlabels.tables import NO_FIGURE, NOT_RUN, Table, percent
 
 SHARES = {ALL: "all", QUARTER: "quarter"}
@@ -53,16 +53,17 @@ def summary(runs: pd.DataFrame, rows: list[dict], groups: pd.DataFrame, settings
             lines.append(
                 f"On {dataset} with {LABELS[labels]} the product of {len(settings.methods)} "
                 f"methods reaches {percent(reached)}% mean class accuracy, "
-                f"**{percent(over, sign=True)}** points from the one that validation images "
-                f"choose (n = {over.n})."
+                f"**{percent(over, sign=True)}** points from the single method that validation "
+                f"images choose (n = {over.n})."
             )
-    for size, group in groups[groups["labels"] == ALL].groupby("size"):
-        for dataset, own in group.groupby("dataset", sort=False):
-            gap = _gap(own)
+    for dataset in settings.datasets:
+        here = groups[(groups["dataset"] == dataset) & (groups["labels"] == ALL)]
+        if len(here):
+            size = here["size"].max()
+            gap = _gap(here[here["size"] == size])
             lines.append(
-                f"Fusing {size} methods instead of {size} seeds of one, on {dataset} with all "
-                f"labels, changes it by {_of_groups(gap, sign=True)} points (disjoint groups of "
-                f"runs: {gap.n})."
+                f"Fusing {size} methods instead of {size} seeds of one changes the mean class "
+                f"accuracy on {dataset} with all labels by {_of_groups(gap)} points."
             )
     if not lines:
         lines.append(
@@ -89,7 +90,7 @@ def report_table(runs: pd.DataFrame, settings: Settings, role: str) -> Table:
         here = results.cell(runs, dataset, labels)
         for method, name in models.items():
             found = here[here["method"] == method]
-            row = {"Labels": share, "Model": named(method), "n": str(len(found))}
+            row = {"Labels": share, "Model": _members(method), "n": str(len(found))}
             for metric, heading in (("accuracy", "Accuracy"), (MEAN, "Class mean")):
                 figure = printed(role, labels, *name, metric)
                 row[f"{heading}, source"] = NO_FIGURE if figure is None else f"{figure:.2f}"
@@ -106,6 +107,10 @@ def report_table(runs: pd.DataFrame, settings: Settings, role: str) -> Table:
 
 def _dataset(settings: Settings, role: str) -> str:
     return {"bloodmnist": settings.blood, "dermamnist": settings.derma}[role]
+
+
+def _members(product: str) -> str:
+    return named(product).removeprefix("product of ")
 
 
 def _short(role: str) -> str:
@@ -128,7 +133,7 @@ def printed_figure(runs: pd.DataFrame, settings: Settings) -> Figure:
                 figure = printed(role, labels, name, "fine-tuned")
                 found = one_more([*results.values(here, method).values()])
                 if found is not None and figure is not None:
-                    what = f"{role}, {share}: {named(method)}"
+                    what = f"{role}, {share}: {_members(method)}"
                     ours = {"mean": found.mean, "low": found.low, "high": found.high}
                     rows.append({"quantity": what, "published": figure / 100, "n": found.n} | ours)
     return figures.published_against_ours(pd.DataFrame(rows)) if rows else empty(NOT_RUN)
@@ -193,7 +198,8 @@ def rules_table(runs: pd.DataFrame, settings: Settings, role: str) -> Table:
         f"Rules over {_listed(settings)} on test images, %: mean over n draws, of the class mean "
         "with its 95% interval; ECE is the expected calibration error. Difference: class mean "
         "less that of the product, points, with its interval, and the sign-flip test with "
-        f"Holm's correction over {len(tests)} comparisons. A description: nothing is chosen by it. "
+        f"Holm's correction over {len(tests)} comparisons; with n draws no p value is below "
+        "2 / 2^n^. A description: nothing is chosen by it. "
         f"{provenance.data_line(dataset)}.",
     )
 
@@ -219,20 +225,21 @@ def _listed(settings: Settings) -> str:
     return ", ".join(figures.look(method).label for method in settings.methods)
 
 
-def chosen_table(runs: pd.DataFrame, settings: Settings) -> Table:
-    """What validation images choose, and what it is worth on test images."""
-    rows, tests = [], []
+def chosen_table(runs: pd.DataFrame, settings: Settings, role: str) -> Table:
+    """What validation images choose on one data set, and what it is worth on test images."""
+    dataset = _dataset(settings, role)
     base = key("product", settings.methods)
-    for dataset, labels in cells(settings):
+    rows, tests = [], []
+    for labels, share in SHARES.items():
         here = results.cell(runs, dataset, labels)
         for method, words in {
-            CHOSEN_MEMBER: "one method",
-            base: "product of all (nothing chosen)",
-            CHOSEN_SUBSET: "product, subset chosen",
-            CHOSEN: "rule and subset chosen",
+            CHOSEN_MEMBER: "single methods",
+            base: "none: product of all",
+            CHOSEN_SUBSET: "products of subsets",
+            CHOSEN: "all rules and subsets",
         }.items():
             found = here[here["method"] == method]
-            row = {"Data set": f"{dataset}, {SHARES[labels]}", "Candidates": words}
+            row = {"Labels": share, "Candidates": words}
             row |= {"Chosen (draws)": NO_FIGURE if method == base else _choices(found)}
             row |= {"n": str(len(found)), "Class mean": percent(interval(found[MEAN]))}
             if method == CHOSEN_MEMBER:
@@ -243,19 +250,20 @@ def chosen_table(runs: pd.DataFrame, settings: Settings) -> Table:
     _correct(rows, tests)
     return tables.show(
         pd.DataFrame(rows),
-        "tbl-fusion-chosen",
-        "Chosen on validation images, by mean class accuracy, and scored once on test images: one "
-        "method, a subset to multiply, or rule, subset and temperatures together. Mean class "
-        "accuracy, %, over n draws with its 95% interval; difference to the one chosen method, "
-        f"points, and its sign-flip test with Holm's correction over {len(tests)} comparisons. "
-        f"{sources(settings)}.",
+        f"tbl-fusion-chosen-{_short(role)}",
+        "Chosen on validation images, by mean class accuracy and in every draw anew, and scored "
+        "once on test images: one method, a subset to multiply, or rule, subset and temperatures "
+        "together. Mean class accuracy, %, over n draws with its 95% interval; difference to the "
+        "chosen single method, points, and its sign-flip test with Holm's correction over "
+        f"{len(tests)} comparisons. {provenance.data_line(dataset)}.",
     )
 
 
 def _choices(found: pd.DataFrame) -> str:
     if not len(found):
         return NOT_RUN
-    return "; ".join(f"{what} ({n})" for what, n in Counter(found["choice"]).most_common())
+    choices = Counter(map(_members, found["choice"]))
+    return "; ".join(f"{what} ({n})" for what, n in choices.most_common())
 
 
 def differences_figure(runs: pd.DataFrame, settings: Settings) -> Figure:
@@ -289,17 +297,16 @@ def seeds_table(groups: pd.DataFrame, settings: Settings) -> Table:
             here = here[(here["size"] == size) & here["disjoint"].astype(bool)]
             row = {"Data set": f"{dataset}, {SHARES[labels]}", "K": str(size), "n": str(len(here))}
             row |= {words: percent(_mean(here[column])) for column, words in GROUPED.items()}
-            rows.append(row | {"Difference": _of_groups(_gap(here), sign=True)})
+            rows.append(row | {"Difference": percent(_alone(_gap(here)), sign=True)})
     return tables.show(
         pd.DataFrame(rows),
         "tbl-fusion-seeds",
         f"Products of K models, mean class accuracy, %: K methods of one draw, or K draws of one "
         "method, from the very same models, over n groups of K draws of which no two share a draw. "
         "Best: of the method that is best alone on validation images. Difference: K methods less "
-        "K seeds, points, with its 95% interval where there is more than one group. With "
-        f"{settings.seeds} draws there are no more groups than that, and none of more than "
-        f"{settings.seeds}. With a quarter of the labels, K seeds have seen K draws of them and K "
-        f"methods one. {sources(settings)}.",
+        "K seeds, points, with its 95% interval where there is more than one group. No group can "
+        f"have more draws than there are, here {settings.seeds}. With a quarter of the labels, K "
+        f"seeds have seen K draws of them and K methods one. {sources(settings)}.",
     )
 
 
@@ -312,14 +319,20 @@ GROUPED = {
 }
 
 
-def _gap(groups: pd.DataFrame):
+def _gap(groups: pd.DataFrame) -> Interval | None:
     """Methods less seeds, over the disjoint groups; None without any."""
     here = groups[groups["disjoint"].astype(bool)]
     return mean_interval(here["methods"] - here["seeds"]) if len(here) else None
 
 
-def _of_groups(gap, sign: bool = False) -> str:
-    return percent(gap, sign=sign).replace("one run", "one group")
+def _alone(gap: Interval | None) -> Interval | float | None:
+    """Without the note that a table adds where there is one run: a group is several."""
+    return gap.mean if gap is not None and gap.n == 1 else gap
+
+
+def _of_groups(gap: Interval) -> str:
+    groups = "one group of draws: no interval" if gap.n == 1 else f"n = {gap.n} groups of draws"
+    return f"**{percent(_alone(gap), sign=True)}** ({groups})"
 
 
 def growth_figure(runs: pd.DataFrame, groups: pd.DataFrame, settings: Settings) -> Figure:
