@@ -39,7 +39,6 @@ from fewlabels.models.report_angle import AngleCNN, AngleMLP
 from fewlabels.models.stack import BlurPool, C4Stack
 from fewlabels.runs import Store
 from fewlabels.training import Recipe
-from fewlabels.verdicts import Verdict
 
 
 def bar(angle: float = 0.0) -> torch.Tensor:
@@ -537,16 +536,6 @@ def test_settings_refuse_what_cannot_be_by_name(key, value):
         Settings(**{key: value})
 
 
-def test_a_claim_of_parts_is_as_good_as_its_worst():
-    def parts(*words):
-        return claims.together([Verdict(word, word) for word in words]).word
-
-    assert parts("holds", "holds") == "holds"
-    assert parts("holds", "within noise") == "within noise"
-    assert parts("within noise", "not tested") == "not tested"
-    assert parts("not tested", "reversed", "holds") == "reversed"
-
-
 def fake(rate, seed, mae, shown=0.0, network="mlp"):
     """A row of `results.measure` as E1 to E3 read it."""
     return {
@@ -582,7 +571,7 @@ def test_verdicts_on_rates_follow_the_differences():
     assert found["E1"]["verdict"].word == "holds"
     assert "1 of 3 at 1e-8" not in found["E1"]["note"]
     assert "0 of 3 at 1e-2, 2 of 3 at 1e-8" in found["E1"]["note"]
-    assert "Trained on 8,000 of the 60,000 training images." in found["E2"]["note"]
+    assert "Trained on 8,000 of the 60,000 training images." in found["E2"]["deviation"]
     assert found["E6"]["verdict"].word == "not tested"
     assert "MLP 10 to 12 s" in found["E6"]["ours"]
     assert found["E4"]["verdict"].word == found["E5"]["verdict"].word == "not tested"

@@ -504,7 +504,7 @@ def table(sheet, bce, l1=(14.0, 14.1, 14.2)):
     ],
 )
 def test_a1_is_decided_against_the_best_filter(sheet, word):
-    row = claims._denoising(table(sheet, [16, 16, 16]), Settings())
+    row = claims._denoising(table(sheet, [16, 16, 16]))
     assert str(row["verdict"]) == word
     assert "median filter" in row["note"] and "dB" in row["verdict"].reason
 
@@ -518,7 +518,7 @@ def test_a1_is_decided_against_the_best_filter(sheet, word):
     ],
 )
 def test_a2_asks_for_both_other_losses(bce, word):
-    row = claims._loss(table([17.0, 17.2, 17.1], bce), Settings())
+    row = claims._loss(table([17.0, 17.2, 17.1], bce))
     assert str(row["verdict"]) == word
     assert "black images in 3 of 3 seeds" in row["note"]
 
@@ -551,10 +551,10 @@ def planes(knn_at_one: float, confident_at_one: float) -> pd.DataFrame:
 def test_a3_compares_the_knee_with_the_printed_weight():
     runs = planes(knn_at_one=0.2, confident_at_one=0.0)
     assert results.knee_weight(runs) == 1e-2
-    row = claims._weight(runs, Settings())
+    row = claims._weight(runs)
     assert str(row["verdict"]) == "holds"
     assert "collapses in 3 of 3 seeds" in row["note"]
-    worse = claims._weight(planes(knn_at_one=0.8, confident_at_one=0.0), Settings())
+    worse = claims._weight(planes(knn_at_one=0.8, confident_at_one=0.0))
     assert str(worse["verdict"]) == "reversed"
 
 
@@ -564,10 +564,10 @@ def test_a3_compares_the_knee_with_the_printed_weight():
 )
 def test_a4_asks_for_most_cells_and_most_digits_at_the_printed_weight(share, digits, word):
     runs = planes(0.2, share).assign(digits=digits)
-    assert str(claims._grid(runs, Settings())["verdict"]) == word
+    assert str(claims._grid(runs)["verdict"]) == word
 
 
 def test_a4_is_open_where_seeds_disagree():
     runs = planes(0.2, 0.5)
     runs.loc[(runs["weight"] == 1) & (runs["seed"] == 0), "confident"] = 0.3
-    assert str(claims._grid(runs, Settings())["verdict"]) == "within noise"
+    assert str(claims._grid(runs)["verdict"]) == "within noise"

@@ -35,7 +35,6 @@ from fewlabels.models.pretrained import Pretrained, backbone
 from fewlabels.models.xray_cnn import SmallXrayNet, TenConvolutions
 from fewlabels.runs import Store
 from fewlabels.training import Recipe
-from fewlabels.verdicts import Verdict
 
 CPU = torch.device("cpu")
 SOURCE = Pretrained("resnet18", "random")
@@ -484,11 +483,3 @@ def test_causes_by_hand():
     assert alone["weights"] is None
     assert alone["surplus"].mean == pytest.approx(0.1 / 3 - 1 / 3)
     assert set(claims.causes(table, "small").values()) == {None}
-
-
-def test_a_claim_of_several_parts_holds_where_all_do():
-    good, bad, none = (Verdict(word, word) for word in ("holds", "reversed", "not tested"))
-    assert str(claims.together({"a": good, "b": good})) == "holds"
-    assert str(claims.together({"a": good, "b": bad})) == "reversed"
-    assert str(claims.together({"a": none, "b": bad})) == "not tested"
-    assert claims.together({"a": good, "b": bad}).reason == "a: holds; b: reversed"

@@ -430,16 +430,6 @@ def test_without_runs_every_claim_is_not_tested(without_images):
     assert set(verdicts_of(empty).values()) == {"not tested"}
 
 
-def test_together():
-    parts = {word: Verdict(word, word) for word in claims.verdicts.WORDS}
-    holds, other, noise, none = (parts[word] for word in claims.verdicts.WORDS)
-    assert claims.together([holds, holds]).word == "holds"
-    assert claims.together([holds, noise]).word == "within noise"
-    assert claims.together([holds, noise, other]).word == "reversed"
-    assert claims.together([holds, other, none]).word == "not tested"
-    assert claims.together([noise]) == noise
-
-
 def test_classes_that_are_mixed_up_more_than_others():
     truth = data.load("cells").test.labels.numpy()
     predicted = truth.copy()

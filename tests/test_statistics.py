@@ -13,6 +13,7 @@ from fewlabels.statistics import (
     prediction_interval,
     resampled_difference,
     resampled_interval,
+    t_test,
     unpaired_difference,
     variance_components,
 )
@@ -374,3 +375,13 @@ def test_resampled_interval_refuses_an_impossible_ratio(ratio):
 def test_resampled_difference_needs_the_same_splits():
     with pytest.raises(UserError, match="b lacks label draw 1"):
         resampled_difference({0: 0.1, 1: 0.2}, {0: 0.1}, 0.4)
+
+
+def test_t_test_by_hand():
+    # mean 2, s = 1, t = 2 / (1 / sqrt(3)) = 3.4641; p = 1 - t / sqrt(t**2 + 2) for 2 degrees.
+    assert t_test([1, 2, 3]) == pytest.approx(1 - 12**0.5 / 14**0.5)
+    assert t_test([-1, -2, -3]) == pytest.approx(t_test([1, 2, 3]))
+    assert t_test([0, 0, 0]) == 1
+    assert t_test([0.1, 0.1]) == 0
+    with pytest.raises(UserError, match="at least 2"):
+        t_test([0.1])

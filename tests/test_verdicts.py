@@ -6,7 +6,7 @@ import pytest
 
 from fewlabels.errors import UserError
 from fewlabels.statistics import Interval, PairedDifference
-from fewlabels.verdicts import WORDS, Verdict, direction, extreme, figure
+from fewlabels.verdicts import WORDS, Verdict, direction, everywhere, extreme, figure, together
 
 
 def interval(low, high, n=20):
@@ -147,6 +147,64 @@ def test_extreme_refuses_unknown_classes_and_missing_values():
     values.loc[3, "one"] = math.nan
     with pytest.raises(UserError, match="missing"):
         extreme(values, "five")
+
+
+def parts(*words):
+    return [Verdict(word, f"{word} {k}") for k, word in enumerate(words)]
+
+
+@pytest.mark.parametrize(
+    ("words", "word"),
+    [
+        (["holds", "holds"], "holds"),
+        (["holds", "within noise"], "within noise"),
+        (["within noise", "not tested"], "not tested"),
+        # One part that is the other way refutes the claim, whatever the others would say.
+        (["not tested", "reversed", "holds"], "reversed"),
+    ],
+)
+def test_a_claim_of_parts_is_as_good_as_its_worst(words, word):
+    assert together(parts(*words)).word == word
+    assert together(parts(*words[::-1])).word == word
+
+
+def test_a_claim_of_few_parts_gives_every_reason():
+    assert together(parts("holds", "reversed")).reason == "holds 0; reversed 1"
+    (alone,) = parts("within noise")
+    assert together([alone]) == alone
+    with pytest.raises(UserError, match="at least one part"):
+        together([])
+
+
+def test_a_claim_of_many_parts_counts_them_and_gives_the_deciding_reasons():
+    verdict = together(parts("reversed", "holds", "holds", "holds", "within noise"))
+    assert verdict.reason == "5 parts: 3 holds, 1 reversed, 1 within noise. reversed 0"
+    many = together(parts(*["holds"] * 6))
+    assert many.reason == "6 parts: 6 holds. holds 0; holds 1; holds 2; holds 3; and 2 more"
+
+
+# Of one cell p = 0.02 (t = 6.93 with 2 degrees of freedom).
+BELOW = [-0.02, -0.03, -0.04 + 0.005]
+
+
+def test_a_cell_is_reversed_only_after_correction_for_the_number_of_cells():
+    above = [0.02, 0.03, 0.04]
+    assert everywhere([("one", BELOW, +1)]).word == "reversed"
+    assert everywhere([("one", BELOW, -1)]).word == "holds"
+    assert everywhere([(str(k), above, +1) for k in range(10)]).word == "holds"
+    cells = [("one", BELOW, +1)] + [(str(k), above, +1) for k in range(9)]
+    verdict = everywhere(cells)
+    assert verdict.word == "within noise"
+    assert "one: difference" in verdict.reason
+    assert "not significant among 10 cells" in verdict.reason
+
+
+def test_cells_without_runs_count_in_no_correction():
+    cells = [("one", BELOW, +1)] + [(str(k), [], +1) for k in range(9)]
+    verdict = everywhere(cells)
+    assert verdict.word == "reversed"
+    assert verdict.reason.startswith("10 parts: 1 reversed, 9 not tested. one: difference")
+    assert everywhere([("one", [], +1), ("two", [0.1], +1)]).word == "not tested"
 
 
 def test_a_verdict_prints_as_its_word():

@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="overrides"
     )
     add("summary", _summary, "rewrite results/summary.csv")
+    add("claims", _claims, "rewrite results/claims.csv")
     add("preview", _preview, "write the book as plain pages, without Quarto")
     add("book", _book, "render the book to HTML and PDF")
     return parser
@@ -106,14 +107,18 @@ def _freeze(given: argparse.Namespace) -> None:
 
 
 def _status(given: argparse.Namespace) -> int:
-    from fewlabels import chapters, freeze
+    from fewlabels import chapters, freeze, ledger
 
     clean = True
     for name in chapters.names():
         state = freeze.status(name)
         clean = clean and not state.stale and (state.partial or state.done == state.needed)
         print(f"{name}: {state.done} of {state.needed} runs, {_in_words(state.stale)}")
-    return 0 if clean else 1
+    if old := ledger.stale():
+        print(
+            f"results/claims.csv: older than the records of {', '.join(old)} (`fewlabels claims`)"
+        )
+    return 0 if clean and not old else 1
 
 
 def _in_words(stale: list[str]) -> str:
@@ -142,6 +147,12 @@ def _summary(given: argparse.Namespace) -> None:
     from fewlabels import summary
 
     print(summary.write())
+
+
+def _claims(given: argparse.Namespace) -> None:
+    from fewlabels import ledger
+
+    print(ledger.write())
 
 
 def _preview(given: argparse.Namespace) -> None:

@@ -59,25 +59,22 @@ def fingerprint(name: str) -> dict[str, Any]:
     """All that a chapter's frozen output is made from.
 
     ``cells``: a hash of each cell's type, source and tags; ``parameters``: the full profile;
-    ``records``: sha256 of the record of every run that is planned or that the chapter ``reads``
-    from another chapter, None where it is missing.
+    ``records``: sha256 of the record of every planned run, None where it is missing; ``inputs``:
+    the same of the files that a chapter's ``inputs(settings)`` names, where it has one.
     """
     from fewlabels import chapters, data
-    from fewlabels.runs import Store
 
     chapter = chapters.load(name)
     values = notebooks.parameters(name, "full")
-    settings = chapter.Settings(**values)
-    reads = getattr(chapter, "reads", lambda settings: {})
     with data.as_in_the_book():
-        needed = {name: chapter.plan(settings)} | reads(settings)
-        files = [
-            Store(paths.RESULTS / other).path(run) for other, runs in needed.items() for run in runs
-        ]
+        settings = chapter.Settings(**values)
+        files = [chapter.store(settings).path(run) for run in chapter.plan(settings)]
+    inputs = chapter.inputs(settings) if hasattr(chapter, "inputs") else []
     return {
         "cells": [_cell_hash(cell) for cell in notebooks.cells(chapters.notebook(name))],
         "parameters": values,
         "records": {file.stem: _sha256(file) for file in sorted(files)},
+        "inputs": {file.name: _sha256(file) for file in sorted(inputs)},
     }
 
 
@@ -96,6 +93,11 @@ def differences(frozen: dict[str, Any], now: dict[str, Any]) -> list[str]:
         *_changed_cells(frozen["cells"], now["cells"]),
         *_changed_parameters(frozen["parameters"], now["parameters"]),
         *_changed_records(frozen["records"], now["records"]),
+        *(
+            f"{name} changed"
+            for name, digest in now["inputs"].items()
+            if frozen.get("inputs", {}).get(name) != digest
+        ),
     ]
 
 

@@ -267,6 +267,21 @@ def _sign_flip(difference: np.ndarray, seed: int) -> float:
     return float(test.pvalue)
 
 
+def t_test(values: ArrayLike) -> float:
+    """Two-sided p value of Student's t test that the mean of `values` is zero.
+
+    For so few draws that no sign-flip test could be significant, at the price of assuming normal
+    values. values: [n], finite, n >= 2. Equal values have p = 1 if they are zero, else 0. Raises
+    UserError for one value and as `mean_interval` does.
+    """
+    sample = _sample(values)
+    if sample.size < 2:
+        raise UserError("a t test needs at least 2 values: add label draws.")
+    if np.ptp(sample) == 0:
+        return 0.0 if sample[0] else 1.0
+    return float(stats.ttest_1samp(sample, 0.0).pvalue)
+
+
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     """Holm's step-down adjusted p values [m], in the order given.
 

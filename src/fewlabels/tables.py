@@ -23,6 +23,9 @@ PAGE = 84
 SHORT = 24
 LEAST = 20
 
+OPTIONAL = {"n", "note", "deviation", "protocol", "figures"}
+"""Keys that a row of a claims table may have."""
+
 _NUMBER = re.compile(rf"{NOT_RUN}|{NO_FIGURE}|[+{MINUS}]?\d[\d.,]*( \[[^\]]*\]| \(one run\))?")
 
 
@@ -171,9 +174,11 @@ def published_against_ours(rows: Iterable[Mapping], label: str, caption: str) ->
 def claims_table(rows: Iterable[Mapping], label: str, caption: str) -> Table:
     """Claims with their verdicts. Each row has these keys, and no others:
 
-    claim: a `fewlabels.published.Claim`; ours, n, verdict: as in `published_against_ours`; note:
-    optional text. The note and the source's own erratum follow the claim in italics: a column of
-    their own would be empty in most rows and narrow in all.
+    claim: a `fewlabels.published.Claim`; ours, n, verdict: as in `published_against_ours`.
+    Optional: note and deviation (from the source's settings), texts; protocol (``report`` unless
+    said) and figures, a list of `fewlabels.verdicts.Printed`, for the ledger. The texts and the
+    source's own erratum follow the claim in italics: a column of their own would be empty in most
+    rows and narrow in all.
     """
     return show(
         pd.DataFrame(
@@ -183,7 +188,7 @@ def claims_table(rows: Iterable[Mapping], label: str, caption: str) -> Table:
                 **_ours(row),
                 "Verdict": str(row["verdict"]),
             }
-            for row in _checked(rows, {"claim", "ours", "verdict"}, {"n", "note"})
+            for row in _checked(rows, {"claim", "ours", "verdict"}, OPTIONAL)
         ),
         label,
         caption,
@@ -227,5 +232,9 @@ def _ours(row: Mapping) -> dict[str, str]:
 
 def _notes(row: Mapping) -> list[str]:
     erratum = row["claim"].erratum
-    notes = [row.get("note"), f"In the source, {erratum}." if erratum else None]
+    notes = [
+        row.get("note"),
+        row.get("deviation"),
+        f"In the source, {erratum}." if erratum else None,
+    ]
     return [f"*{note}*" for note in notes if note]

@@ -14,6 +14,12 @@ sign-flip tests over label draws, with Holm's correction at 5%. It *holds* when 
 significantly lower (higher) than every other one; it is *reversed* when some other class is
 significantly lower (higher) than it; otherwise it is *within noise*.
 
+A claim in several parts *holds* where all parts hold and is *reversed* where one part is; else it
+is *not tested* where one part is not, and *within noise* where all are tested. Where the parts are
+differences in many cells ("always", "never", "in every table"), one may be reversed by chance
+alone: it then counts as reversed only after Holm's correction over the cells, at 5%. That all cells
+hold needs no correction.
+
 A claim is *not tested* when it was not run, when fewer than three runs measure it, or when there
 are so few runs that even complete agreement among them could not be significant.
 
@@ -21,18 +27,28 @@ The rule is applied to the protocol that the claim was made under.
 """
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import pandas as pd
 
 from fewlabels.errors import UserError
-from fewlabels.statistics import Interval, PairedDifference, holm, paired_difference
+from fewlabels.statistics import (
+    Interval,
+    PairedDifference,
+    holm,
+    mean_interval,
+    paired_difference,
+    t_test,
+)
 from fewlabels.tables import number, percent
 
 WORDS = ("holds", "reversed", "within noise", "not tested")
 FEWEST_RUNS = 3
 ALPHA = 0.05
+SHOWN = 4
+"""Parts of a claim whose reasons are all given; of more, those that decide, and a count."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +60,24 @@ class Verdict:
 
     def __str__(self) -> str:
         return self.word
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A figure that a source prints, and what our runs of its protocol gave for it.
+
+    key: its name in the claim's ``published``; values: one per run, in the printed unit; rounding:
+    the unit's last place, as in `figure`.
+    """
+
+    key: str
+    values: Sequence[float]
+    rounding: float
+
+    @classmethod
+    def percent(cls, key: str, fractions: Iterable[float], rounding: float) -> "Printed":
+        """For a figure in percent, from fractions (0..1)."""
+        return cls(key, [100 * float(value) for value in fractions], rounding)
 
 
 def direction(
@@ -127,6 +161,51 @@ def extreme(values: pd.DataFrame, name: str, worst: bool = True) -> Verdict:
     close = frame.drop(significant.index)["mean"].idxmax()
     rival = f"{close}: {percent(values[close].mean())}"
     return Verdict("within noise", f"{ours} is not {lower} than {rival} for certain (n = {n})")
+
+
+def together(parts: Iterable[Verdict]) -> Verdict:
+    """One verdict for a claim of several parts, with their reasons.
+
+    Raises UserError where there are no parts.
+    """
+    parts = list(parts)
+    if not parts:
+        raise UserError("a claim needs at least one part.")
+    if len(parts) == 1:
+        return parts[0]
+    words = [part.word for part in parts]
+    order = ("reversed", "not tested", "within noise", "holds")
+    word = next(each for each in order if each in words)
+    if len(parts) <= SHOWN:
+        return Verdict(word, "; ".join(dict.fromkeys(part.reason for part in parts)))
+    reasons = list(dict.fromkeys(part.reason for part in parts if part.word == word))
+    more = f"; and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
+    counted = ", ".join(f"{words.count(each)} {each}" for each in WORDS if each in words)
+    return Verdict(word, f"{len(parts)} parts: {counted}. {'; '.join(reasons[:SHOWN])}{more}")
+
+
+def everywhere(cells: Iterable[tuple[str, Sequence[float], int]]) -> Verdict:
+    """Verdict on the sign of a difference in many cells, corrected for their number.
+
+    cells: of each its name, its paired differences (fractions, one per draw) and the claimed sign,
+    +1 or -1. That a cell is reversed is tested by a two-sided t test with Holm's correction over
+    all cells with at least `FEWEST_RUNS` draws; a sign-flip test of three draws could never be
+    significant. Raises UserError where there are no cells.
+    """
+    cells = list(cells)
+    found = [
+        direction(mean_interval(values) if len(values) else None, sign) for _, values, sign in cells
+    ]
+    tested = [i for i, verdict in enumerate(found) if verdict.word != "not tested"]
+    adjusted = holm([t_test(cells[i][1]) for i in tested]) if tested else ()
+    for i, p in zip(tested, adjusted, strict=True):
+        if found[i].word == "reversed" and p > ALPHA:
+            reason = f"{found[i].reason}, not significant among {len(tested)} cells"
+            found[i] = Verdict("within noise", reason)
+    return together(
+        Verdict(verdict.word, f"{name}: {verdict.reason}")
+        for (name, _, _), verdict in zip(cells, found, strict=True)
+    )
 
 
 def _untested(interval: Interval | PairedDifference | None) -> str | None:

@@ -1,8 +1,9 @@
 """The chapters by name: each a notebook in ``chapters/`` and a module here.
 
 A chapter's module has ``Settings`` (the notebook's parameters, checked), ``plan(settings)`` (every
-run the chapter needs) and functions that turn records into what the notebook shows. A chapter that
-shows records of others has ``reads(settings)`` as well: chapter -> its runs.
+run the chapter needs), ``store(settings)`` (where their records are: a chapter may plan another
+one's runs and share its store) and functions that turn records into what the notebook shows. Other
+files that it reads are named by ``inputs(settings)``.
 """
 
 from importlib import import_module
@@ -20,6 +21,7 @@ NOTEBOOKS = {
     "ssl-medmnist": "05-ssl-medmnist.ipynb",
     "fusion": "06-fusion.ipynb",
     "autoencoders-vae": "07-autoencoders-vae.ipynb",
+    "replication-ledger": "08-replication-ledger.ipynb",
 }
 
 
@@ -38,6 +40,12 @@ def load(name: str) -> ModuleType:
     """The chapter's module. Raises UserError for an unknown name."""
     _known(name)
     return import_module(f"{__name__}.{name.replace('-', '_')}")
+
+
+def part(name: str, module: str) -> ModuleType:
+    """A module of the chapter, as ``results`` or ``claims``. UserError for an unknown chapter."""
+    _known(name)
+    return import_module(f"{load(name).__name__}.{module}")
 
 
 def _known(name: str) -> None:

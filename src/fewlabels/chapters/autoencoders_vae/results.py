@@ -110,9 +110,21 @@ def by_seed(runs: pd.DataFrame, name: str, column: str) -> dict[int, float]:
     return dict(zip(rows["seed"], rows[column], strict=True))
 
 
+def sheet_by_seed(runs: pd.DataFrame, column: str) -> dict[int, float]:
+    """Seed -> value of the sheet's network: of its own 20 epochs where these were run."""
+    rows = long_denoisers(runs)
+    if rows.empty:
+        return by_seed(runs, SHEET, column)
+    return dict(zip(rows["seed"], rows[column], strict=True))
+
+
 def paired(runs: pd.DataFrame, name: str, other: str, column: str) -> PairedDifference:
     """``name`` minus ``other`` over the seeds both have, which share the noise on test images."""
-    first, second = by_seed(runs, name, column), by_seed(runs, other, column)
+    return over_common(by_seed(runs, name, column), by_seed(runs, other, column))
+
+
+def over_common(first: dict[int, float], second: dict[int, float]) -> PairedDifference:
+    """``first`` minus ``second`` over the seeds both have."""
     common = sorted(first.keys() & second.keys())
     return paired_difference({s: first[s] for s in common}, {s: second[s] for s in common})
 

@@ -21,7 +21,7 @@ from fewlabels.chapters.chest_xray_transfer.results import (
 from fewlabels.models.xray_cnn import TenConvolutions
 from fewlabels.statistics import Interval, PairedDifference
 from fewlabels.tables import number, percent
-from fewlabels.verdicts import Verdict
+from fewlabels.verdicts import Printed, Verdict
 
 MARGIN = 0.02
 """A gap between training and validation accuracy that counts as visible over-fitting."""
@@ -34,7 +34,9 @@ PRINTED = {
     "cohen_kappa": ("cohen_kappa", "kappa"),
 }
 """Printed figure -> metric of a run, and its name in a note."""
-_SEVERITY = ("holds", "within noise", "reversed", "not tested")
+
+
+RECALLS = {"recall_normal_transfer": TRANSFER, "recall_normal_cnn": CNN}
 
 
 def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
@@ -48,15 +50,17 @@ def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
             f"The ten convolutions were trained at {settings.cnn_size} pixels for "
             f"{settings.cnn_epochs} epochs, not at {SOURCE_SIZE} for {SOURCE_EPOCHS}."
         )
-    return [
+    found = [
         _figures("C1", results.select(runs, TRANSFER), _all_layers(runs)),
-        _figures("C2", results.select(runs, CNN), smaller),
-        _transfer_beats(runs, smaller),
-        _imbalance(runs, smaller),
+        _figures("C2", results.select(runs, CNN)),
+        _transfer_beats(runs),
+        _imbalance(runs),
         _parameters(runs),
         _overfitting(runs),
         _time(runs),
     ]
+    with_cnn = {"C2", "C3", "C4", "C6"}
+    return [row | {"deviation": smaller} if row["claim"].id in with_cnn else row for row in found]
 
 
 def _row(name: str, ours, verdict: Verdict, note: str = "", n: int | None = None):
@@ -65,11 +69,10 @@ def _row(name: str, ours, verdict: Verdict, note: str = "", n: int | None = None
     return row if n is None else row | {"n": n}
 
 
-def together(parts: dict[str, Verdict]) -> Verdict:
-    """One verdict on a claim of several parts: it holds where all of them hold."""
-    worst = max(parts.values(), key=lambda each: _SEVERITY.index(each.word))
-    reasons = "; ".join(f"{name}: {each.reason}" for name, each in parts.items())
-    return Verdict(worst.word, reasons)
+def _together(parts: dict[str, Verdict]) -> Verdict:
+    return verdicts.together(
+        Verdict(each.word, f"{name}: {each.reason}") for name, each in parts.items()
+    )
 
 
 def _figures(name: str, group: pd.DataFrame, note: str = "") -> dict[str, Any]:
@@ -80,7 +83,9 @@ def _figures(name: str, group: pd.DataFrame, note: str = "") -> dict[str, Any]:
         parts[words] = verdicts.figure(printed[key], results.one_more(group, metric), rounding=0.1)
         ours.append(f"{words} {percent(results.interval(group, metric))}")
     text = "; ".join(ours) if len(group) else None
-    return _row(name, text, together(parts), note, n=len(group))
+    row = _row(name, text, _together(parts), note, n=len(group))
+    figures = [Printed.percent(key, group[metric], 0.1) for key, (metric, _) in PRINTED.items()]
+    return row | {"figures": figures}
 
 
 def _all_layers(runs: pd.DataFrame) -> str:
@@ -97,7 +102,7 @@ def _all_layers(runs: pd.DataFrame) -> str:
     )
 
 
-def _transfer_beats(runs: pd.DataFrame, note: str) -> dict[str, Any]:
+def _transfer_beats(runs: pd.DataFrame) -> dict[str, Any]:
     """C3, under protocol report; protocol tuned beside it."""
     own, tuned = (
         results.difference(runs, ours, other, "mean_class_accuracy")
@@ -108,7 +113,13 @@ def _transfer_beats(runs: pd.DataFrame, note: str) -> dict[str, Any]:
     every = results.difference(runs, ALL_LAYERS, CNN, "mean_class_accuracy")
     if every is not None:
         beside += f" With all layers trained {percent(every, sign=True)} (n = {every.n})."
-    return _row("C3", own, verdicts.direction(own, +1), f"{beside} {note}".strip())
+    transfer, cnn = (
+        results.by_seed(results.select(runs, name), "mean_class_accuracy")
+        for name in (TRANSFER, CNN)
+    )
+    gaps = [transfer[seed] - cnn[seed] for seed in transfer.keys() & cnn.keys()]
+    row = _row("C3", own, verdicts.direction(own, +1), beside)
+    return row | {"figures": [Printed.percent("difference_balanced_accuracy", gaps, 0.1)]}
 
 
 def causes(runs: pd.DataFrame, name: str) -> dict[str, PairedDifference | None]:
@@ -136,7 +147,7 @@ def causes(runs: pd.DataFrame, name: str) -> dict[str, PairedDifference | None]:
     } | ({} if len(weighted) else {"weights": None})
 
 
-def _imbalance(runs: pd.DataFrame, note: str) -> dict[str, Any]:
+def _imbalance(runs: pd.DataFrame) -> dict[str, Any]:
     """C4: imbalance explains the low recall of NORMAL, for both models."""
     parts, texts = {}, []
     for name in (TRANSFER, CNN):
@@ -149,7 +160,9 @@ def _imbalance(runs: pd.DataFrame, note: str) -> dict[str, Any]:
         )
     n = min(len(results.select(runs, name)) for name in (TRANSFER, CNN))
     rule = "Recall of NORMAL in points; the difference is the better remedy minus that cost."
-    return _row("C4", "; ".join(texts), together(parts), f"{rule} {note}".strip(), n=n)
+    row = _row("C4", "; ".join(texts), _together(parts), rule, n=n)
+    recalls = {key: results.select(runs, name)["recall_normal"] for key, name in RECALLS.items()}
+    return row | {"figures": [Printed.percent(key, each, 1) for key, each in recalls.items()]}
 
 
 def _parameters(runs: pd.DataFrame) -> dict[str, Any]:
@@ -172,7 +185,9 @@ def _parameters(runs: pd.DataFrame) -> dict[str, Any]:
         else ""
     )
     ours = f"head {number(head, 0)}; ten convolutions {number(cnn, 0)}"
-    return _row("C5", ours, together(parts), note, n=1)
+    row = _row("C5", ours, _together(parts), note, n=1)
+    counts = {"trainable_transfer": head, "trainable_cnn": cnn}
+    return row | {"figures": [Printed(key, [count], 1) for key, count in counts.items()]}
 
 
 def first_tensors(count: int) -> tuple[int, int]:
@@ -202,7 +217,7 @@ def _overfitting(runs: pd.DataFrame) -> dict[str, Any]:
         )
     note = f"The difference is training minus validation accuracy, less {100 * MARGIN:g} points."
     n = len(results.select(runs, CNN))
-    return _row("C6", "; ".join(texts), together(parts), note, n=n)
+    return _row("C6", "; ".join(texts), _together(parts), note, n=n)
 
 
 def _time(runs: pd.DataFrame) -> dict[str, Any]:

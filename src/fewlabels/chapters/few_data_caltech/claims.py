@@ -11,7 +11,6 @@ import pandas as pd
 from fewlabels import published, verdicts
 from fewlabels.chapters.few_data_caltech import planning, results
 from fewlabels.chapters.few_data_caltech.planning import Settings
-from fewlabels.data.photographs import Photographs
 from fewlabels.experiments.few_photographs import AUGMENTATIONS, BATCH
 from fewlabels.statistics import Interval, PairedDifference
 from fewlabels.tables import number, percent
@@ -19,14 +18,14 @@ from fewlabels.tables import number, percent
 AS_IT_IS = "accuracy, as it is"
 
 
-def rows(runs: pd.DataFrame, settings: Settings, photos: Photographs) -> list[dict[str, Any]]:
+def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
     """Rows for `fewlabels.tables.claims_table`, D1 to D5."""
     return [
         _small_network(runs, settings),
         _augmentation(runs, settings),
-        _features(runs, settings),
-        _fine_tuning(runs, settings),
-        _new_photograph(runs, settings, photos),
+        _features(runs, settings) | {"protocol": "tuned"},
+        _fine_tuning(runs, settings) | {"protocol": "tuned"},
+        _new_photograph(runs, settings) | {"protocol": "tuned"},
     ]
 
 
@@ -117,13 +116,13 @@ def _fine_tuning(runs: pd.DataFrame, settings: Settings) -> dict[str, Any]:
     )
 
 
-def _new_photograph(runs: pd.DataFrame, settings: Settings, photos: Photographs) -> dict[str, Any]:
+def _new_photograph(runs: pd.DataFrame, settings: Settings) -> dict[str, Any]:
     """D5: new photographs, as files, are named better than by always naming the largest class."""
     rows = results.chosen(runs, kind="recognition")
     above = None
     note = "Test photographs written to files and read by `fewlabels classify`'s function."
     if len(rows):
-        guess = largest_class(photos, settings)
+        guess = largest_class(settings)
         above = _above(planning.share(rows[AS_IT_IS]), guess)
         note += (
             f" Accuracy {percent(planning.share(rows[AS_IT_IS]))}%; always naming the largest "
@@ -140,7 +139,7 @@ def _above(accuracy: Interval, level: float) -> PairedDifference:
     )
 
 
-def largest_class(photos: Photographs, settings: Settings) -> float:
+def largest_class(settings: Settings) -> float:
     """Share of the most frequent class in the first split's test part; splits are by class."""
-    labels = photos.labels[results.tested(settings, 0)[1]]
+    labels = results.load(settings).labels[results.tested(settings, 0)[1]]
     return labels.bincount().max().item() / len(labels)

@@ -467,7 +467,7 @@ def covers_table(runs: pd.DataFrame, settings: Settings, photos: Photographs) ->
         f"Test accuracy on {source(photos)} where training and test images show only what is "
         "inside the ellipse that touches their sides, or only what is outside it, the rest grey. "
         f"The last row has {dimensions} numbers per image. Always naming the largest class is "
-        f"right for {percent(claims.largest_class(photos, settings))}%. {OVERLAP} "
+        f"right for {percent(claims.largest_class(settings))}%. {OVERLAP} "
         f"{origin(settings)}",
     )
 

@@ -14,7 +14,7 @@ from fewlabels.chapters import ssl_medmnist as chapter_five
 from fewlabels.chapters.ssl_medmnist import planning as grid
 from fewlabels.errors import UserError
 from fewlabels.experiments.ssl import Classification
-from fewlabels.runs import Experiment, Store
+from fewlabels.runs import Store
 
 NAME = "fusion"
 FRACTIONS = (1.0, grid.QUARTER)
@@ -71,18 +71,8 @@ def store(settings: Settings) -> Store:
     return chapter_five.store(source(settings))
 
 
-def plan(settings: Settings) -> list[Experiment]:
-    """Runs of this chapter's own: none."""
-    return []
-
-
-def reads(settings: Settings) -> dict[str, list[Experiment]]:
-    """Chapter -> those of its runs whose records are shown here."""
-    return {chapter_five.NAME: members(settings)}
-
-
-def members(settings: Settings) -> list[Classification]:
-    """Every supervised and every fine-tuned classifier that is compared or fused."""
+def plan(settings: Settings) -> list[Classification]:
+    """Every supervised and every fine-tuned classifier that is compared or fused: chapter 5's."""
     own = source(settings)
     runs = []
     for dataset in settings.datasets:

@@ -46,7 +46,7 @@ def measure(settings: Settings) -> pd.DataFrame:
     model. A fusion has a row for every draw in which all its members are there. Missing runs of
     chapter 5 are computed within ``minutes``.
     """
-    own, planned = planning.store(settings), planning.members(settings)
+    own, planned = planning.store(settings), planning.plan(settings)
     if settings.minutes:
         compute(settings, planned, own)
     return with_fusions(grid.frame(planned, [own.get(run) for run in planned]), settings)
@@ -223,11 +223,16 @@ def paired(
     here: pd.DataFrame, method: str, other: str, metric: str = MEAN
 ) -> PairedDifference | None:
     """``method`` minus ``other`` over the draws both have; None where they have none in common."""
+    found = differences(here, method, other, metric)
+    return paired_difference(found, dict.fromkeys(found, 0.0)) if found else None
+
+
+def differences(
+    here: pd.DataFrame, method: str, other: str, metric: str = MEAN
+) -> dict[int, float]:
+    """Draw -> ``method`` minus ``other``, for the draws both have."""
     first, second = (values(here, name, metric) for name in (method, other))
-    common = sorted(first.keys() & second.keys())
-    if not common:
-        return None
-    return paired_difference(*({draw: each[draw] for draw in common} for each in (first, second)))
+    return {draw: first[draw] - second[draw] for draw in sorted(first.keys() & second.keys())}
 
 
 def seed_groups(runs: pd.DataFrame, settings: Settings) -> pd.DataFrame:

@@ -1,10 +1,5 @@
-"""Verdicts on claims E1 to E6, each from the records and the rule in `fewlabels.verdicts`.
+"""Verdicts on claims E1 to E6, each from the records and the rule in `fewlabels.verdicts`."""
 
-A claim of several parts is as good as its worst part: *reversed* where one part is, else *not
-tested* or *within noise* where one part is, else it *holds*.
-"""
-
-from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,7 +9,7 @@ from fewlabels.chapters.rotation_equivariance import results
 from fewlabels.chapters.rotation_equivariance.planning import SLOWEST_SHOWN, Settings
 from fewlabels.statistics import mean_interval
 from fewlabels.tables import number
-from fewlabels.verdicts import Verdict, direction
+from fewlabels.verdicts import Verdict, direction, together
 
 ROUND_OFF = 1e-5
 """Relative errors below this are the rounding of 32-bit arithmetic."""
@@ -28,18 +23,10 @@ def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
         _rates("E1", runs, settings, "mlp"),
         _rates("E2", runs, settings, "cnn"),
         _test_below_training(runs),
-        _shift(runs),
-        _turn(runs),
+        _shift(runs) | {"protocol": "tuned"},
+        _turn(runs) | {"protocol": "tuned"},
         _time(runs, settings),
     ]
-
-
-def together(parts: Sequence[Verdict]) -> Verdict:
-    """The verdict on a claim that has all of these parts, with all of their reasons."""
-    words = [part.word for part in parts]
-    order = ("reversed", "not tested", "within noise", "holds")
-    word = next(word for word in order if word in words)
-    return Verdict(word, "; ".join(dict.fromkeys(part.reason for part in parts)))
 
 
 def tiny(value: float) -> str:
@@ -73,15 +60,15 @@ def _rates(name: str, runs: pd.DataFrame, settings: Settings, network: str) -> d
     note = (
         f"The mean training angle, said for every image, is {guess}° off; 1e-8 gains "
         f"{number(gain, sign=True)}° on it. Runs that do not gain 1%: {results.constant(high)} of "
-        f"{len(high)} at 1e-2, {results.constant(low)} of {len(low)} at 1e-8. "
-        f"{_deviation(settings, network)}"
+        f"{len(high)} at 1e-2, {results.constant(low)} of {len(low)} at 1e-8."
     )
     ours = "; ".join(
         f"{rate}: {number(mean_interval(rows['mae']))}°"
         for rate, rows in (("1e-2", high), ("1e-4", middle), ("1e-8", low))
         if len(rows)
     )
-    return _row(name, ours, len(middle), together(parts), note.strip())
+    row = _row(name, ours, len(middle), together(parts), note)
+    return row | {"deviation": _deviation(settings, network)}
 
 
 def _deviation(settings: Settings, network: str) -> str:

@@ -10,6 +10,7 @@ from fewlabels.chapters.rotnet_mnist import results
 from fewlabels.chapters.rotnet_mnist.planning import Settings
 from fewlabels.statistics import mean_interval, unpaired_difference
 from fewlabels.tables import number, percent
+from fewlabels.verdicts import Printed
 
 CNN = ("cnn", "scratch")
 ROTNET = ("rotnet", "frozen")
@@ -34,17 +35,20 @@ def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
     shorter = (
         f"{shorter} Over the seeds that learned: {failed} of {len(tried)} stay at chance."
     ).strip()
-    return [
-        _figure("R1", turned["accuracy"], "rotation_accuracy", shorter),
-        _worst("R2", turned.set_index("draw")[_recall_columns(turned)], "180", shorter),
-        _figure("R3", rotnet["accuracy"], "accuracy", shorter),
+    found = [
+        _figure("R1", turned["accuracy"], "rotation_accuracy"),
+        _worst("R2", turned.set_index("draw")[_recall_columns(turned)], "180"),
+        _figure("R3", rotnet["accuracy"], "accuracy"),
         _figure("R4", cnn["accuracy"], "accuracy"),
-        _difference("R5", results.paired(hundred, ROTNET, CNN), -1, shorter),
-        _worst("R6", results.recalls(rotnet, settings), "5", shorter),
-        _oscillation(runs, shorter),
-        _regularisation(hundred, rotnet, shorter),
+        _difference("R5", results.paired(hundred, ROTNET, CNN), -1)
+        | {"figures": [Printed.percent("difference", _differences(rotnet, cnn), 1)]},
+        _worst("R6", results.recalls(rotnet, settings), "5"),
+        _oscillation(runs),
+        _regularisation(hundred, rotnet),
         _turning_point(cnn),
     ]
+    own = {"R4", "R9"}
+    return [row if row["claim"].id in own else row | {"deviation": shorter} for row in found]
 
 
 def _row(name: str, ours, verdict: verdicts.Verdict, note: str = "", n: int | None = None):
@@ -53,25 +57,33 @@ def _row(name: str, ours, verdict: verdicts.Verdict, note: str = "", n: int | No
     return row if n is None else row | {"n": n}
 
 
-def _figure(name: str, values: pd.Series, key: str, note: str = "") -> dict[str, Any]:
+def _figure(name: str, values: pd.Series, key: str) -> dict[str, Any]:
     printed = published.claim(name).published[key]
     verdict = verdicts.figure(printed, results.one_more(values), rounding=1)
-    return _row(name, mean_interval(values) if len(values) else None, verdict, note)
+    row = _row(name, mean_interval(values) if len(values) else None, verdict)
+    return row | {"figures": [Printed.percent(key, values, 1)]}
 
 
-def _worst(name: str, values: pd.DataFrame, column: str, note: str = "") -> dict[str, Any]:
+def _worst(name: str, values: pd.DataFrame, column: str) -> dict[str, Any]:
     values = values.rename(columns=lambda each: each.removeprefix("recall_"))
     if values.empty:
-        return _row(name, None, verdicts.direction(None, 1), note)
+        return _row(name, None, verdicts.direction(None, 1))
     verdict = verdicts.extreme(values, column, worst=True)
-    return _row(name, mean_interval(values[column]), verdict, note)
+    row = _row(name, mean_interval(values[column]), verdict)
+    return row | {"figures": [Printed.percent(f"recall_{column}", values[column], 1)]}
+
+
+def _differences(a: pd.DataFrame, b: pd.DataFrame) -> list[float]:
+    """Accuracy of ``a`` minus that of ``b`` over the draws both have."""
+    first, second = (each.set_index("draw")["accuracy"] for each in (a, b))
+    return [*(first - second).dropna()]
 
 
 def _difference(name: str, difference, claimed: int, note: str = "") -> dict[str, Any]:
     return _row(name, difference, verdicts.direction(difference, claimed), note)
 
 
-def _oscillation(runs: pd.DataFrame, note: str) -> dict[str, Any]:
+def _oscillation(runs: pd.DataFrame) -> dict[str, Any]:
     """R7: validation accuracy moves more at the report's rate than at ours, late in training."""
     report, tuned = (
         results.roughness(results.rotations(runs, protocol)) for protocol in ("report", "tuned")
@@ -84,18 +96,16 @@ def _oscillation(runs: pd.DataFrame, note: str) -> dict[str, Any]:
     verdict = verdicts.direction(difference, +1)
     ours = f"{percent(mean_interval([*report.values()]))} points a step of the curve"
     network = "Compared with protocol tuned, whose network differs as well as its rate."
-    return _row("R7", ours, verdict, f"{network} {note}".strip(), n=len(report))
+    return _row("R7", ours, verdict, network, n=len(report))
 
 
-def _regularisation(hundred: pd.DataFrame, rotnet: pd.DataFrame, note: str) -> dict[str, Any]:
+def _regularisation(hundred: pd.DataFrame, rotnet: pd.DataFrame) -> dict[str, Any]:
     """R8: the head fits its own images better than others, and deforming them helps."""
     curves = [record.curves for record in rotnet["record"]]
     own = mean_interval([curve["train_accuracy"][-1] for curve in curves])
     new = mean_interval(rotnet["accuracy"])
     gap = f"Training accuracy {percent(own)}, test accuracy {percent(new)}."
-    return _difference(
-        "R8", results.paired(hundred, REGULARISED, ROTNET), +1, f"{gap} {note}".strip()
-    )
+    return _difference("R8", results.paired(hundred, REGULARISED, ROTNET), +1, gap)
 
 
 def _turning_point(cnn: pd.DataFrame) -> dict[str, Any]:
@@ -107,7 +117,8 @@ def _turning_point(cnn: pd.DataFrame) -> dict[str, Any]:
         rounding=1,
         in_percent=False,
     )
-    return _row("R9", f"epoch {number(mean_interval(epochs))}", verdict, n=len(epochs))
+    row = _row("R9", f"epoch {number(mean_interval(epochs))}", verdict, n=len(epochs))
+    return row | {"figures": [Printed("epoch", [*epochs], 1)]}
 
 
 def _recall_columns(turned: pd.DataFrame) -> list[str]:

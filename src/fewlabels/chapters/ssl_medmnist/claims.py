@@ -1,10 +1,8 @@
 """Verdicts on claims S1 to S20, each from the records and the rule in `fewlabels.verdicts`.
 
-A claim in several parts, or about every cell of a table, holds where all its parts hold, is
-reversed where one is, is not tested where one is not, and is within noise otherwise.
+Claims about every cell of a table are judged over all cells, corrected for their number.
 """
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -21,13 +19,11 @@ from fewlabels.chapters.ssl_medmnist.planning import (
 )
 from fewlabels.chapters.ssl_medmnist.results import ALL, MEAN, QUARTER
 from fewlabels.tables import NOT_RUN, percent
-from fewlabels.verdicts import Verdict
+from fewlabels.verdicts import Printed, Verdict
 
 SUPERVISED = ("supervised", "scratch")
 TRIO = (0, 3, 5)
 LIMIT = 0.9
-SHOWN = 3
-"""Parts of a claim whose reasons are given; the rest are counted."""
 
 
 def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
@@ -44,6 +40,8 @@ def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
         {method: (method, backbone) for method in SOURCE_METHODS}
         for backbone in ("frozen", "fine-tuned")
     )
+    twice = (f"supervised, {TWICE}", "scratch")
+    larger, more = (("moco, resnet34", "fine-tuned"), ("moco, extra cells", "fine-tuned"))
     found = [
         _figures("S1", [(full, "accuracy", "accuracy"), (full, MEAN, MEAN)]),
         _figures("S2", _of_claim("S2", [(quarter, "accuracy"), (quarter, MEAN)])),
@@ -64,11 +62,19 @@ def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
                 (full, tuned["moco"], SUPERVISED, +1),
                 *((full, tuned["moco"], tuned[m], +1) for m in tuned if m != "moco"),
             ],
-        ),
+        )
+        | {
+            "figures": [
+                _value("accuracy", full, tuned["moco"], "accuracy"),
+                _value(MEAN, full, tuned["moco"]),
+                _gap("difference", full, tuned["moco"], SUPERVISED),
+            ]
+        },
         _signs(
             "S7",
             [(full, tuned["simclr"], SUPERVISED, +1), (quarter, tuned["simclr"], SUPERVISED, -1)],
-        ),
+        )
+        | {"figures": _gaps(full, quarter, tuned["simclr"], SUPERVISED)},
         _signs(
             "S8",
             [
@@ -76,7 +82,13 @@ def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
                 *((quarter, frozen["aim"], frozen[m], -1) for m in ("simclr", "moco")),
             ],
             "accuracy",
-        ),
+        )
+        | {
+            "figures": [
+                _value("frozen_full", full, frozen["aim"], "accuracy"),
+                _value("frozen_quarter", quarter, frozen["aim"], "accuracy"),
+            ]
+        },
         _signs(
             "S9",
             [
@@ -84,11 +96,23 @@ def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
                 (quarter, tuned["mae"], SUPERVISED, +1),
                 *((quarter, tuned["mae"], tuned[m], +1) for m in tuned if m != "mae"),
             ],
-        ),
-        _signs(
-            "S10", [(skewed, each[m], SUPERVISED, -1) for each in (frozen, tuned) for m in each]
-        ),
-        _signs("S11", [(few, tuned["mae"], SUPERVISED, +1)]),
+        )
+        | {
+            "figures": [
+                _value("frozen_full", full, frozen["mae"], "accuracy"),
+                _gap("difference_quarter", quarter, tuned["mae"], SUPERVISED),
+            ]
+        },
+        _signs("S10", [(skewed, each[m], SUPERVISED, -1) for each in (frozen, tuned) for m in each])
+        | {
+            "figures": [
+                # The best by the source's test scores is its fine-tuned MAE.
+                _value("best_ssl", skewed, tuned["mae"]),
+                _value("supervised", skewed, SUPERVISED),
+            ]
+        },
+        _signs("S11", [(few, tuned["mae"], SUPERVISED, +1)])
+        | {"figures": [_gap("difference", few, tuned["mae"], SUPERVISED)]},
         _trio(cells, settings),
         _signs(
             "S13",
@@ -98,23 +122,20 @@ def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
                 for backbone in ("frozen", "fine-tuned")
             ],
         ),
-        _signs("S14", [(full, (f"supervised, {TWICE}", "scratch"), SUPERVISED, -1)], "accuracy"),
+        _signs("S14", [(full, twice, SUPERVISED, -1)], "accuracy")
+        | {"figures": [_gap("difference", full, twice, SUPERVISED, "accuracy", rounding=0.1)]},
         _static(full),
         _duplicates(runs, settings),
         _signs(
             "S17",
-            [
-                (part, ("moco, resnet34", "fine-tuned"), tuned["moco"], -1)
-                for part in (full, quarter)
-            ],
-        ),
+            [(part, larger, tuned["moco"], -1) for part in (full, quarter)],
+        )
+        | {"figures": _gaps(full, quarter, larger, tuned["moco"])},
         _signs(
             "S18",
-            [
-                (part, ("moco, extra cells", "fine-tuned"), tuned["moco"], sign)
-                for part, sign in ((full, -1), (quarter, +1))
-            ],
-        ),
+            [(part, more, tuned["moco"], sign) for part, sign in ((full, -1), (quarter, +1))],
+        )
+        | {"figures": _gaps(full, quarter, more, tuned["moco"])},
         _signs(
             "S19",
             [
@@ -127,27 +148,8 @@ def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
     ]
     if settings.epochs != SOURCE_EPOCHS:
         shorter = f"Trained for {settings.epochs} of the source's {SOURCE_EPOCHS} epochs."
-        found = [row | {"note": f"{row['note']} {shorter}"} for row in found]
+        found = [row | {"deviation": shorter} for row in found]
     return found
-
-
-def together(parts: Iterable[Verdict]) -> Verdict:
-    """One verdict for a claim of several parts, from those that decide it."""
-    parts = list(parts)
-    words = [part.word for part in parts]
-    for word in ("not tested", "reversed", "within noise", "holds"):
-        if word in words:
-            break
-    decisive = [part.reason for part in parts if part.word == word]
-    if len(parts) == 1:
-        return Verdict(word, decisive[0])
-    counted = ", ".join(f"{words.count(w)} {w}" for w in verdicts.WORDS if w in words)
-    if word == "not tested":
-        return Verdict(word, f"{len(parts)} comparisons: {counted}")
-    more = f"; and {len(decisive) - SHOWN} more" if len(decisive) > SHOWN else ""
-    return Verdict(
-        word, f"{len(parts)} comparisons: {counted}. {'; '.join(decisive[:SHOWN])}{more}"
-    )
 
 
 def _row(name: str, ours, verdict: Verdict, n: int | None = None, note: str = "") -> dict[str, Any]:
@@ -165,32 +167,54 @@ def _of_claim(name: str, parts: list[tuple[pd.DataFrame, str]]) -> list[tuple]:
 def _figures(name: str, parts: list[tuple], method: tuple[str, str] = SUPERVISED) -> dict[str, Any]:
     """Printed figures against the interval of one more run. parts: frame, metric, key."""
     claim = published.claim(name)
-    each, shown, n = [], [], 0
+    each, shown, figures, n = [], [], [], 0
     for frame, metric, key in parts:
         found = [*results.values(frame, *method, metric).values()]
         each.append(verdicts.figure(claim.published[key], results.one_more(found), rounding=0.01))
         shown.append(percent(results.interval(found)))
         n = max(n, len(found))
-    return _row(name, "; ".join(shown) if n else NOT_RUN, together(each), n)
+        figures.append(Printed.percent(key, found, 0.01))
+    row = _row(name, "; ".join(shown) if n else NOT_RUN, verdicts.together(each), n)
+    return row | {"figures": figures}
+
+
+def _gap(
+    key: str, frame: pd.DataFrame, method: tuple, other: tuple, metric: str = MEAN, rounding=0.01
+) -> Printed:
+    """A printed difference between two methods."""
+    found = results.differences(frame, method, other, metric)
+    return Printed.percent(key, found.values(), rounding)
+
+
+def _gaps(full: pd.DataFrame, quarter: pd.DataFrame, method: tuple, other: tuple) -> list[Printed]:
+    """A printed difference with all labels and with a quarter of them."""
+    return [
+        _gap("difference_full", full, method, other),
+        _gap("difference_quarter", quarter, method, other),
+    ]
+
+
+def _value(key: str, frame: pd.DataFrame, method: tuple, metric: str = MEAN) -> Printed:
+    """A printed figure of one method."""
+    return Printed.percent(key, results.values(frame, *method, metric).values(), 0.01)
 
 
 def _signs(name: str, parts: list[tuple], metric: str = MEAN) -> dict[str, Any]:
     """Claimed signs of paired differences. parts: frame, method, other, sign."""
-    each, differences = [], []
+    cells, tested = [], []
     for frame, method, other, sign in parts:
-        difference = results.paired(frame, method, other, metric)
-        verdict = verdicts.direction(difference, sign)
-        what = f"{results.named(*method)} against {results.named(*other)}"
-        each.append(replace(verdict, reason=f"{what}: {verdict.reason}"))
-        differences.append(difference)
-    tested = [difference for difference in differences if difference is not None]
-    if len(parts) == 1:
-        return _row(name, differences[0], together(each))
-    if not tested:
-        return _row(name, None, together(each))
+        found = results.differences(frame, method, other, metric)
+        where = "".join(f", {frame[key].iloc[0]}" for key in ("dataset", "labels") if len(frame))
+        what = f"{results.named(*method)} against {results.named(*other)}{where}"
+        cells.append((what, [*found.values()], sign))
+        if found:
+            tested.append(results.paired(frame, method, other, metric))
+    verdict = verdicts.everywhere(cells)
+    if len(parts) == 1 or not tested:
+        return _row(name, tested[0] if tested else None, verdict)
     low, high = min(d.mean for d in tested), max(d.mean for d in tested)
     span = f"{percent(low, sign=True)} to {percent(high, sign=True)} points"
-    return _row(name, span, together(each), min(d.n for d in tested))
+    return _row(name, span, verdict, min(d.n for d in tested))
 
 
 def _trio(cells: dict, settings: Settings) -> dict[str, Any]:
@@ -203,15 +227,14 @@ def _trio(cells: dict, settings: Settings) -> dict[str, Any]:
     for labels in (ALL, QUARTER):
         for model in models:
             rows = results.cell(cells[settings.blood, labels], *model)
-            found = results.interval([*results.mixed_up(rows, settings.blood, TRIO).values()])
-            verdict = verdicts.direction(found, +1)
-            each.append(replace(verdict, reason=f"{results.named(*model)}: {verdict.reason}"))
-            excess += [found] if found else []
+            found = [*results.mixed_up(rows, settings.blood, TRIO).values()]
+            each.append((f"{results.named(*model)}, {labels}", found, +1))
+            excess += [results.interval(found)] if found else []
     if not excess:
-        return _row("S12", None, together(each))
+        return _row("S12", None, verdicts.everywhere(each))
     low, high = min(e.mean for e in excess), max(e.mean for e in excess)
     span = f"{percent(low)} to {percent(high)} points more often than other pairs"
-    return _row("S12", span, together(each), min(e.n for e in excess))
+    return _row("S12", span, verdicts.everywhere(each), min(e.n for e in excess))
 
 
 def _static(full: pd.DataFrame) -> dict[str, Any]:
@@ -225,7 +248,7 @@ def _static(full: pd.DataFrame) -> dict[str, Any]:
         each.append(replace(verdict, reason=f"rate {rate:g} against 90%: {verdict.reason}"))
         shown.append(percent(results.interval(found)))
         n = max(n, len(found))
-    return _row("S15", "; ".join(shown) if n else NOT_RUN, together(each), n)
+    return _row("S15", "; ".join(shown) if n else NOT_RUN, verdicts.together(each), n)
 
 
 def _duplicates(runs: pd.DataFrame, settings: Settings) -> dict[str, Any]:

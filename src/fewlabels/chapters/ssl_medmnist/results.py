@@ -102,11 +102,16 @@ def paired(
 
     None where they have no draw in common.
     """
+    found = differences(runs, method, other, metric)
+    return paired_difference(found, dict.fromkeys(found, 0.0)) if found else None
+
+
+def differences(
+    runs: pd.DataFrame, method: tuple[str, str], other: tuple[str, str], metric: str = MEAN
+) -> dict[int, float]:
+    """Draw -> ``method`` minus ``other``, for the draws both have; each is (method, backbone)."""
     first, second = (values(runs, *name, metric) for name in (method, other))
-    common = sorted(first.keys() & second.keys())
-    if not common:
-        return None
-    return paired_difference(*({draw: each[draw] for draw in common} for each in (first, second)))
+    return {draw: first[draw] - second[draw] for draw in sorted(first.keys() & second.keys())}
 
 
 def interval(found: Sequence[float]) -> Interval | None:

@@ -1,0 +1,229 @@
+"""Every claim of the sources with its verdict, in one table: results/claims.csv."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fewlabels import notebooks, paths, published, verdicts
+from fewlabels.errors import UserError
+from fewlabels.published import Claim
+from fewlabels.statistics import Interval, PairedDifference, mean_interval, prediction_interval
+from fewlabels.tables import NOT_RUN, percent
+from fewlabels.verdicts import Printed, Verdict
+
+COLUMNS = [
+    *("claim", "source", "chapter", "quantity", "published", "unit"),
+    *("ours", "low", "high", "n", "spread", "expected_low", "expected_high", "inside"),
+    *("verdict", "protocol", "in_words", "reason", "deviation"),
+    *("run_seconds", "devices", "command", "records"),
+]
+"""One row per printed figure, and one for a claim without any. ``ours``, ``low``, ``high``: mean
+and 95% interval in ``unit``; ``spread``: standard deviation of single runs; ``expected_...``: where
+one further run is expected, and ``inside`` whether the printed figure lies there (yes, no, or
+empty where fewer than three runs could tell). ``verdict``, ``in_words``, ``reason`` and
+``deviation`` are the claim's. ``run_seconds`` and ``devices``: of all runs of the chapter.
+``records``: a hash of their records."""
+NUMBERS = ["ours", "low", "high", "spread", "expected_low", "expected_high", "run_seconds"]
+COUNTED = "parameters"
+
+
+def write() -> Path:
+    """Rewrite results/claims.csv from the records of the book's runs and return its path.
+
+    Raises UserError where runs are missing of a chapter whose full profile computes them all.
+    """
+    file = paths.RESULTS / "claims.csv"
+    table = [row for name in _chapters() for row in rows(name)]
+    order = {id: place for place, id in enumerate(published.claims())}
+    table.sort(key=lambda row: order[row["claim"]])
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+    return file
+
+
+def read() -> pd.DataFrame:
+    """results/claims.csv with `COLUMNS`; numbers are nan and texts empty where there is none.
+
+    Raises UserError where the file is missing or lacks columns.
+    """
+    file = paths.RESULTS / "claims.csv"
+    if not file.exists():
+        raise UserError(f"{file} is missing: write it with `fewlabels claims`.")
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    if missing := [column for column in COLUMNS if column not in table]:
+        raise UserError(
+            f"{file} lacks {', '.join(missing)}: write it again with `fewlabels claims`."
+        )
+    for column in NUMBERS:
+        table[column] = pd.to_numeric(table[column])
+    return table.assign(n=pd.to_numeric(table["n"]).fillna(0).astype(int))
+
+
+def stale() -> list[str]:
+    """Chapters with claims whose rows in results/claims.csv were made from other records."""
+    written = read().groupby("chapter")["records"].first()
+    return [name for name in _chapters() if written.get(name) != _records(name)]
+
+
+def entries(name: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a chapter's table of claims, for parameters as `notebooks.parameters` gives them.
+
+    Nothing is computed. Raises UserError where runs are missing, unless the parameters say by
+    ``minutes: 0`` that the chapter does without.
+    """
+    from fewlabels import chapters
+
+    chapter = chapters.load(name)
+    settings = chapter.Settings(**values)
+    if values.get("minutes") != 0:
+        store = chapter.store(settings)
+        missing = sum(not store.path(run).exists() for run in chapter.plan(settings))
+        if missing:
+            raise UserError(f"{name} lacks {missing} of its runs: `fewlabels run {name}` first.")
+    runs = chapters.part(name, "results").measure(settings)
+    return chapters.part(name, "claims").rows(runs, settings)
+
+
+def rows(name: str) -> list[dict[str, Any]]:
+    """The rows of results/claims.csv for one chapter; its claims are not tested where it is new."""
+    from fewlabels import chapters, data
+
+    if name not in chapters.names():
+        none = Verdict("not tested", "its chapter is not written yet")
+        claims = published.claims(name).values()
+        found = [
+            {"claim": each, "ours": None, "verdict": none, "note": none.reason} for each in claims
+        ]
+        return [row for each in found for row in _rows(each, {"records": _records(name)})]
+    values = notebooks.parameters(name, "full")
+    with data.as_in_the_book():
+        found = entries(name, values)
+        made = _made(name, values)
+    return [row for each in found for row in _rows(each, made)]
+
+
+def _chapters() -> list[str]:
+    return list(dict.fromkeys(claim.chapter for claim in published.claims().values()))
+
+
+def _made(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Time and machines of a chapter's runs, and how to make them again."""
+    from fewlabels import chapters
+
+    chapter = chapters.load(name)
+    settings = chapter.Settings(**values)
+    store = chapter.store(settings)
+    records = [record for run in chapter.plan(settings) if (record := store.get(run))]
+    return {
+        "run_seconds": round(sum(record.seconds for record in records)),
+        "devices": "; ".join(sorted({record.hardware["device"] for record in records})),
+        "command": f"fewlabels run {name} --profile full",
+        "records": _records(name),
+    }
+
+
+def _records(name: str) -> str:
+    from fewlabels import chapters, freeze
+
+    if name not in chapters.names():
+        return ""
+    now = freeze.fingerprint(name)
+    content = json.dumps([now["parameters"], now["records"]], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def _rows(row: Mapping[str, Any], made: Mapping[str, Any]) -> list[dict[str, Any]]:
+    claim: Claim = row["claim"]
+    base = {
+        "claim": claim.id,
+        "source": claim.source,
+        "chapter": claim.chapter,
+        "verdict": str(row["verdict"]),
+        "protocol": row.get("protocol", "report"),
+        "in_words": in_words(row["ours"]),
+        "reason": row.get("note", ""),
+        "deviation": row.get("deviation", ""),
+        **made,
+    }
+    figures = {figure.key: figure for figure in row.get("figures", ())}
+    if unknown := sorted(figures.keys() - (claim.published or {}).keys()):
+        raise UserError(f"claim {claim.id} prints no {', '.join(unknown)}.")
+    found = [
+        base
+        | {"quantity": key, "published": _written(value), "unit": unit(key)}
+        | _measured(value, unit(key), figures.get(key))
+        for key, value in (claim.published or {}).items()
+    ]
+    return found or [base | _own(row)]
+
+
+def _measured(value: Any, unit: str, figure: Printed | None) -> dict[str, Any]:
+    """Ours of one printed figure, in its unit."""
+    if figure is None or not len(figure.values):
+        return {"n": 0}
+    interval = mean_interval(figure.values)
+    measured = _bounds(interval) | {"n": interval.n}
+    if unit == COUNTED:
+        return measured | {"inside": "yes" if interval.mean == value else "no"}
+    if interval.n < verdicts.FEWEST_RUNS:
+        return measured
+    expected = prediction_interval(figure.values)
+    verdict = verdicts.figure(value, expected, figure.rounding, in_percent=False)
+    return measured | {
+        "spread": _digits(pd.Series(figure.values).std(ddof=1)),
+        "expected_low": _digits(expected.low),
+        "expected_high": _digits(expected.high),
+        "inside": "yes" if verdict.word == "holds" else "no",
+    }
+
+
+def _own(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Ours of a claim that prints no figure."""
+    ours = row["ours"]
+    if isinstance(ours, Interval | PairedDifference):
+        scaled = Interval(100 * ours.mean, 100 * ours.low, 100 * ours.high, ours.n, ours.method)
+        unit = "points" if isinstance(ours, PairedDifference) else "%"
+        return {"unit": unit, "n": ours.n} | _bounds(scaled)
+    return {"n": row.get("n", 0)}
+
+
+def _bounds(interval: Interval) -> dict[str, str]:
+    return {
+        "ours": _digits(interval.mean),
+        "low": _digits(interval.low),
+        "high": _digits(interval.high),
+    }
+
+
+def _digits(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.6g}" if abs(value) < 1e6 else f"{value:.0f}"
+
+
+def in_words(ours: str | Interval | PairedDifference | None) -> str:
+    """What a chapter's own table of claims prints as ours."""
+    if ours is None or isinstance(ours, str):
+        return ours or NOT_RUN
+    return percent(ours, sign=isinstance(ours, PairedDifference))
+
+
+def unit(key: str) -> str:
+    """Unit of a printed quantity, from its name in claims.yaml."""
+    if key.startswith("difference"):
+        return "points"
+    first = key.split("_")[0]
+    return {"trainable": COUNTED, "epoch": "epoch", "minutes": "minutes", "seconds": "s"}.get(
+        first, "%"
+    )
+
+
+def _written(value: float | Iterable[float]) -> str:
+    if isinstance(value, list):
+        return " to ".join(_written(end) for end in value)
+    return f"{value:.12g}"
