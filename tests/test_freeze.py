@@ -9,6 +9,7 @@ BEFORE = {
     "cells": ["a", "b", "c"],
     "parameters": {"draws": 20, "old": 1},
     "records": {"rotation-1": "x", "rotation-2": "y", "rotation-3": None, "rotation-4": "z"},
+    "inputs": {"read.csv": "x"},
 }
 
 
@@ -16,6 +17,7 @@ BEFORE = {
     ("change", "told"),
     [
         ({}, []),
+        ({"inputs": {"read.csv": "y"}}, ["read.csv changed"]),
         ({"cells": ["a", "B", "c"]}, ["cell 2 changed"]),
         ({"cells": ["a", "n", "b", "c"]}, ["cell 2 added"]),
         ({"cells": ["a", "c"]}, ["former cell 2 removed"]),
