@@ -15,6 +15,7 @@ from fewlabels.data import ImageData, Split, digits
 from fewlabels.errors import UserError
 from fewlabels.experiments import rotnet
 from fewlabels.experiments.rotnet import (
+    CrossedSeed,
     DigitClassification,
     FeatureMap,
     MovedTurns,
@@ -498,6 +499,8 @@ def test_the_full_profile_is_the_default():
 # Every number another, so that none can stand for another.
 NUMBERS = Settings(
     label_draws=11,
+    crossed_draws=9,
+    crossed_seeds=3,
     curve_draws=3,
     longer_draws=7,
     fixmatch_curve_draws=2,
@@ -527,10 +530,21 @@ def test_the_plan_has_the_runs_counted_by_hand():
         # Plain and regularised each from scratch and from rotations, the frozen floor, and two
         # probes on two backbones.
         (DigitClassification, "report"): 11 * 9,
+        # Three seeds of the plain network, the report's two of the RotNet.
+        (CrossedSeed, "report"): 9 * (3 + 2),
         # At 100 labels six supervised rows, and on fewer draws two from centred images, S4L and
         # FixMatch; at three other numbers the six and FixMatch; seven candidates.
         (DigitClassification, "tuned"): 8 * 6 + 7 * (2 + 2) + 3 * (3 * 6 + 2) + 5 * 7,
     }
+
+
+def test_draws_and_seeds_are_crossed_fully_and_a_rotnet_seed_is_its_pretraining():
+    runs = planning.crossed(NUMBERS)
+    met = {(run.run.method, run.run.draw, run.seed) for run in runs}
+    plain = {("cnn", draw, seed) for draw in range(9) for seed in range(3)}
+    assert met == plain | {("rotnet", draw, seed) for draw in range(9) for seed in (0, 5)}
+    assert all(run.run.pretraining.seed == run.seed for run in runs if run.run.pretraining)
+    assert all(run.run.labels == 100 and run.run.protocol == "report" for run in runs)
 
 
 def test_every_method_meets_the_same_draws_and_no_choice_was_made_on_them():
@@ -565,3 +579,12 @@ def test_the_report_is_repeated_to_the_letter():
     assert {(run.labels, run.training.steps, run.training.batch_size) for run in digits} == {
         (100, 20, 80)
     }
+
+
+def test_a_crossed_run_keeps_its_labels_and_changes_the_rest(store, fabric):
+    run = DigitClassification("digits", "report", "cnn", "scratch", 20, 3, REPORT)
+    own = store.run(run, fabric).metrics["accuracy"]
+    assert store.run(CrossedSeed("digits", run, seed=3), fabric).metrics["accuracy"] == own
+    others = [store.run(CrossedSeed("digits", run, seed), fabric) for seed in (4, 5, 6)]
+    assert any(record.metrics["accuracy"] != own for record in others)
+    assert {record.cell["protocol"] for record in others} == {"report, draws and seeds crossed"}

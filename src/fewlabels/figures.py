@@ -22,7 +22,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from fewlabels.errors import UserError
 from fewlabels.statistics import mean_interval
-from fewlabels.tables import percent
+from fewlabels.tables import MINUS, percent
 
 WIDTH = 6.3  # inches: the text column of the PDF; the web page is a little wider
 INK = "#333333"
@@ -405,7 +405,7 @@ def published_against_ours(frame: pd.DataFrame) -> Figure:
     _beside(
         ax,
         [
-            f"{100 * row.published:.10g} / {percent(row.mean)}  n = {row.n}"
+            f"{100 * row.published:.10g} / {percent(row.mean)}  n = {row.n}".replace("-", MINUS)
             for row in frame.itertuples()
         ],
         heading="published / our mean",

@@ -175,6 +175,7 @@ def _write(
             f"--resource-path={os.pathsep.join(resources)}",
             f"--template={styles / 'preview.html'}",
             f"--css={styles / 'preview.css'}",
+            f"--include-after-body={styles / 'tables.html'}",
             "--mathml",
             "--toc",
             "--citeproc",

@@ -42,7 +42,7 @@ from fewlabels.statistics import (
     paired_difference,
     t_test,
 )
-from fewlabels.tables import number, percent
+from fewlabels.tables import NOT_RUN, number, percent
 
 WORDS = ("holds", "reversed", "within noise", "not tested")
 FEWEST_RUNS = 3
@@ -173,6 +173,8 @@ def together(parts: Iterable[Verdict]) -> Verdict:
         raise UserError("a claim needs at least one part.")
     if len(parts) == 1:
         return parts[0]
+    if all(part.reason.endswith(NOT_RUN) for part in parts):
+        return Verdict("not tested", NOT_RUN)
     words = [part.word for part in parts]
     order = ("reversed", "not tested", "within noise", "holds")
     word = next(each for each in order if each in words)
@@ -210,7 +212,7 @@ def everywhere(cells: Iterable[tuple[str, Sequence[float], int]]) -> Verdict:
 
 def _untested(interval: Interval | PairedDifference | None) -> str | None:
     if interval is None:
-        return "not run"
+        return NOT_RUN
     if interval.n < FEWEST_RUNS or math.isnan(interval.low) or math.isnan(interval.high):
         return f"too few runs (n = {interval.n})"
     return None

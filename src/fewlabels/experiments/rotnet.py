@@ -282,7 +282,11 @@ class DigitClassification(Experiment):
         return () if self.pretraining is None else (self.pretraining,)
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
-        torch.manual_seed(self.draw)
+        return self.seeded(self.draw, fabric, store)
+
+    def seeded(self, seed: int, fabric: Fabric, store: Store) -> Outcome:
+        """The run with its labels, and with this seed for all the rest."""
+        torch.manual_seed(seed)
         seen = task(self.dataset, self.protocol, self.scored_on, fabric.device)
         drawn = data.draw_labels(seen.train.labels, self.labels // 10, self.draw)
         labelled = seen.train.take(drawn)
@@ -546,6 +550,29 @@ class MovedTurns(Experiment):
             return shifted(views - seen.black, rows, columns) + seen.black
 
         return turns_outcome(network, seen.score.images, moved)
+
+
+@dataclass(frozen=True)
+class CrossedSeed(Experiment):
+    """A run whose label draw and seed do not move together: where does the spread come from?"""
+
+    kind = "crossed"
+    recipe = 1
+
+    run: DigitClassification
+    seed: int
+    """Of the initial weights and the order of the batches."""
+
+    def cell(self) -> dict[str, str | int]:
+        own = self.run.cell()
+        return own | {"protocol": f"{own['protocol']}, draws and seeds crossed"}
+
+    def needs(self) -> Sequence[Experiment]:
+        return self.run.needs()
+
+    def execute(self, fabric: Fabric, store: Store) -> Outcome:
+        found = self.run.seeded(self.seed, fabric, store)
+        return Outcome({"accuracy": found.metrics["accuracy"]}, parameters=found.parameters)
 
 
 @dataclass(frozen=True)

@@ -74,14 +74,20 @@ class Settings:
     splits: int = 20
     native_splits: int = 2
     """Splits of the small network at ``size``, which takes long."""
-    augmentations: list[str] = field(default_factory=lambda: ["vertical flip"])
+    augmentations: list[str] = field(
+        default_factory=lambda: [
+            *("vertical flip", "horizontal flip", "affine", "crops", "all but vertical"),
+        ]
+    )
     """Tried on the small network, beside none."""
     augmentation_splits: int = 8
-    feature_augmentations: list[str] = field(default_factory=list)
+    feature_augmentations: list[str] = field(
+        default_factory=lambda: ["vertical flip", "horizontal flip", "affine"]
+    )
     """Tried on frozen features, beside none."""
-    covered_splits: int = 0
+    covered_splits: int = 8
     """Splits of the small network on covered images."""
-    curve_splits: int = 0
+    curve_splits: int = 5
     """Splits of the small network and of fine-tuning at each number of images per class."""
     feature_curve_splits: int = 5
     """Splits of frozen features at each number of images per class."""
@@ -89,14 +95,14 @@ class Settings:
     """Splits of the concatenation that is not trained."""
     tuning_splits: int = 12
     """Splits where the last block is trained on."""
-    deep_splits: int = 0
+    deep_splits: int = 8
     """Splits where more than one block is trained on."""
-    careless_splits: int = 0
+    careless_splits: int = 8
     """Splits of fine-tuning at a rate too high, from the trained head and from a new one."""
     choice_splits: int = 1
     recognition_splits: int = 3
     labels_per_class: list[int] = field(default_factory=lambda: [1, 2, 5, 10, 20])
-    blocks: list[int] = field(default_factory=lambda: [0, 1])
+    blocks: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4, 5])
     """Numbers of last blocks of the pretrained network that are trained on."""
     scratch_steps: int = 80
     native_steps: int = 16

@@ -10,7 +10,7 @@ from scipy import stats
 from fewlabels import figures, ledger, notebooks, published, tables, verdicts
 from fewlabels.chapters.replication_ledger.planning import NAME, Settings
 from fewlabels.errors import UserError
-from fewlabels.tables import NO_FIGURE, NOT_RUN, Table, number
+from fewlabels.tables import MINUS, NO_FIGURE, NOT_RUN, Table, number
 from fewlabels.verdicts import WORDS
 
 POWER = 0.8
@@ -93,7 +93,7 @@ def claims_table(table: pd.DataFrame) -> Table:
         first = group.iloc[0]
         several = len(group) > 1
         printed = [
-            f"{_words(row.quantity) if several else ''} {row.published} {_sign(row.unit)}"
+            f"{_words(row.quantity) if several else ''} {_printed(row)}"
             for row in group.itertuples()
             if row.published
         ]
@@ -154,7 +154,7 @@ def figures_table(table: pd.DataFrame) -> Table:
     rows = [
         {
             "Figure": _quantity(row),
-            "Printed": f"{row.published} {_sign(row.unit)}".strip(),
+            "Printed": _printed(row),
             "Ours": _interval(row.ours, row.low, row.high, row.unit),
             "One further run": _span(row),
             "n": row.n,
@@ -363,8 +363,14 @@ def _quantity(row) -> str:
     return f"{row.claim} {_words(row.quantity)}"
 
 
-def _sign(unit: str) -> str:
-    return "" if unit in ("%", "points") else unit
+def _printed(row) -> str:
+    """A printed figure with its unit, where that is not percent."""
+    figure = row.published
+    if "to" not in figure:
+        figure = f"{float(figure):,.12g}".replace("-", MINUS)
+    if row.unit in ("%", "points"):
+        return figure
+    return f"epoch {figure}" if row.unit == "epoch" else f"{figure} {row.unit}"
 
 
 def _interval(mean: float, low: float, high: float, unit: str) -> str:

@@ -69,8 +69,8 @@ class Settings:
     """Training images along the curves of protocol ``tuned``."""
     curve_steps: int = 200
     """Updates along the curves, and of the candidates on validation images."""
-    choice_seeds: int = 1
-    best_steps: int = 500
+    choice_seeds: int = 3
+    best_steps: int = 4_000
     """Updates of the best networks at both spans."""
     stack_steps: int = 100
     """Updates of the stacks that equivariance is measured on."""

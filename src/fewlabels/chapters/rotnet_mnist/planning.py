@@ -11,6 +11,7 @@ from fewlabels import config, data, paths
 from fewlabels.errors import UserError
 from fewlabels.experiments.rotnet import (
     PRETEXT_PROTOCOLS,
+    CrossedSeed,
     DigitClassification,
     FeatureMap,
     MovedTurns,
@@ -40,6 +41,10 @@ class Settings:
     label_draws: int = 20
     curve_draws: int = 3
     """Label draws at the other numbers of labels."""
+    crossed_draws: int = 10
+    """Label draws that are each run with several seeds, to tell the two apart."""
+    crossed_seeds: int = 5
+    """Seeds of the plain network there; the RotNet's are ``report_seeds``."""
     longer_draws: int = 10
     """Label draws at 100 labels of S4L, FixMatch and the centred RotNet."""
     fixmatch_curve_draws: int = 0
@@ -78,6 +83,8 @@ class Settings:
             "label_draws",
             "curve_draws",
             "longer_draws",
+            "crossed_draws",
+            "crossed_seeds",
             "choice_draws",
             "tuned_draws",
             "start_seeds",
@@ -118,6 +125,7 @@ def plan(settings: Settings) -> list[Experiment]:
         *candidates(settings),
         *report_runs(settings),
         *tuned_runs(settings),
+        *crossed(settings),
     ]
 
 
@@ -225,6 +233,27 @@ def report_runs(settings: Settings) -> list[DigitClassification]:
             DigitClassification(**frozen | {"training": decayed}, pretraining=own, augmented=True),
         ]
     return runs
+
+
+def crossed(settings: Settings) -> list[CrossedSeed]:
+    """The report's two models, every label draw with every seed."""
+    own = [run for run in report_runs(settings) if run.readout == "head" and not run.augmented]
+    starts = {run.seed: run for run in pretraining(settings, "report")}
+    plain = {run.draw: run for run in own if run.method == "cnn"}
+    turned = {run.draw: run for run in own if run.pretraining in starts.values()}
+    draws = range(min(settings.crossed_draws, settings.label_draws))
+    return [
+        *(
+            CrossedSeed(settings.dataset, plain[draw], seed)
+            for draw in draws
+            for seed in range(settings.crossed_seeds)
+        ),
+        *(
+            CrossedSeed(settings.dataset, replace(turned[draw], pretraining=starts[seed]), seed)
+            for draw in draws
+            for seed in settings.report_seeds
+        ),
+    ]
 
 
 def tuned_runs(settings: Settings) -> list[DigitClassification]:

@@ -86,6 +86,17 @@ def starts(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["kind"] == "start"]
 
 
+def crossed(runs: pd.DataFrame, method: str) -> pd.DataFrame:
+    """Accuracy [label draws, seeds] of ``cnn`` or ``rotnet`` where the two are crossed."""
+    rows = runs[(runs["kind"] == "crossed") & (runs["method"] == method)]
+    configs = [record.config for record in rows["record"]]
+    placed = rows.assign(
+        label_draw=[config["run"]["draw"] for config in configs],
+        seed=[config["seed"] for config in configs],
+    )
+    return placed.pivot(index="label_draw", columns="seed", values="accuracy")
+
+
 def learned(record: Record) -> bool:
     """Whether a pretraining left chance, which is 25%, on its validation images.
 

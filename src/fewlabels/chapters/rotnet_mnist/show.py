@@ -13,8 +13,8 @@ from fewlabels.chapters.rotnet_mnist.planning import LABELS, NAME, Settings
 from fewlabels.data import ImageData
 from fewlabels.experiments.rotnet import PRETEXT_PROTOCOLS, binarised
 from fewlabels.pretext.rotation import TURNS, all_turns
-from fewlabels.statistics import holm, image_interval, mean_interval
-from fewlabels.tables import Table, percent
+from fewlabels.statistics import holm, image_interval, mean_interval, variance_components
+from fewlabels.tables import Table, number, percent
 from fewlabels.verdicts import direction
 
 TUNED = ("cnn", "scratch")
@@ -310,6 +310,35 @@ def spread(report: pd.DataFrame, images: ImageData) -> str:
         f"(standard deviation {100 * plain['accuracy'].std():.1f} points), while the test images "
         f"leave the accuracy of a single run, {percent(within)}%, far less uncertain (95% interval "
         "over images)."
+    )
+
+
+def crossed_table(runs: pd.DataFrame, source: str) -> Table:
+    """Label draw, seed and the rest, as standard deviations of a single run."""
+    rows, sizes = [], []
+    for method, name in (("cnn", "plain CNN"), ("rotnet", "RotNet, frozen")):
+        table = results.crossed(runs, method)
+        draws, seeds = table.shape
+        sizes.append(f"{name}: {draws} draws x {seeds} seeds")
+        row = {"Model": name, "Mean": percent(table.to_numpy().mean())}
+        if min(draws, seeds) > 1:
+            parts = variance_components(table.to_numpy())
+            total = sum(parts.values()) ** 0.5
+            spread = {key: number(100 * value**0.5, 2) for key, value in parts.items()}
+            row |= {
+                "Label draw": spread["draw"],
+                "Seed": spread["seed"],
+                "Both and rest": spread["residual"],
+                "One run": number(100 * total, 2),
+            }
+        rows.append(row)
+    return tables.show(
+        pd.DataFrame(rows),
+        "tbl-rotnet-crossed",
+        f"Where the spread of test accuracy comes from at {LABELS} labels, protocol report, "
+        f"{source}: every label draw with every seed ({'; '.join(sizes)}). Standard deviations in "
+        "points, from a two-way analysis of variance; their squares add up to that of one run. The "
+        "seed sets initial weights and batches, and for the RotNet the pretrained network.",
     )
 
 
