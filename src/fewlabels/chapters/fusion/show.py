@@ -63,7 +63,7 @@ def summary(runs: pd.DataFrame, rows: list[dict], groups: pd.DataFrame, settings
             gap = _gap(here[here["size"] == size])
             lines.append(
                 f"Fusing {size} methods instead of {size} seeds of one changes the mean class "
-                f"accuracy on {dataset} with all labels by {_of_groups(gap)} points."
+                f"accuracy on {dataset} with all labels by {_of_groups(gap)}."
             )
     if not lines:
         lines.append(
@@ -301,21 +301,20 @@ def seeds_table(groups: pd.DataFrame, settings: Settings) -> Table:
     return tables.show(
         pd.DataFrame(rows),
         "tbl-fusion-seeds",
-        f"Products of K models, mean class accuracy, %: K methods of one draw, or K draws of one "
-        "method, from the very same models, over n groups of K draws of which no two share a draw. "
-        "Best: of the method that is best alone on validation images. Difference: K methods less "
-        "K seeds, points, with its 95% interval where there is more than one group. No group can "
+        "Mean class accuracy, %, of one model, of K methods of one draw and of K seeds (draws) of "
+        "one method, multiplied; all from the very same models, over n groups of K draws of which "
+        "no two share a draw. Best: the seeds of the method that is best alone on validation "
+        "images. Difference: methods less seeds, points, with its 95% interval where there is more than one group. No group can "
         f"have more draws than there are, here {settings.seeds}. With a quarter of the labels, K "
         f"seeds have seen K draws of them and K methods one. {sources(settings)}.",
     )
 
 
 GROUPED = {
-    "one": "One model",
-    "methods": "K methods",
-    "seeds": "K seeds",
-    "best": "Best's seeds",
-    "supervised": "Supervised seeds",
+    "one": "One",
+    "methods": "Methods",
+    "seeds": "Seeds",
+    "best": "Best",
 }
 
 
@@ -332,7 +331,7 @@ def _alone(gap: Interval | None) -> Interval | float | None:
 
 def _of_groups(gap: Interval) -> str:
     groups = "one group of draws: no interval" if gap.n == 1 else f"n = {gap.n} groups of draws"
-    return f"**{percent(_alone(gap), sign=True)}** ({groups})"
+    return f"**{percent(_alone(gap), sign=True)}** points ({groups})"
 
 
 def growth_figure(runs: pd.DataFrame, groups: pd.DataFrame, settings: Settings) -> Figure:
