@@ -304,9 +304,10 @@ def seeds_table(groups: pd.DataFrame, settings: Settings) -> Table:
         "Mean class accuracy, %, of one model, of K methods of one draw and of K seeds (draws) of "
         "one method, multiplied; all from the very same models, over n groups of K draws of which "
         "no two share a draw. Best: the seeds of the method that is best alone on validation "
-        "images. Difference: methods less seeds, points, with its 95% interval where there is more than one group. No group can "
-        f"have more draws than there are, here {settings.seeds}. With a quarter of the labels, K "
-        f"seeds have seen K draws of them and K methods one. {sources(settings)}.",
+        "images. Difference: methods less seeds, points, with its 95% interval where there is more "
+        f"than one group. There are {settings.seeds} draws, and no group can have more. With a "
+        "quarter of the labels, K seeds have seen K draws of them and K methods one. "
+        f"{sources(settings)}.",
     )
 
 
