@@ -29,9 +29,8 @@ AT_TEST = f"psnr_{TEST_NOISE:g}"
 def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
     """Rows for `fewlabels.tables.claims_table`, A1 to A4, all under protocol ``report``."""
     denoising, plane = ({"deviation": _shorter(settings, part)} for part in ("denoising", "vae"))
-    whole = len(results.long_denoisers(runs)) > 0
     return [
-        _denoising(runs) | ({} if whole else denoising),
+        _denoising(runs) | ({} if results.as_in_the_sheet(runs) else denoising),
         _loss(runs) | denoising,
         _weight(runs) | plane,
         _grid(runs) | plane,

@@ -14,6 +14,7 @@ from fewlabels.runs import Experiment, Record
 from fewlabels.statistics import Interval, PairedDifference, mean_interval, paired_difference
 from fewlabels.sweep import run_all
 from fewlabels.variational import knee
+from fewlabels.verdicts import FEWEST_RUNS
 
 CONFIGURED = (
     "network",
@@ -111,11 +112,16 @@ def by_seed(runs: pd.DataFrame, name: str, column: str) -> dict[int, float]:
 
 
 def sheet_by_seed(runs: pd.DataFrame, column: str) -> dict[int, float]:
-    """Seed -> value of the sheet's network: of its own 20 epochs where these were run."""
-    rows = long_denoisers(runs)
-    if rows.empty:
+    """Seed -> value of the sheet's network: of its own 20 epochs where enough were run."""
+    if not as_in_the_sheet(runs):
         return by_seed(runs, SHEET, column)
+    rows = long_denoisers(runs)
     return dict(zip(rows["seed"], rows[column], strict=True))
+
+
+def as_in_the_sheet(runs: pd.DataFrame) -> bool:
+    """Whether there are enough runs with all of the sheet's settings to decide by them."""
+    return len(long_denoisers(runs)) >= FEWEST_RUNS
 
 
 def paired(runs: pd.DataFrame, name: str, other: str, column: str) -> PairedDifference:

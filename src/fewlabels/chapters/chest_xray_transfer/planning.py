@@ -76,18 +76,18 @@ class Settings:
     """Pixels a side of the report's network of ten convolutions; the report: 224."""
     cnn_epochs: int = 15
     cnn_seeds: int = 3
-    cnn_weighted_seeds: int = 0
+    cnn_weighted_seeds: int = 3
     """The same with class weights; 0 leaves it out."""
     fine_tuned: str = "resnet18"
     """The ResNet whose last block, or all layers, are trained."""
     fine_tuned_weights: str = "resnet18_imagenet_pq.pth.xz"
     fine_tuned_size: int = 112
     fine_tuned_epochs: int = 2
-    fine_tuned_seeds: int = 0
+    fine_tuned_seeds: int = 5
     """Of its last block, on stored outputs of the layers before."""
-    all_layers_seeds: int = 0
+    all_layers_seeds: int = 3
     """Of all its layers; 0 leaves it out."""
-    report_all_seeds: int = 1
+    report_all_seeds: int = 3
     """Of protocol ``report`` with all layers trained, on the smaller ResNet; 0 leaves it out."""
     report_all_size: int = 64
     """Pixels a side there."""
@@ -95,7 +95,7 @@ class Settings:
     """Pixels a side of our network from scratch."""
     small_steps: int = 300
     """Its steps with few labels; with all labels twice as many, of twice the images."""
-    small_seeds: int = 1
+    small_seeds: int = 5
     label_numbers: list[int] = field(default_factory=lambda: [20, 50, 100, 200, 500, 1000])
     """Labelled images on the learning curve, half of them normal, beside all of them."""
     curve_steps: int = 200

@@ -42,9 +42,9 @@ class Settings:
     curve_draws: int = 3
     """Label draws at the other numbers of labels."""
     crossed_draws: int = 10
-    """Label draws that are each run with several seeds, to tell the two apart."""
+    """Label draws of the plain network that are each run with several seeds, to tell apart what
+    is due to either."""
     crossed_seeds: int = 5
-    """Seeds of the plain network there; the RotNet's are ``report_seeds``."""
     longer_draws: int = 10
     """Label draws at 100 labels of S4L, FixMatch and the centred RotNet."""
     fixmatch_curve_draws: int = 0
@@ -236,23 +236,12 @@ def report_runs(settings: Settings) -> list[DigitClassification]:
 
 
 def crossed(settings: Settings) -> list[CrossedSeed]:
-    """The report's two models, every label draw with every seed."""
-    own = [run for run in report_runs(settings) if run.readout == "head" and not run.augmented]
-    starts = {run.seed: run for run in pretraining(settings, "report")}
-    plain = {run.draw: run for run in own if run.method == "cnn"}
-    turned = {run.draw: run for run in own if run.pretraining in starts.values()}
-    draws = range(min(settings.crossed_draws, settings.label_draws))
+    """The report's plain network, every label draw with every seed."""
+    plain = [run for run in report_runs(settings) if run.method == "cnn" and not run.augmented]
     return [
-        *(
-            CrossedSeed(settings.dataset, plain[draw], seed)
-            for draw in draws
-            for seed in range(settings.crossed_seeds)
-        ),
-        *(
-            CrossedSeed(settings.dataset, replace(turned[draw], pretraining=starts[seed]), seed)
-            for draw in draws
-            for seed in settings.report_seeds
-        ),
+        CrossedSeed(settings.dataset, run, seed)
+        for run in plain[: settings.crossed_draws]
+        for seed in range(settings.crossed_seeds)
     ]
 
 

@@ -86,9 +86,9 @@ def starts(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["kind"] == "start"]
 
 
-def crossed(runs: pd.DataFrame, method: str) -> pd.DataFrame:
-    """Accuracy [label draws, seeds] of ``cnn`` or ``rotnet`` where the two are crossed."""
-    rows = runs[(runs["kind"] == "crossed") & (runs["method"] == method)]
+def crossed(runs: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy [label draws, seeds] of the plain network where the two are crossed."""
+    rows = runs[runs["kind"] == "crossed"]
     configs = [record.config for record in rows["record"]]
     placed = rows.assign(
         label_draw=[config["run"]["draw"] for config in configs],

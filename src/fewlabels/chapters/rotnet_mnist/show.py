@@ -1,5 +1,7 @@
 """Chapter 1's tables and figures, as the notebook calls them."""
 
+import math
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
@@ -14,7 +16,7 @@ from fewlabels.data import ImageData
 from fewlabels.experiments.rotnet import PRETEXT_PROTOCOLS, binarised
 from fewlabels.pretext.rotation import TURNS, all_turns
 from fewlabels.statistics import holm, image_interval, mean_interval, variance_components
-from fewlabels.tables import Table, number, percent
+from fewlabels.tables import Table, percent
 from fewlabels.verdicts import direction
 
 TUNED = ("cnn", "scratch")
@@ -45,6 +47,9 @@ COMPARED = (
     ("tuned", FIXMATCH, TUNED),
 )
 """Comparisons at 100 labels: protocol, method, and what it is compared with."""
+
+COLLAPSED = 0.2
+"""Accuracy below which a network of ten classes answers with one of them."""
 
 
 def summary(runs: pd.DataFrame, images: ImageData) -> str:
@@ -315,31 +320,38 @@ def spread(report: pd.DataFrame, images: ImageData) -> str:
 
 def crossed_table(runs: pd.DataFrame, source: str) -> Table:
     """Label draw, seed and the rest, as standard deviations of a single run."""
-    rows, sizes = [], []
-    for method, name in (("cnn", "plain CNN"), ("rotnet", "RotNet, frozen")):
-        table = results.crossed(runs, method)
-        draws, seeds = table.shape
-        sizes.append(f"{name}: {draws} draws x {seeds} seeds")
-        row = {"Model": name, "Mean": percent(table.to_numpy().mean())}
-        if min(draws, seeds) > 1:
-            parts = variance_components(table.to_numpy())
-            total = sum(parts.values()) ** 0.5
-            spread = {key: number(100 * value**0.5, 2) for key, value in parts.items()}
-            row |= {
-                "Label draw": spread["draw"],
-                "Seed": spread["seed"],
-                "Both and rest": spread["residual"],
-                "One run": number(100 * total, 2),
-            }
-        rows.append(row)
+    table = results.crossed(runs)
+    draws, seeds = table.shape
+    collapsed = table < COLLAPSED
+    columns = {
+        "All runs, points": _components(table),
+        "Seeds without a collapse, points": _components(table.loc[:, ~collapsed.any()]),
+    }
     return tables.show(
-        pd.DataFrame(rows),
+        pd.DataFrame(columns).rename_axis("Source of the spread"),
         "tbl-rotnet-crossed",
-        f"Where the spread of test accuracy comes from at {LABELS} labels, protocol report, "
-        f"{source}: every label draw with every seed ({'; '.join(sizes)}). Standard deviations in "
-        "points, from a two-way analysis of variance; their squares add up to that of one run. The "
-        "seed sets initial weights and batches, and for the RotNet the pretrained network.",
+        f"Where the spread of the plain network's test accuracy comes from, {LABELS} labels, "
+        f"protocol report, {source}: standard deviations from a two-way analysis of variance of "
+        f"{draws} label draws, each with the same {seeds} seeds; the squares add up to that of one "
+        f"run. Mean {percent(table.to_numpy().mean())}%, median "
+        f"{percent(table.stack().median())}%. {int(collapsed.to_numpy().sum())} of {table.size} "
+        "runs collapse: they answer every image with one class.",
+        decimals=2,
     )
+
+
+def _components(table: pd.DataFrame) -> pd.Series:
+    """Standard deviations in points, by source; not run where there is one draw or one seed."""
+    parts = dict.fromkeys(("draw", "seed", "residual"), math.nan)
+    if min(table.shape) > 1:
+        parts = variance_components(table.to_numpy())
+    variances = {
+        "label draw": parts["draw"],
+        "seed": parts["seed"],
+        "interaction and rest": parts["residual"],
+        "one run": sum(parts.values()),
+    }
+    return 100 * pd.Series(variances) ** 0.5
 
 
 def digit_curves(report: pd.DataFrame) -> Figure:
