@@ -112,8 +112,8 @@ def move_in(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(paths, name, root / folder)
     monkeypatch.setenv("FEWLABELS_CACHE", str(root.parent / "cache"))
     known = {
-        "toy": SimpleNamespace(Settings=Settings, plan=plan),
-        "other": SimpleNamespace(Settings=ShortSettings, plan=lambda settings: []),
+        "toy": SimpleNamespace(Settings=Settings, plan=plan, store=toy_store),
+        "other": SimpleNamespace(Settings=ShortSettings, plan=lambda settings: [], store=toy_store),
     }
     files = {"toy": "01-toy.ipynb", "other": "02-other.ipynb"}
 
@@ -138,6 +138,12 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def plan(settings: Settings) -> list:
     return [toy_run(draw) for draw in range(settings.epochs)]
+
+
+def toy_store(settings):
+    from fewlabels.runs import Store
+
+    return Store(paths.RESULTS / "toy")
 
 
 def toy_run(draw: int, labels: int = 100):

@@ -9,6 +9,7 @@ BEFORE = {
     "cells": ["a", "b", "c"],
     "parameters": {"draws": 20, "old": 1},
     "records": {"rotation-1": "x", "rotation-2": "y", "rotation-3": None, "rotation-4": "z"},
+    "inputs": {"read.csv": "x"},
 }
 
 
@@ -16,6 +17,7 @@ BEFORE = {
     ("change", "told"),
     [
         ({}, []),
+        ({"inputs": {"read.csv": "y"}}, ["read.csv changed"]),
         ({"cells": ["a", "B", "c"]}, ["cell 2 changed"]),
         ({"cells": ["a", "n", "b", "c"]}, ["cell 2 added"]),
         ({"cells": ["a", "c"]}, ["former cell 2 removed"]),
@@ -122,3 +124,21 @@ def test_a_chapter_that_starts_no_run_by_itself_is_frozen_with_what_is_there(toy
 
 
 FINGERPRINT = {"cells": [], "records": {"toy-1": None}}
+
+
+def test_a_chapter_that_shares_anothers_runs_turns_stale_with_them(toy, record, monkeypatch):
+    other = chapters.load("other")
+    monkeypatch.setattr(other, "plan", lambda settings: [toy_run(0)])
+    store_fingerprint("other")
+    assert freeze.status("other") == freeze.Status("other", 0, 1, [])
+    (file,) = record(toy_run(0))
+    assert freeze.status("other").stale == [f"record {file.stem} added"]
+
+
+def test_a_changed_input_is_stale(toy, monkeypatch):
+    file = toy / "read.csv"
+    monkeypatch.setattr(chapters.load("other"), "inputs", lambda settings: [file], raising=False)
+    store_fingerprint("other")
+    assert freeze.status("other").stale == []
+    file.write_text("1")
+    assert freeze.status("other").stale == ["read.csv changed"]

@@ -44,14 +44,13 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
     Raises UserError for the wrong shape or type, nan, logits, or labels out of range.
     """
-    p = _checked_probabilities(probabilities)
+    p = checked_probabilities(probabilities)
     k = p.shape[1]
     labels = checked_classes(labels, k, "labels")
     if len(labels) != len(p):
         raise UserError(f"{len(p)} rows of probabilities for {len(labels)} labels: pair them.")
 
     predicted = p.argmax(axis=1)
-    top = p.max(axis=1)
     present = np.unique(labels)
     precision, recall, f1, _ = precision_recall_fscore_support(
         labels, predicted, average="macro", zero_division=0
@@ -63,9 +62,6 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     else:
         auc = roc_auc_score(labels, p, multi_class="ovr", average="macro")
     one_class = len(present) == 1 and (predicted == present[0]).all()
-    # Bins are closed on the right, as in Guo et al.: (m - 1) / 15 < top <= m / 15.
-    bins = np.ceil(top * BINS).astype(int)
-    gaps = np.bincount(bins, weights=(predicted == labels) - top)
     of_label = p[np.arange(len(p)), labels]
     metrics = {
         "accuracy": accuracy_score(labels, predicted),
@@ -75,10 +71,27 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         "f1": f1,
         "auc": auc,
         "cohen_kappa": np.nan if one_class else cohen_kappa_score(labels, predicted),
-        "calibration_error": np.abs(gaps).sum() / len(p),
+        "calibration_error": _calibration_error(p, labels),
         "nll": -np.log(of_label.clip(min=SMALLEST)).mean(),
     }
     return {name: float(value) for name, value in metrics.items()}
+
+
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """``calibration_error`` of `evaluate` alone; the same arguments and errors."""
+    p = checked_probabilities(probabilities)
+    labels = checked_classes(labels, p.shape[1], "labels")
+    if len(labels) != len(p):
+        raise UserError(f"{len(p)} rows of probabilities for {len(labels)} labels: pair them.")
+    return _calibration_error(p, labels)
+
+
+def _calibration_error(p: np.ndarray, labels: np.ndarray) -> float:
+    top = p.max(axis=1)
+    # Bins are closed on the right, as in Guo et al.: (m - 1) / 15 < top <= m / 15.
+    bins = np.ceil(top * BINS).astype(int)
+    gaps = np.bincount(bins, weights=(p.argmax(axis=1) == labels) - top)
+    return float(np.abs(gaps).sum() / len(p))
 
 
 def per_class(predicted: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
@@ -134,7 +147,8 @@ def _checked_pair(
     return predicted, labels
 
 
-def _checked_probabilities(probabilities: np.ndarray) -> np.ndarray:
+def checked_probabilities(probabilities: np.ndarray) -> np.ndarray:
+    """Probabilities [N, K] as float64 whose rows sum to 1 exactly, or a UserError."""
     p = np.asarray(probabilities)
     if p.ndim != 2 or p.shape[1] < 2 or len(p) == 0:
         raise UserError(

@@ -63,14 +63,12 @@ def fingerprint(name: str) -> dict[str, Any]:
     the same of the files that a chapter's ``inputs(settings)`` names, where it has one.
     """
     from fewlabels import chapters, data
-    from fewlabels.runs import Store
 
     chapter = chapters.load(name)
     values = notebooks.parameters(name, "full")
-    store = Store(paths.RESULTS / name)
     with data.as_in_the_book():
         settings = chapter.Settings(**values)
-        files = [store.path(run) for run in chapter.plan(settings)]
+        files = [chapter.store(settings).path(run) for run in chapter.plan(settings)]
     inputs = chapter.inputs(settings) if hasattr(chapter, "inputs") else []
     return {
         "cells": [_cell_hash(cell) for cell in notebooks.cells(chapters.notebook(name))],

@@ -18,8 +18,9 @@ def write() -> Path:
 
     One row per chapter, cell and metric: the mean over the runs that share a cell (label draws,
     seeds) with its 95% interval, by the chapter's own ``interval`` where it has one. Only runs
-    that the full profile plans count: records of former settings may lie beside them. Sorted, so
-    that a new record changes its own rows only.
+    that the full profile plans count: records of former settings may lie beside them. Runs that a
+    chapter shares with the one that made them have rows under that one only. Sorted, so that a
+    new record changes its own rows only.
     """
     from fewlabels import chapters
 

@@ -1,7 +1,9 @@
 """The chapters by name: each a notebook in ``chapters/`` and a module here.
 
 A chapter's module has ``Settings`` (the notebook's parameters, checked), ``plan(settings)`` (every
-run the chapter needs) and functions that turn records into what the notebook shows.
+run the chapter needs), ``store(settings)`` (where their records are: a chapter may plan another
+one's runs and share its store) and functions that turn records into what the notebook shows. Other
+files that it reads are named by ``inputs(settings)``.
 """
 
 from importlib import import_module
@@ -17,6 +19,7 @@ NOTEBOOKS = {
     "chest-xray-transfer": "03-chest-xray-transfer.ipynb",
     "few-data-caltech": "04-few-data-caltech.ipynb",
     "ssl-medmnist": "05-ssl-medmnist.ipynb",
+    "fusion": "06-fusion.ipynb",
     "autoencoders-vae": "07-autoencoders-vae.ipynb",
     "replication-ledger": "08-replication-ledger.ipynb",
 }

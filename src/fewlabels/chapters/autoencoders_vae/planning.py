@@ -1,9 +1,11 @@
 """The parameters of chapter 7 and every run it needs."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from fewlabels import config, data, paths
+from fewlabels.chapters import rotnet_mnist
 from fewlabels.errors import UserError
 from fewlabels.experiments.denoising import (
     FILTERS,
@@ -130,6 +132,23 @@ def store(settings: Settings) -> Store:
     if settings.store == "results":
         return Store(paths.RESULTS / NAME)
     return Store(paths.cache() / "runs" / NAME)
+
+
+def inputs(settings: Settings) -> list[Path]:
+    """The records of chapter 1 that this chapter shows."""
+    stored = rotnet_mnist.store(rotnet_mnist.Settings())
+    return [stored.path(run) for run in chapter_one(settings)]
+
+
+def chapter_one(settings: Settings) -> list[Experiment]:
+    """The book's classifiers of chapter 1 with as many labels as the probes, on the same images."""
+    if settings.dataset != "mnist":
+        return []
+    return [
+        run
+        for run in rotnet_mnist.plan(rotnet_mnist.Settings())
+        if run.kind == "digits" and run.labels == LABELS and run.scored_on == "test"
+    ]
 
 
 def plan(settings: Settings) -> list[Experiment]:

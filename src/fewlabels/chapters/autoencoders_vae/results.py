@@ -217,16 +217,11 @@ def pictured(runs: pd.DataFrame, weight: float) -> Record:
     return rows.set_index("seed")["record"].loc[0]
 
 
-def chapter_one_digits() -> pd.DataFrame:
-    """Chapter 1's runs at 100 labels of MNIST, from the book's records; empty without them."""
-    settings = rotnet_mnist.Settings()
-    planned = rotnet_mnist.plan(settings)
-    stored = rotnet_mnist.store(settings)
-    runs = chapter_one.frame(planned, [stored.get(run) for run in planned])
-    if runs.empty:
-        return runs
-    digits = (runs["kind"] == "digits") & (runs["labels"] == planning.LABELS)
-    return runs[digits & (runs["scored_on"] == "test")]
+def chapter_one_digits(settings: Settings) -> pd.DataFrame:
+    """Chapter 1's runs beside the probes, from the book's records; empty without them."""
+    planned = planning.chapter_one(settings)
+    stored = rotnet_mnist.store(rotnet_mnist.Settings())
+    return chapter_one.frame(planned, [stored.get(run) for run in planned])
 
 
 def probes(runs: pd.DataFrame) -> pd.DataFrame:

@@ -268,7 +268,7 @@ def long_denoising_line(runs: pd.DataFrame, settings: Settings) -> str:
 def code_table(runs: pd.DataFrame, settings: Settings, source: str) -> Table:
     """Probes at 100 labels, chapter 1's rows beside them, and paired differences."""
     own = results.probes(runs)
-    first = results.chapter_one_digits() if settings.dataset == "mnist" else pd.DataFrame()
+    first = results.chapter_one_digits(settings)
     rows = []
     for name, group in own.groupby("method", sort=False):
         difference = (
