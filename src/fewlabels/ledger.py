@@ -14,7 +14,7 @@ from fewlabels.errors import UserError
 from fewlabels.published import Claim
 from fewlabels.statistics import Interval, PairedDifference, mean_interval, prediction_interval
 from fewlabels.tables import NOT_RUN, percent
-from fewlabels.verdicts import Printed, Verdict
+from fewlabels.verdicts import Printed
 
 COLUMNS = [
     *("claim", "source", "chapter", "quantity", "published", "unit"),
@@ -92,16 +92,9 @@ def entries(name: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def rows(name: str) -> list[dict[str, Any]]:
-    """The rows of results/claims.csv for one chapter; its claims are not tested where it is new."""
-    from fewlabels import chapters, data
+    """The rows of results/claims.csv for one chapter."""
+    from fewlabels import data
 
-    if name not in chapters.names():
-        none = Verdict("not tested", "its chapter is not written yet")
-        claims = published.claims(name).values()
-        found = [
-            {"claim": each, "ours": None, "verdict": none, "note": none.reason} for each in claims
-        ]
-        return [row for each in found for row in _rows(each, {"records": _records(name)})]
     values = notebooks.parameters(name, "full")
     with data.as_in_the_book():
         found = entries(name, values)
@@ -130,10 +123,8 @@ def _made(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _records(name: str) -> str:
-    from fewlabels import chapters, freeze
+    from fewlabels import freeze
 
-    if name not in chapters.names():
-        return ""
     now = freeze.fingerprint(name)
     content = json.dumps([now["parameters"], now["records"]], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]

@@ -20,6 +20,7 @@ CHAPTER_SECTIONS = {
     "chest-xray-transfer": "@sec-xray-limits",
     "few-data-caltech": "@sec-caltech-limits",
     "ssl-medmnist": "@sec-ssl-limits",
+    "fusion": "@sec-fusion-limits",
     "autoencoders-vae": "@sec-ae-limits",
 }
 SHORT = {
@@ -193,7 +194,7 @@ def deviations_table(table: pd.DataFrame) -> Table:
         {
             "Claims": ", ".join(group["claim"]),
             "How our runs differ": text,
-            "More": CHAPTER_SECTIONS.get(group["chapter"].iloc[0], NO_FIGURE),
+            "More": CHAPTER_SECTIONS[group["chapter"].iloc[0]],
         }
         for text, group in found.groupby("deviation", sort=False)
     ]
