@@ -93,7 +93,7 @@ def _about(settings: Settings) -> str:
 
 
 def summary(runs: pd.DataFrame, settings: Settings) -> str:
-    """The chapter in one paragraph, every figure from the runs."""
+    """The chapter in a few lines, every figure from the runs."""
     transfer, head = results.select(runs, TRANSFER), results.select(runs, HEAD)
     images = len(results.truth(settings))
     lines = [
@@ -129,12 +129,12 @@ def summary(runs: pd.DataFrame, settings: Settings) -> str:
     if len(runs[runs["kind"] == "xray-unmatched"]):
         left, others, _ = _left_over(runs, settings)
         lines.append(
-            f"Of the normal test files that have no counterpart in PneumoniaMNIST it calls "
-            f"{percent(left)}% normal, of the others {percent(others)}%."
+            f"Of the normal test files that have no counterpart in PneumoniaMNIST the "
+            f"tuned head calls {percent(left)}% normal, of the others {percent(others)}%."
         )
     return (
         "::: {.callout-important}\n## In short\n\n"
-        + " ".join(lines)
+        + "\n".join(f"- {line}" for line in lines)
         + f"\n\nData and weights: {setting(settings)}.\n:::"
     )
 
@@ -671,7 +671,8 @@ def deviations(settings: Settings) -> str:
             else "Protocol `report` with all layers trained, the other reading of the report, was "
             "left out: `report_all_seeds` is 0."
         ),
-        f"Few seeds stand behind fine-tuning ({settings.fine_tuned_seeds}), the ten convolutions "
+        f"Few seeds stand behind fine-tuning ({settings.fine_tuned_seeds}; of all "
+        f"layers {settings.all_layers_seeds}), the ten convolutions "
         f"({settings.cnn_seeds}) and our network from scratch ({settings.small_seeds}): their "
         "intervals are wide, and no sign-flip test over so few can be significant. Fine-tuning "
         f"uses a smaller ResNet at {settings.fine_tuned_size} pixels for "
