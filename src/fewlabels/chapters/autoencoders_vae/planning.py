@@ -52,7 +52,7 @@ class Settings:
     denoising_seeds: int = 3
     denoising_epochs: int = 1
     """Passes over the training images; the sheet makes 20."""
-    long_denoising_seeds: int = 0
+    long_denoising_seeds: int = 3
     """Seeds trained for the sheet's 20 epochs."""
     extra_seeds: int = 1
     """Seeds of the sigmoid under MSE, of fresh and mixed noise and of the U-Net, at most

@@ -49,9 +49,10 @@ def summary(runs: pd.DataFrame, settings: Settings, images: ImageData) -> str:
     """The chapter in one paragraph, every figure from the runs."""
     at = claims.AT_TEST
     rival = results.best_filter(runs, TEST_NOISE)
-    gain = results.paired(runs, results.SHEET, rival, at)
-    levels = {}
-    for name in (results.NOISY, results.SHEET, results.UNET):
+    sheet = results.sheet_by_seed(runs, at)
+    gain = results.over_common(sheet, results.by_seed(runs, rival, at))
+    levels = {results.SHEET: number(mean_interval([*sheet.values()]), 1)}
+    for name in (results.NOISY, results.UNET):
         values = [*results.by_seed(runs, name, at).values()]
         levels[name] = number(mean_interval(values), 1)
     knee = results.knee_weight(runs)
@@ -257,8 +258,8 @@ def long_denoising_line(runs: pd.DataFrame, settings: Settings) -> str:
     return (
         f"With the sheet's {full} epochs its network reaches {at[REPORT_NOISE]} dB "
         f"at noise {REPORT_NOISE:g} and {at[TEST_NOISE]} dB at {TEST_NOISE:g} (n = {len(long)}), "
-        f"after {settings.denoising_epochs} epochs {short[REPORT_NOISE]} and "
-        f"{short[TEST_NOISE]} dB (n = {len(own)})."
+        f"with {settings.denoising_epochs}, as in the tables and figures, {short[REPORT_NOISE]} "
+        f"and {short[TEST_NOISE]} dB (n = {len(own)})."
     )
 
 
