@@ -93,6 +93,14 @@ def test_long_text_wraps_and_short_columns_do_not():
     assert text + ours + verdict == pytest.approx(tables.PAGE, abs=1)
 
 
+def test_one_long_cell_does_not_take_the_page_from_a_column_of_sentences():
+    claims = ["a sentence that goes on and on " * 4] * 9
+    ours = ["12"] * 8 + ["one cell with a long remark " * 6]
+    frame = pd.DataFrame({"claim": claims, "ours": ours})
+    claim, our = (len(part) for part in rule(tables.show(frame, "tbl-x", "C.")).split(" | "))
+    assert claim > our
+
+
 @pytest.mark.parametrize(
     ("frame", "label", "caption", "message"),
     [

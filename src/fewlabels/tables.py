@@ -133,19 +133,20 @@ def _widths(frame: pd.DataFrame, numeric: list[bool]) -> list[int]:
     """Characters for each column: Pandoc takes relative widths from them where a row is long.
 
     Numbers and short texts stay on one line; long texts share the rest of the page by the square
-    root of their lengths, which lets the longest wrap more often but not push out the others. Where
-    numbers fill the page, a text still gets `LEAST` characters.
+    root of their mean lengths, which lets the longest wrap more often but not push out the others.
+    Where numbers fill the page, a text still gets `LEAST` characters.
     """
-    natural, word = [], []
+    natural, word, mean = [], [], []
     for name, cells in frame.items():
         word.append(max(len(w) for text in (name, *cells) for w in (text.split() or [""])) + 2)
         natural.append(max(word[-1], *(len(cell) + 2 for cell in cells)))
+        mean.append(sum(len(cell) + 2 for cell in cells) / len(cells))
     long = [n > SHORT and not right for n, right in zip(natural, numeric, strict=True)]
     rest = PAGE - sum(n for n, shares in zip(natural, long, strict=True) if not shares)
-    unit = rest / max(1, sum(n**0.5 for n, shares in zip(natural, long, strict=True) if shares))
+    unit = rest / max(1, sum(m**0.5 for m, shares in zip(mean, long, strict=True) if shares))
     return [
-        max(w, min(n, max(LEAST, round(unit * n**0.5)))) if shares else n
-        for n, w, shares in zip(natural, word, long, strict=True)
+        max(w, min(n, max(LEAST, round(unit * m**0.5)))) if shares else n
+        for n, w, m, shares in zip(natural, word, mean, long, strict=True)
     ]
 
 
