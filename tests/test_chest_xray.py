@@ -466,20 +466,28 @@ def test_causes_by_hand():
     table = pd.DataFrame(
         made(
             "head",
-            3,
-            recall_normal=[0.5, 0.6, 0.5],
-            valid_recall_normal=[0.9, 0.9, 0.8],
-            moved_recall_normal=[0.7, 0.5, 0.5],
+            4,
+            recall_normal=[0.5, 0.6, 0.5, 0.0],
+            moved_recall_normal=[0.7, 0.5, 0.5, 1.0],
+            valid_recall_normal=[0.9, 0.9, 0.8, 0.0],
+            auc=[0.9, 0.9, 0.9, 0.5],
         )
-        + made("head, class weights", 3, recall_normal=[0.6, 0.6, 0.7])
+        + made(
+            "head, class weights",
+            4,
+            recall_normal=[0.6, 0.6, 0.7, 0.6],
+            valid_recall_normal=[0.9, 0.8, 0.8, 0.9],
+            auc=[0.9] * 4,
+        )
     )
+    # The last seed says the same for every image without weights, and counts nowhere.
     found = claims.causes(table, "head")
-    assert found["weights"].mean == pytest.approx(0.1)
+    assert found["weights"].mean == pytest.approx((0.1 + 0 + 0.2) / 3)
     assert found["threshold"].mean == pytest.approx((0.2 - 0.1 + 0) / 3)
-    assert found["shift"].mean == pytest.approx((0.4 + 0.3 + 0.3) / 3)
-    # The better remedy of each seed: 0.2, 0 and 0.2.
-    assert found["surplus"].mean == pytest.approx((0.2 + 0 + 0.2) / 3 - 1 / 3)
+    assert found["shift"].mean == pytest.approx((0.3 + 0.2 + 0.1) / 3)
+    assert found["surplus"].mean == pytest.approx(0.1 - 0.2)
+    assert {each.n for each in found.values()} == {3}
+    assert claims.constant(table, "head") == "1 of 4 runs give every image the same answer"
     alone = claims.causes(table[table["role"] == "head"], "head")
-    assert alone["weights"] is None
-    assert alone["surplus"].mean == pytest.approx(0.1 / 3 - 1 / 3)
+    assert alone["weights"] is None and alone["surplus"] is None
     assert set(claims.causes(table, "small").values()) == {None}

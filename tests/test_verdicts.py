@@ -137,7 +137,7 @@ def test_extreme_corrects_for_the_number_of_comparisons():
     one = pd.DataFrame({"a": [0.1, 0.2, 0.1, 0.2, 0.1, 0.2], "b": [0.5, 0.7, 0.6, 0.8, 0.5, 0.7]})
     assert extreme(one, "a").word == "holds"
     two = one.assign(c=one["b"] + 0.1)
-    assert extreme(two, "a") == Verdict("not tested", "6 draws cannot separate a from 2 others")
+    assert extreme(two, "a") == Verdict("not tested", "6 runs cannot separate a from 2 others")
 
 
 def test_extreme_refuses_unknown_classes_and_missing_values():

@@ -20,8 +20,8 @@ differences in many cells ("always", "never", "in every table"), one may be reve
 alone: it then counts as reversed only after Holm's correction over the cells, at 5%. That all cells
 hold needs no correction.
 
-A claim is *not tested* when it was not run, when fewer than three runs measure it, or when there
-are so few runs that even complete agreement among them could not be significant.
+A claim is *not tested* when it was not run, when fewer than three runs measure it, or, where a
+sign-flip test decides, when even complete agreement among so few runs could not be significant.
 
 The rule is applied to the protocol that the claim was made under.
 """
@@ -119,6 +119,8 @@ def figure(
     side = "below" if published < low - slack else "above" if published > high + slack else "inside"
     decimals = max(1, -math.floor(math.log10(rounding)))
     span = f"{number(low, decimals)} to {number(high, decimals)}"
+    if side == "inside" and not low <= published <= high:
+        span += ", give or take the rounding"
     reason = f"published {published:,.12g} {side} {span} (n = {prediction.n})"
     return Verdict("holds" if side == "inside" else "reversed", reason)
 
@@ -137,7 +139,7 @@ def extreme(values: pd.DataFrame, name: str, worst: bool = True) -> Verdict:
     n = len(values)
     # 2 / 2**n is the smallest p value of a sign-flip test; Holm multiplies it by the comparisons.
     if n < FEWEST_RUNS or len(others) * 2 / 2**n > ALPHA:
-        reason = f"{n} draws cannot separate {name} from {len(others)} others"
+        reason = f"{n} runs cannot separate {name} from {len(others)} others"
         return Verdict("not tested", reason)
     toward = 1 if worst else -1
     comparisons = [

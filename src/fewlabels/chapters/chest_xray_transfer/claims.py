@@ -41,8 +41,8 @@ RECALLS = {"recall_normal_transfer": TRANSFER, "recall_normal_cnn": CNN}
 
 def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
     """Rows for `fewlabels.tables.claims_table`, C1 to C7, under protocol ``report``."""
-    smaller = ""
-    if len(results.select(runs, CNN)) and (settings.cnn_size, settings.cnn_epochs) != (
+    smaller, cnn = "", results.select(runs, CNN)
+    if len(cnn) and (settings.cnn_size, settings.cnn_epochs) != (
         SOURCE_SIZE,
         SOURCE_EPOCHS,
     ):
@@ -51,8 +51,9 @@ def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
             f"{settings.cnn_epochs} epochs, not at {SOURCE_SIZE} for {SOURCE_EPOCHS}."
         )
     found = [
-        _figures("C1", results.select(runs, TRANSFER), _all_layers(runs)),
-        _figures("C2", results.select(runs, CNN)),
+        _figures("C1", results.select(runs, TRANSFER), _all_layers(runs))
+        | {"deviation": _head_only(settings)},
+        _figures("C2", results.learned(cnn), _left_out(cnn)),
         _transfer_beats(runs),
         _imbalance(runs),
         _parameters(runs),
@@ -75,6 +76,20 @@ def _together(parts: dict[str, Verdict]) -> Verdict:
     )
 
 
+def _head_only(settings: Settings) -> str:
+    weights = settings.weights or "torchvision's"
+    return (
+        "The source does not print which layers it trains; read, from its printed count, as the "
+        f"head alone. Weights {weights}; {settings.crops} random crop of each training image for "
+        "all epochs."
+    )
+
+
+def _left_out(cnn: pd.DataFrame) -> str:
+    words = results.stuck(cnn)
+    return f"{words} and are left out." if words else ""
+
+
 def _figures(name: str, group: pd.DataFrame, note: str = "") -> dict[str, Any]:
     """C1 and C2: three printed figures."""
     printed = published.claim(name).published
@@ -83,7 +98,10 @@ def _figures(name: str, group: pd.DataFrame, note: str = "") -> dict[str, Any]:
         parts[words] = verdicts.figure(printed[key], results.one_more(group, metric), rounding=0.1)
         ours.append(f"{words} {percent(results.interval(group, metric))}")
     text = "; ".join(ours) if len(group) else None
-    row = _row(name, text, _together(parts), note, n=len(group))
+    verdict = _together(parts)
+    if 0 < len(group) < verdicts.FEWEST_RUNS:
+        verdict = Verdict("not tested", f"too few runs (n = {len(group)})")
+    row = _row(name, text, verdict, note, n=len(group))
     figures = [Printed.percent(key, group[metric], 0.1) for key, (metric, _) in PRINTED.items()]
     return row | {"figures": figures}
 
@@ -113,6 +131,8 @@ def _transfer_beats(runs: pd.DataFrame) -> dict[str, Any]:
     every = results.difference(runs, ALL_LAYERS, CNN, "mean_class_accuracy")
     if every is not None:
         beside += f" With all layers trained {percent(every, sign=True)} (n = {every.n})."
+    if words := results.stuck(results.select(runs, CNN)):
+        beside += f" Of the ten convolutions, {words}."
     transfer, cnn = (
         results.by_seed(results.select(runs, name), "mean_class_accuracy")
         for name in (TRANSFER, CNN)
@@ -126,43 +146,56 @@ def causes(runs: pd.DataFrame, name: str) -> dict[str, PairedDifference | None]:
     """What lowers the test recall of NORMAL of one model, paired by seed.
 
     ``weights``, ``threshold``: what class weights and a threshold moved on validation images give
-    back (None where they were not run). ``shift``: what is lost from validation images, which are
-    as imbalanced as the training images, to test images. ``surplus``: what the better of the two
-    remedies gives, by seed, minus the shift.
+    back. ``shift``: what the network with class weights, for which the classes are balanced, loses
+    from validation to test images. ``surplus``: what the weights give minus that shift. None where
+    runs are missing. Runs that give every image the same answer are left out: they have no recall
+    to lose, and a threshold turns them from one constant into the other.
     """
     plain, weighted = (
-        results.select(runs, f"{name}{balance}").set_index("seed") for balance in ("", WEIGHTED)
+        results.learned(results.select(runs, f"{name}{balance}")).set_index("seed")
+        for balance in ("", WEIGHTED)
     )
-    if plain.empty:
-        return dict.fromkeys(("weights", "threshold", "shift", "surplus"))
-    recall = plain["recall_normal"]
-    gains = {"threshold": plain["moved_recall_normal"] - recall}
-    if len(weighted):
-        gains["weights"] = (weighted["recall_normal"] - recall).dropna()
-    shift = plain["valid_recall_normal"] - recall
-    surplus = pd.DataFrame(gains).max(axis=1) - shift
+    gains = (weighted["recall_normal"] - plain["recall_normal"]).dropna()
+    shift = (weighted["valid_recall_normal"] - weighted["recall_normal"])[gains.index]
+    found = {
+        "weights": gains,
+        "threshold": plain["moved_recall_normal"] - plain["recall_normal"],
+        "shift": shift,
+        "surplus": gains - shift,
+    }
     return {
         key: results.paired(values.to_dict(), dict.fromkeys(values.index, 0.0))
-        for key, values in (gains | {"shift": shift, "surplus": surplus}).items()
-    } | ({} if len(weighted) else {"weights": None})
+        for key, values in found.items()
+    }
 
 
 def _imbalance(runs: pd.DataFrame) -> dict[str, Any]:
     """C4: imbalance explains the low recall of NORMAL, for both models."""
     parts, texts = {}, []
     for name in (TRANSFER, CNN):
-        found = causes(runs, name)
+        found, words = causes(runs, name), constant(runs, name)
         parts[name] = verdicts.direction(found["surplus"], +1)
+        if found["surplus"] is None and words:
+            parts[name] = Verdict("not tested", words)
         texts.append(
             f"{name}: class weights give {percent(found['weights'], sign=True)}, a moved threshold "
-            f"{percent(found['threshold'], sign=True)}; validation to test costs "
+            f"{percent(found['threshold'], sign=True)}; with weights, validation to test costs "
             f"{percent(found['shift'])}"
         )
     n = min(len(results.select(runs, name)) for name in (TRANSFER, CNN))
-    rule = "Recall of NORMAL in points; the difference is the better remedy minus that cost."
+    rule = "Recall of NORMAL in points; the difference is what the weights give minus that cost."
     row = _row("C4", "; ".join(texts), _together(parts), rule, n=n)
     recalls = {key: results.select(runs, name)["recall_normal"] for key, name in RECALLS.items()}
     return row | {"figures": [Printed.percent(key, each, 1) for key, each in recalls.items()]}
+
+
+def constant(runs: pd.DataFrame, name: str) -> str:
+    """How many runs of a model, without and with class weights, give the same answer always."""
+    found = {
+        words: results.stuck(results.select(runs, f"{name}{balance}"))
+        for words, balance in (("", ""), ("with class weights ", WEIGHTED))
+    }
+    return ", ".join(f"{words}{count}" for words, count in found.items() if count)
 
 
 def _parameters(runs: pd.DataFrame) -> dict[str, Any]:
@@ -204,7 +237,7 @@ def _overfitting(runs: pd.DataFrame) -> dict[str, Any]:
     """C6: training accuracy is not visibly above validation accuracy; the test gap beside it."""
     parts, texts = {}, []
     for name in (TRANSFER, CNN):
-        group = results.select(runs, name)
+        group = results.learned(results.select(runs, name))
         fitted, held, test = (
             results.by_seed(group, metric)
             for metric in ("train_accuracy", "valid_accuracy", "accuracy")
@@ -216,7 +249,10 @@ def _overfitting(runs: pd.DataFrame) -> dict[str, Any]:
             f"{percent(results.paired(fitted, test), sign=True)} to test"
         )
     note = f"The difference is training minus validation accuracy, less {100 * MARGIN:g} points."
-    n = len(results.select(runs, CNN))
+    cnn = results.select(runs, CNN)
+    if words := _left_out(cnn):
+        note += f" Of the ten convolutions, {words}"
+    n = len(results.learned(cnn))
     return _row("C6", "; ".join(texts), _together(parts), note, n=n)
 
 

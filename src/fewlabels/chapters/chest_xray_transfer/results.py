@@ -107,6 +107,17 @@ def select(runs: pd.DataFrame, role: str, labels: int | str = "all") -> pd.DataF
     return runs[(runs["role"] == role) & (runs["labels"] == labels)]
 
 
+def learned(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs that do not give every image the same answer, which has an AUC of one half."""
+    return runs[(runs["auc"] - 0.5).abs() > 1e-9]
+
+
+def stuck(runs: pd.DataFrame) -> str:
+    """How many runs give every image the same answer, in words; empty where none does."""
+    count = len(runs) - len(learned(runs))
+    return f"{count} of {len(runs)} runs give every image the same answer" if count else ""
+
+
 def interval(runs: pd.DataFrame, metric: str) -> Interval | None:
     """Mean of a metric over the runs; None where there are none."""
     return mean_interval(runs[metric]) if len(runs) else None

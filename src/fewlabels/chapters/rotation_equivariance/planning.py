@@ -46,6 +46,8 @@ class Settings:
     span: int = 60
     """The source's angles are uniform in -span..span degrees."""
     seeds: int = 3
+    report_seeds: int = 6
+    """Seeds of protocol ``report``."""
     epochs: int = 50
     """Passes over the training images in protocol ``report``."""
     activation: Literal["relu", "tanh", "sigmoid"] = "relu"
@@ -86,6 +88,7 @@ class Settings:
         config.whole("span", self.span, 7, 180)
         for key in (
             "seeds",
+            "report_seeds",
             "epochs",
             "cnn_points",
             "choice_seeds",
@@ -168,7 +171,7 @@ def report_runs(settings: Settings) -> list[AngleRegression]:
                 seed,
                 Recipe(steps, BATCH, rate, evaluations=points),
             )
-            for seed in range(settings.seeds)
+            for seed in range(settings.report_seeds)
             for rate in rates
         ]
     return runs

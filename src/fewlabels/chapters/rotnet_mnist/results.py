@@ -190,14 +190,31 @@ def _bounds(values: Sequence[float]) -> dict[str, float]:
 def paired(
     runs: pd.DataFrame, method: tuple[str, str], other: tuple[str, str], metric: str = "accuracy"
 ) -> PairedDifference:
-    """``method`` minus ``other`` over the label draws both have; each is (method, backbone)."""
-    values = []
+    """``method`` minus ``other`` over the label draws both have; each is (method, backbone).
+
+    Label draws that start from one pretrained network share its luck. Where a side is pretrained,
+    they are averaged, and n counts the networks.
+    """
+    values, network = [], {}
     for name, backbone in (method, other):
         rows = runs[(runs["method"] == name) & (runs["backbone"] == backbone)]
         values.append(rows.set_index("draw")[metric].to_dict())
-    common = values[0].keys() & values[1].keys()
-    first, second = ({draw: each[draw] for draw in sorted(common)} for each in values)
+        network |= networks(rows)
+    common = sorted(values[0].keys() & values[1].keys())
+    first, second = (
+        pd.Series({draw: each[draw] for draw in common})
+        .groupby([network.get(draw, draw) for draw in common])
+        .mean()
+        .to_dict()
+        for each in values
+    )
     return paired_difference(first, second)
+
+
+def networks(runs: pd.DataFrame) -> dict[int, int]:
+    """Label draw -> seed of the pretrained network that its run starts from, where there is one."""
+    starts = {run.draw: run.record.config.get("pretraining") for run in runs.itertuples()}
+    return {draw: start["seed"] for draw, start in starts.items() if start}
 
 
 def learning_curves(runs: pd.DataFrame, names: dict[str, str], per_step: float = 1.0):
@@ -290,17 +307,18 @@ def mixed_up(runs: pd.DataFrame, settings: Settings, pair: tuple[int, int]) -> d
 
 
 def roughness(runs: pd.DataFrame) -> dict[int, float]:
-    """Mean absolute change of validation accuracy between neighbouring points, by seed.
+    """Mean distance of a point of the validation accuracy from the middle of its neighbours.
 
-    Over the second half of training, where a settled run changes little; nan where that half has
-    fewer than two points.
+    By seed, over the second half of training; a steady rise has none. nan where that half has
+    fewer than three points.
     """
-    changes = {}
+    found = {}
     for run in runs.itertuples():
-        points = run.record.curves["valid_accuracy"]
+        points = np.array(run.record.curves["valid_accuracy"])
         late = points[len(points) // 2 :]
-        changes[run.draw] = np.abs(np.diff(late)).mean() if len(late) > 1 else math.nan
-    return changes
+        bends = np.abs(late[1:-1] - (late[:-2] + late[2:]) / 2)
+        found[run.draw] = bends.mean() if len(bends) else math.nan
+    return found
 
 
 def epochs_of_lowest_loss(runs: pd.DataFrame) -> list[int]:

@@ -62,8 +62,8 @@ def summary(runs: pd.DataFrame, images: ImageData) -> str:
         lines.append(
             f"Under protocol `{protocol}` the rotation-pretrained network ({method[1]}) differs "
             f"from the plain one by **{percent(difference, sign=True)}** points of test accuracy "
-            f"at {LABELS} labels (n = {difference.n} paired draws): that pretraining is worse "
-            f"{_WORDS[verdict.word]}."
+            f"at {LABELS} labels (n = {difference.n} pretrained networks): that pretraining is "
+            f"worse {_WORDS[verdict.word]}."
         )
     rule = results.centre_rule(images, Tensor.float)
     still = results.rotations(runs, "report")["accuracy"].mean()
@@ -446,9 +446,10 @@ def comparisons_table(runs: pd.DataFrame, source: str) -> Table:
     return tables.show(
         shown,
         "tbl-rotnet-comparisons",
-        f"Paired differences in test accuracy at {LABELS} labels of {source}: mean over the label "
-        "draws both methods have, 95% bootstrap interval, and two-sided sign-flip test with Holm's "
-        f"correction over the {len(frame)} comparisons.",
+        f"Paired differences in test accuracy at {LABELS} labels of {source}: mean with 95% "
+        "interval over n label draws, or over n pretrained networks, each the mean of its draws, "
+        "where a side starts from one; two-sided sign-flip test with Holm's correction over the "
+        f"{len(frame)} comparisons (three networks cannot give a p value below 0.25).",
     )
 
 
