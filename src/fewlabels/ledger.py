@@ -114,10 +114,11 @@ def _made(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     settings = chapter.Settings(**values)
     store = chapter.store(settings)
     records = [record for run in chapter.plan(settings) if (record := store.get(run))]
+    missing = " -p minutes -1" if values.get("minutes") == 0 else ""
     return {
         "run_seconds": round(sum(record.seconds for record in records)),
         "devices": "; ".join(sorted({record.hardware["device"] for record in records})),
-        "command": f"fewlabels run {name} --profile full",
+        "command": f"fewlabels run {name} --profile full{missing}",
         "records": _records(name),
     }
 

@@ -17,7 +17,7 @@ from fewlabels.chapters.autoencoders_vae.planning import (
     SHEET_WEIGHT,
     Settings,
 )
-from fewlabels.experiments.denoising import REPORT_NOISE, TEST_NOISE
+from fewlabels.experiments.denoising import HELD_OUT, REPORT_NOISE, TEST_NOISE
 from fewlabels.experiments.vae import CONFIDENT
 from fewlabels.statistics import Interval, PairedDifference, mean_interval
 from fewlabels.tables import number, percent
@@ -29,8 +29,12 @@ AT_TEST = f"psnr_{TEST_NOISE:g}"
 def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
     """Rows for `fewlabels.tables.claims_table`, A1 to A4, all under protocol ``report``."""
     denoising, plane = ({"deviation": _shorter(settings, part)} for part in ("denoising", "vae"))
+    scored = {
+        "deviation": f"{HELD_OUT:,} of the training images are held out, and "
+        f"{settings.test_images:,} test images scored."
+    }
     return [
-        _denoising(runs) | ({} if results.as_in_the_sheet(runs) else denoising),
+        _denoising(runs) | (scored if results.as_in_the_sheet(runs) else denoising),
         _loss(runs) | denoising,
         _weight(runs) | plane,
         _grid(runs) | plane,

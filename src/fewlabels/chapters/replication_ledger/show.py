@@ -54,6 +54,7 @@ def summary(table: pd.DataFrame) -> Markdown:
 
     figures_tested = table[table["inside"] != ""]
     inside = (figures_tested["inside"] == "yes").sum()
+    deviating = (tested["deviation"] != "").sum()
     lines = [
         "::: {.callout-important}",
         "## In short",
@@ -63,8 +64,10 @@ def summary(table: pd.DataFrame) -> Markdown:
         f"({named('reversed')}), and for {count.get('within noise', 0)} the difference is within "
         f"noise ({named('within noise')}). {count.get('not tested', 0)} are not tested.",
         "",
-        f"Of {len(figures_tested)} printed figures that could be compared with a run of the same "
-        f"protocol, {inside} lie where one further run is expected, or are an exact count.",
+        f"{deviating} of the {len(tested)} verdicts rest on runs that differ in something from the "
+        "source's settings; @tbl-ledger-deviations says in what. Of "
+        f"{len(figures_tested)} printed figures that at least three runs could tell, or a count, "
+        f"{inside} lie where one further run of ours is expected, or are exact.",
         ":::",
     ]
     return Markdown("\n".join(lines))

@@ -163,7 +163,7 @@ def _turn(runs: pd.DataFrame) -> dict[str, Any]:
     verdict = direction(results.difference(mean, other, "degrees_disc_90"), +1)
     ours = (
         f"plain {100 * plain['degrees_disc_90'].mean():.0f}%, C4 at most "
-        f"{tiny(c4['degrees_disc_90'].max())}"
+        f"{tiny(100 * c4['degrees_disc_90'].max())}%"
     )
     note = "Plain minus C4, means over the networks before training and after."
     return _row("E5", ours, len(mean), verdict, note)
