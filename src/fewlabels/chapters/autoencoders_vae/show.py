@@ -128,8 +128,8 @@ def denoising_table(runs: pd.DataFrame, source: str, settings: Settings) -> Tabl
         "tbl-ae-denoising",
         f"Restoring {settings.test_images:,} test images of {source} at noise {REPORT_NOISE:g} and "
         f"{TEST_NOISE:g}: PSNR in dB, mean over images of each image's own, mean over n seeds (of "
-        "network and noise; for filters of noise) with 95% interval, which for three seeds is "
-        f"their range; SSIM, mean over the same seeds. {_trained(settings)} Filters are told the "
+        "network and noise; for filters of noise) with 95% interval; "
+        f"SSIM, mean over the same seeds. {_trained(settings)} Filters are told the "
         "level, networks are not.",
     )
 
@@ -212,7 +212,7 @@ def losses_table(runs: pd.DataFrame, source: str, settings: Settings) -> Table:
         frame,
         "tbl-ae-losses",
         f"The sheet's network and noise under several losses and last activations, {source}: "
-        "differences paired by seed, mean with 95% interval (of three seeds: their range) and, for "
+        "differences paired by seed, mean with 95% interval and, for "
         "PSNR, the two-sided sign-flip test with Holm's correction, whose p value cannot fall "
         f"below 0.25 with three seeds. {_trained(settings)}",
     )
@@ -376,7 +376,7 @@ def weights_table(runs: pd.DataFrame, images: ImageData, source: str, settings: 
         pd.DataFrame(rows),
         "tbl-ae-weights",
         f"The sheet's VAE by the weight of the KL term, all test images of {source}, means over n "
-        "seeds with 95% interval (of three seeds: their range). Sigma: noise of the decoder that "
+        "seeds with 95% interval. Sigma: noise of the decoder that "
         "the weight stands for. ELBO in nats an image, of grey levels as a density (it may be "
         "positive), under that sigma and under the best one, whose square is the MSE. The mean "
         f"training image has an MSE x 1,000 of {1000 * mean_image_error(images):.1f}. "
@@ -403,8 +403,8 @@ def plane_table(runs: pd.DataFrame, source: str, settings: Settings) -> Table:
     return tables.show(
         pd.DataFrame(rows),
         "tbl-ae-plane",
-        f"The latent plane by weight, {source}, means over n seeds with 95% interval (of three "
-        "seeds: their range). Collapsed: seeds without an active unit. kNN: test accuracy of the "
+        f"The latent plane by weight, {source}, means over n seeds with 95% interval. "
+        "Collapsed: seeds without an active unit. kNN: test accuracy of the "
         f"{NEIGHBOURS} nearest posterior means of labelled training images. Confident cells of the "
         f"10 x 10 grid over [-3, 3]: a classifier's top probability is {CONFIDENT:g} or more; "
         "digits: how many different ones it finds in them. The classifier (accuracy "
@@ -501,8 +501,8 @@ def bernoulli_table(runs: pd.DataFrame, source: str, settings: Settings) -> Tabl
         frame,
         "tbl-ae-bernoulli",
         f"Dense VAEs with Bernoulli pixels, {source} binarised anew for every batch, the test "
-        "images once for each seed: nats an image, means over n seeds with 95% interval (of three "
-        "seeds: their range). Minus bound: the importance-weighted bound with "
+        "images once for each seed: nats an image, means over n seeds with 95% interval. "
+        "Minus bound: the importance-weighted bound with "
         f"{settings.importance_samples} draws an image. {settings.binary_epochs} epochs. The "
         "reference row holds figures to compare with, not our measurements.",
     )

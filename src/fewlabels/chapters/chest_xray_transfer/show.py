@@ -869,7 +869,7 @@ def comparisons_table(runs: pd.DataFrame, settings: Settings) -> Table:
         shown,
         "tbl-xray-comparisons",
         "Paired differences in balanced accuracy on the test images: mean over the seeds both "
-        "have, 95% bootstrap interval, and two-sided sign-flip test with Holm's correction over "
+        "have, 95% interval, and two-sided sign-flip test with Holm's correction over "
         f"the {len(table)} comparisons (three seeds cannot give a p value below 0.25). "
         f"{setting(settings)}.",
     )
