@@ -75,7 +75,7 @@ class Settings:
     cnn_size: int = 32
     """Pixels a side of the report's network of ten convolutions; the report: 224."""
     cnn_epochs: int = 15
-    cnn_seeds: int = 3
+    cnn_seeds: int = 6
     cnn_weighted_seeds: int = 3
     """The same with class weights; 0 leaves it out."""
     fine_tuned: str = "resnet18"
