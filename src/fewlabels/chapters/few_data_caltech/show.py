@@ -198,8 +198,9 @@ def twins_table(runs: pd.DataFrame, settings: Settings, photos: Photographs) -> 
         if len(group):
             free = results.without_twins(group, photos, settings)
             effects.append(
-                f"{name} {percent(group['accuracy'].mean())}% on all test photographs and "
-                f"{percent(float(np.mean([*free.values()])))}% on those without a twin in training"
+                f"{name} {percent(planning.share(group['accuracy']))}% on all test photographs and "
+                f"{percent(planning.share([*free.values()]))}% on those without a twin in training "
+                f"(n = {len(free)})"
             )
     return tables.show(
         pd.DataFrame(rows),
