@@ -141,8 +141,8 @@ def best_rates(runs: pd.DataFrame) -> str:
         best = rows[rows["rate"] == rate]
         found.append(f"{rate:g} for the {name} ({_mae(best)}°, n = {len(best)})")
     return (
-        f"The rate with the lowest mean test error is {' and '.join(found)}. The source compares 1e-2, "
-        "1e-4 and 1e-8; the default of 1e-3 it tries with the CNN alone."
+        f"The rate with the lowest mean test error is {' and '.join(found)}. The source compares "
+        "1e-2, 1e-4 and 1e-8; the default of 1e-3 it tries with the CNN alone."
     )
 
 

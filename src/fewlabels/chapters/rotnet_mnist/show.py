@@ -71,8 +71,8 @@ def summary(runs: pd.DataFrame, images: ImageData) -> str:
     lines.append(
         "The pretext task has a shortcut: without any network, the centre of mass of the pixels "
         f"names the turn of {percent(rule, 2)}% of the test images, and the report's network falls "
-        f"from {percent(still)} to {percent(moved)}% (n = {still.n} seeds that learned) when images "
-        "are moved by up to two pixels."
+        f"from {percent(still)} to {percent(moved)}% (n = {still.n} seeds that learned) when "
+        "images are moved by up to two pixels."
     )
     tuned = results.digits(runs, "tuned")
     best = max(tuned.groupby(["method", "backbone"])["accuracy"], key=lambda item: item[1].mean())
