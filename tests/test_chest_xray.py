@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from fewlabels import data
 from fewlabels.chapters.chest_xray_transfer import claims, planning, results, show
 from fewlabels.chapters.chest_xray_transfer.planning import Settings
-from fewlabels.data import Split, chest_xray, generated_xrays, pneumonia_mnist, xrays
+from fewlabels.data import Split, chest_xray, generated_xrays, medmnist, pneumonia_mnist, xrays
 from fewlabels.errors import UserError
 from fewlabels.experiments import chest_xray as runs
 from fewlabels.experiments.chest_xray import (
@@ -188,11 +188,21 @@ def test_pneumoniamnist_keeps_its_validation_images(tmp_path, monkeypatch):
     arrays |= {f"{part}_labels": np.ones((n, 1), np.uint8) for part, n in sizes.items()}
     np.savez(path, **arrays)
     monkeypatch.setenv("FEWLABELS_DATA", str(tmp_path))
-    monkeypatch.setattr(pneumonia_mnist, "MERGED", pneumonia_mnist.md5(28))
+    assert pneumonia_mnist.md5(64) == medmnist.INFO["pneumoniamnist"]["MD5_64"]
+    merged = medmnist.Rebuild(pneumonia_mnist.md5(28), "merged from partial copies")
+    monkeypatch.setitem(medmnist.REBUILDS, "pneumoniamnist", merged)
     found = pneumonia_mnist.load(28)
     assert found.train.images[:, 0, 0, 0].tolist() == [5] * 5 + [3] * 3
     assert xrays.validation(found, 0.2, by_patient=True, seed=0).tolist() == [5, 6, 7]
-    assert "not the official file" in found.title
+    assert found.title == (
+        "PneumoniaMNIST at 28 px (merged from partial copies, not the official file)"
+    )
+    # The merged file is at 28 pixels: under the name of another size it is another file.
+    path.rename(path.with_name("pneumoniamnist_64.npz"))
+    with pytest.raises(UserError, match=r"pneumoniamnist_64.npz is not the official file"):
+        pneumonia_mnist.load(64)
+    # Without a file a reader gets the official one, and runs are named after it.
+    assert pneumonia_mnist.md5(28) == medmnist.INFO["pneumoniamnist"]["MD5"]
 
 
 @pytest.mark.parametrize(
