@@ -184,3 +184,5 @@ SETS = {flag: MedMNIST(flag) for flag in FLAGS} | {
     f"{flag}-{size}": MedMNIST(flag, size) for flag in FLAGS for size in SIZES[1:]
 }
 """Every set by its name: ``bloodmnist``, ``bloodmnist-64`` and so on."""
+SINGLE_LABEL = tuple(name for name, own in SETS.items() if INFO[own.flag]["task"] != MULTI_LABEL)
+"""The names of those that can be loaded."""
