@@ -312,6 +312,8 @@ def test_more_models_than_draws_are_not_compared(runs):
         ("blood", "cifar"),
         ("store", "elsewhere"),
         ("minutes", "ten"),
+        ("minutes", float("nan")),
+        ("minutes", float("inf")),
         ("seeds", 1.5),
         ("epochs", 0),
         ("methods", "simclr"),

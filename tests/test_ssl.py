@@ -285,6 +285,8 @@ def test_grey_images_need_a_validation_split(fabric, store):
         ("device", "tpu"),
         ("precision", "16"),
         ("minutes", "ten"),
+        ("minutes", float("nan")),
+        ("minutes", float("inf")),
         ("workers", -1),
         ("seeds", 1.5),
         ("epochs", 0),

@@ -77,10 +77,7 @@ class Settings:
         config.one_of("store", self.store, ("results", "cache"))
         config.one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))
         config.one_of("precision", self.precision, ("32-true", "bf16-mixed"))
-        if isinstance(self.minutes, bool) or not isinstance(self.minutes, int | float):
-            raise UserError(
-                f"minutes is {self.minutes!r}; allowed: a number, negative for no limit"
-            )
+        config.finite("minutes", self.minutes, "a number, negative for no limit")
         for key in ("workers", "seeds", "side_seeds", "tuned_seeds", "choice_seeds", "images"):
             config.whole(key, getattr(self, key), 0)
         for key in ("epochs", "tuned_epochs", "tuned_class_epochs"):
