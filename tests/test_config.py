@@ -53,3 +53,13 @@ def test_finite_refuses_what_is_no_finite_number(value):
     config.finite("minutes", 0)
     with pytest.raises(UserError, match=r"^minutes is .*; allowed: a number, or else$"):
         config.finite("minutes", value, "a number, or else")
+
+
+@pytest.mark.parametrize("value", [[1, 2, 1], [[1], [1]], 3, (1, 2), None])
+def test_distinct_refuses_what_is_no_list_of_different_values(value):
+    config.distinct("seeds", [2, 1], empty=False)
+    config.distinct("seeds", [])
+    with pytest.raises(UserError, match=r"^seeds is .*; allowed: a list of different numbers$"):
+        config.distinct("seeds", value)
+    with pytest.raises(UserError, match=r"^seeds is \[\]; allowed: .* one or more$"):
+        config.distinct("seeds", [], empty=False)

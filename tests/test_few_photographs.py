@@ -492,6 +492,7 @@ def test_an_answer_in_words():
         ("classes", "anchor"),
         ("classes", ["anchor"]),
         ("networks", []),
+        ("networks", [["vgg16"]]),
         ("size", 100),
         ("tuning_size", 0),
         ("scratch_size", 50),

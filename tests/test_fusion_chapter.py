@@ -315,6 +315,7 @@ def test_more_models_than_draws_are_not_compared(runs):
         ("minutes", float("nan")),
         ("minutes", float("inf")),
         ("seeds", 1.5),
+        ("seeds", 0),
         ("epochs", 0),
         ("methods", "simclr"),
         ("methods", ["simclr", "rotation"]),

@@ -110,9 +110,7 @@ class Settings:
             config.whole(key, getattr(self, key), 1)
         config.whole("extra_seeds", self.extra_seeds, 1, self.denoising_seeds)
         for key in ("levels", "weights", "long_weights", "latent_numbers"):
-            values = getattr(self, key)
-            if not isinstance(values, list) or len(set(values)) < len(values):
-                raise UserError(f"{key} is {values!r}; allowed: a list of different numbers")
+            config.distinct(key, getattr(self, key))
         for key in ("levels", "weights", "long_weights"):
             for value in getattr(self, key):
                 config.positive(key, value)

@@ -123,8 +123,8 @@ class Settings:
             if not isinstance(getattr(self, key), list):
                 raise UserError(f"{key} is {getattr(self, key)!r}; allowed: a list")
         photographs.check_classes(self.dataset, tuple(self.classes))
-        if not self.networks:
-            raise UserError("networks is []; allowed: one or more, as ['vgg16']")
+        if not self.networks or not all(isinstance(name, str) for name in self.networks):
+            raise UserError(f"networks is {self.networks!r}; allowed: one or more, as ['vgg16']")
         for name in self.networks:
             _source(name)
         for key in ("size", "tuning_size", "scratch_size"):

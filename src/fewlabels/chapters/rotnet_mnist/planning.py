@@ -97,9 +97,9 @@ class Settings:
             "fixmatch_steps",
         ):
             config.whole(key, getattr(self, key), 1)
-        for key in ("label_numbers", "report_seeds"):
-            if not isinstance(getattr(self, key), list):
-                raise UserError(f"{key} is {getattr(self, key)!r}; allowed: a list of numbers")
+        config.distinct("report_seeds", self.report_seeds, empty=False)
+        if not isinstance(self.label_numbers, list):
+            raise UserError(f"label_numbers is {self.label_numbers!r}; allowed: a list of numbers")
         for seed in self.report_seeds:
             config.whole("report_seeds", seed, 0)
         for number in self.label_numbers:
