@@ -509,6 +509,12 @@ def test_settings_refuse_what_cannot_be_by_name(key, value):
         Settings(**{key: value})
 
 
+def test_naming_photographs_on_a_device_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UserError, match="device is 'mps'"):
+        recognise.prepared({"device": "mps"})
+
+
 def test_an_unknown_network_is_refused():
     with pytest.raises(UserError, match="resnet19"):
         Settings(networks=["resnet19"])
