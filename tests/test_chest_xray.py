@@ -151,6 +151,20 @@ def test_decoded_images_are_kept_until_a_file_changes(folder, monkeypatch):
     assert chest_xray.md5() != before.md5
 
 
+@pytest.mark.parametrize("content", [b"", None, {"train_images": torch.zeros(2)}])
+def test_decoded_images_that_are_damaged_are_decoded_again(folder, tmp_path, content):
+    before = chest_xray.load()
+    (kept,) = (tmp_path / "cache/data").glob("*.pt")
+    if isinstance(content, dict):
+        torch.save(content, kept)
+    else:
+        kept.write_bytes(kept.read_bytes()[:1000] if content is None else content)
+    with pytest.warns(UserWarning, match=f"{kept.name} was moved to .*set-aside"):
+        again = chest_xray.load()
+    assert torch.equal(again.test.images, before.test.images)
+    assert torch.equal(chest_xray.load().test.images, before.test.images)
+
+
 def test_missing_and_broken_files_are_named_with_the_remedy(folder, monkeypatch):
     (folder / "test/PNEUMONIA/person1_virus_6.jpeg").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"person1_virus_6.jpeg cannot be read as an image"):

@@ -169,6 +169,21 @@ def test_features_are_computed_once_and_per_image(weights, images, cache):
     assert len(calls) == 4
 
 
+@pytest.mark.parametrize("damage", ["cut", "other images"])
+def test_damaged_features_are_computed_again(weights, images, cache, tmp_path, damage):
+    source = Pretrained("resnet18", str(weights[1]))
+    first = features.frozen(source, lambda: backbone(source), images, "cpu")
+    (kept,) = (tmp_path / "cache/features").glob("*.pt")
+    if damage == "cut":
+        kept.write_bytes(kept.read_bytes()[:1000])
+    else:
+        torch.save(first[1:], kept)
+    with pytest.warns(UserWarning, match=f"{kept.name} was moved to .*set-aside"):
+        again = features.frozen(source, lambda: backbone(source), images, "cpu")
+    assert torch.equal(again, first)
+    assert torch.equal(features.frozen(source, None, images, "cpu"), first)
+
+
 def backbone_state():
     torch.manual_seed(2)
     return models.resnet18(weights=None).state_dict()

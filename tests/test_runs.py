@@ -228,6 +228,19 @@ def test_a_damaged_record_is_set_aside_and_computed_again(store, fabric, log, da
     assert executed(log) == ["0", "0"]
 
 
+def test_damaged_records_of_one_run_are_all_kept(store, fabric):
+    run = Toy("digits", 0)
+    for content in ("first", "second", "third"):
+        store.run(run, fabric)
+        store.path(run).write_text(content)
+        with pytest.warns(UserWarning, match="set-aside"):
+            store.get(run)
+    kept = sorted((store.folder / "set-aside").iterdir(), key=lambda path: path.read_text())
+    stem = f"toy-{run.id}"
+    assert [path.name for path in kept] == [f"{stem}.json", f"{stem}-2.json", f"{stem}-3.json"]
+    assert [path.read_text() for path in kept] == ["first", "second", "third"]
+
+
 def test_a_damaged_record_does_not_hide_the_others(store, fabric):
     for draw in range(3):
         store.run(Toy("digits", draw), fabric)
@@ -307,6 +320,25 @@ def test_lost_weights_are_computed_again_and_the_record_stays(store, fabric, log
     assert all(torch.equal(weights[name], again[name]) for name in weights)
     assert store.path(run).read_bytes() == content
     assert store.path(run).stat().st_mtime_ns == changed
+
+
+CUTS = {"cut": lambda content: content[:1000], "empty": lambda content: b"", "foreign": None}
+
+
+@pytest.mark.parametrize("damage", CUTS.values(), ids=CUTS)
+def test_damaged_weights_are_computed_again_before_the_run(store, fabric, log, tmp_path, damage):
+    first, run = Toy("digits", 0), Toy("digits", 1, Toy("digits", 0))
+    before = store.run(run, fabric)
+    (kept,) = (tmp_path / "cache/weights").glob(f"*-{first.id}.pt")
+    if damage is None:
+        torch.save([1, 2], kept)
+    else:
+        kept.write_bytes(damage(kept.read_bytes()))
+    store.path(run).unlink()
+    with pytest.warns(UserWarning, match=f"{kept.name} was moved to .*set-aside"):
+        again = store.run(run, fabric)
+    assert measured(again) == measured(before) and again.inputs == before.inputs
+    assert executed(log) == ["0", "1", "0", "1"]
 
 
 def test_weights_of_a_run_nobody_made_yet_leave_its_record_too(store, fabric, log):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from fewlabels import paths
+from fewlabels import cached, paths
 from fewlabels.data.images import Split
 from fewlabels.data.xrays import CLASSES, XrayData
 from fewlabels.errors import UserError
@@ -29,6 +29,8 @@ RESIZED = "39875522e78672db56c78ad9fbca1b58"
 RESIZED_TITLE = (
     "Kermany et al.'s chest X-rays in copies resized to 224 x 224, not the official ones"
 )
+PARTS = {f"{part}_{what}" for part in ("train", "test") for what in ("images", "labels", "files")}
+"""What is kept in the cache."""
 TITLE = "Kermany et al.'s chest X-rays, resized to 224 x 224"
 
 
@@ -56,12 +58,10 @@ def load() -> XrayData:
         )
     checksum = _checksum(folder)
     stored = paths.cache() / "data" / f"chest_xray-{SIZE}-{checksum}.pt"
-    if not stored.exists():
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        partial = stored.with_suffix(f".{os.getpid()}.tmp")
-        torch.save(_decoded(folder), partial)
-        partial.replace(stored)
-    content = torch.load(stored, weights_only=True)
+    content = cached.load(stored, lambda kept: isinstance(kept, dict) and kept.keys() >= PARTS)
+    if content is None:
+        content = _decoded(folder)
+        cached.save(content, stored)
     return XrayData(
         name="chest_xray",
         title=RESIZED_TITLE if checksum == RESIZED else TITLE,
