@@ -1,4 +1,5 @@
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -33,6 +34,7 @@ from fewlabels.experiments.chest_xray import (
 from fewlabels.features import extract
 from fewlabels.models.pretrained import Pretrained, backbone
 from fewlabels.models.xray_cnn import SmallXrayNet, TenConvolutions
+from fewlabels.notebooks import parameters
 from fewlabels.runs import Store
 from fewlabels.training import Recipe
 
@@ -174,8 +176,11 @@ def test_missing_and_broken_files_are_named_with_the_remedy(folder, monkeypatch)
     with pytest.raises(UserError, match=r"test/PNEUMONIA holds no images.*Kaggle layout"):
         chest_xray.load()
     monkeypatch.setenv("FEWLABELS_DATA", str(folder / "elsewhere"))
-    with pytest.raises(UserError, match="dataset=pneumonia,"):
+    with pytest.raises(UserError, match=r"--profile quick.*dataset=pneumonia") as caught:
         chest_xray.load()
+    remedy = re.findall(r"(\w+)=(\w+)", str(caught.value))
+    parameters("chest-xray-transfer", "full", dict(remedy))
+    assert parameters("chest-xray-transfer", "quick")["dataset"] == "pneumonia"
     monkeypatch.delenv("FEWLABELS_DATA")
     with pytest.raises(UserError, match="chest_xray is missing"):
         chest_xray.load()

@@ -6,10 +6,13 @@ from torch import nn
 from torchvision import models
 
 from fewlabels import features
+from fewlabels.chapters import chest_xray_transfer, few_data_caltech
+from fewlabels.chapters.chest_xray_transfer import planning as third
+from fewlabels.chapters.few_data_caltech import planning as fourth
 from fewlabels.errors import UserError
 from fewlabels.features import View
 from fewlabels.models import pretrained
-from fewlabels.models.pretrained import Pretrained, backbone, split, stages
+from fewlabels.models.pretrained import TORCHVISION, Pretrained, backbone, split, stages
 
 
 @pytest.fixture
@@ -114,7 +117,8 @@ def refusal(*arguments, **settings):
 def test_refusals_name_the_thing_and_the_remedy(weights, tmp_path):
     assert "resnet18" in refusal("resnet19")
     assert "imagenet, symmetric" in refusal("resnet18", normalisation="other")
-    assert "missing.pth is missing" in refusal("resnet18", str(tmp_path / "missing.pth"))
+    missing = refusal("resnet18", str(tmp_path / "missing.pth"))
+    assert "missing.pth is missing" in missing and "write torchvision instead" in missing
     assert "does not fit resnet34" in refusal("resnet34", str(weights[1]))
     assert "is for resnet50, not for resnet18" in refusal("resnet18", "resnet50_imagenet_pq.pth.xz")
     broken = tmp_path / "broken.pth.xz"
@@ -199,3 +203,10 @@ def test_a_random_view_repeats_with_its_seed_and_leaves_the_generator_alone(imag
     assert torch.equal(first, features.extract(network, images, "cpu", noisy))
     other = View("noise", noisy.transform, seed=4)
     assert not torch.equal(first, features.extract(network, images, "cpu", other))
+
+
+def test_torchvision_in_place_of_a_files_name_means_its_own_weights():
+    own = chest_xray_transfer.Settings(weights=TORCHVISION, fine_tuned_weights=TORCHVISION)
+    sources = [third.frozen_source(own), third.fine_tuned_source(own)]
+    sources += fourth.networks(few_data_caltech.Settings(networks=["resnet18:torchvision"]))
+    assert [source.weights for source in sources] == [TORCHVISION] * 3

@@ -53,8 +53,9 @@ def load() -> XrayData:
         where = folder or "the folder chest_xray"
         raise UserError(
             f"{where} is missing: fetch Kaggle's data set 'chest-xray-pneumonia', unpack it, and "
-            "name the folder that holds chest_xray in FEWLABELS_DATA; or use the parameter "
-            "dataset=pneumonia, which is downloaded."
+            "name the folder that holds chest_xray in FEWLABELS_DATA; or take PneumoniaMNIST, "
+            "which is downloaded: with --profile quick, or with the parameters dataset=pneumonia, "
+            "three_class_seeds=0 and unmatched=false."
         )
     checksum = _checksum(folder)
     stored = paths.cache() / "data" / f"chest_xray-{SIZE}-{checksum}.pt"
