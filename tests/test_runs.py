@@ -13,7 +13,7 @@ import torch
 from lightning.fabric import Fabric
 from toy_runs import Toy, measured, run_sweep, sweep_of_seven, wait_until
 
-from fewlabels import data, runs
+from fewlabels import data, paths, runs
 from fewlabels.experiments.rotnet import DigitClassification, FeatureMap, RotationPretraining
 from fewlabels.runs import Experiment, Outcome, Store
 from fewlabels.training import Recipe
@@ -408,3 +408,8 @@ def test_hardware_names_threads_and_precision():
     assert found["threads"] == torch.get_num_threads()
     assert found["devices"] == 1
     json.dumps(found)
+
+
+def test_a_chapters_store_is_the_books_or_the_readers(log, tmp_path):
+    assert Store.of_chapter("fusion", "results").folder == paths.RESULTS / "fusion"
+    assert Store.of_chapter("fusion", "cache").folder == tmp_path / "cache" / "runs" / "fusion"

@@ -123,6 +123,11 @@ class Store:
     def __init__(self, folder: Path):
         self.folder = Path(folder)
 
+    @classmethod
+    def of_chapter(cls, name: str, where: str) -> "Store":
+        """A chapter's: the book's own (``where="results"``) or the reader's (``"cache"``)."""
+        return cls(paths.RESULTS / name if where == "results" else paths.cache() / "runs" / name)
+
     def path(self, experiment: Experiment) -> Path:
         return self.folder / f"{experiment.kind}-{experiment.id}.json"
 

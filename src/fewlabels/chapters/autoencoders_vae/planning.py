@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from fewlabels import config, data, paths
+from fewlabels import config, data
 from fewlabels.chapters import rotnet_mnist
 from fewlabels.errors import UserError
 from fewlabels.experiments.denoising import (
@@ -127,9 +127,7 @@ class Settings:
 
 def store(settings: Settings) -> Store:
     """The folder of the records that the settings name."""
-    if settings.store == "results":
-        return Store(paths.RESULTS / NAME)
-    return Store(paths.cache() / "runs" / NAME)
+    return Store.of_chapter(NAME, settings.store)
 
 
 def inputs(settings: Settings) -> list[Path]:

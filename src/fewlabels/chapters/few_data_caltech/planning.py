@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from fewlabels import config, paths
+from fewlabels import config
 from fewlabels.data import photographs
 from fewlabels.errors import UserError
 from fewlabels.experiments.few_photographs import (
@@ -153,9 +153,7 @@ class Settings:
 
 def store(settings: Settings) -> Store:
     """The folder of the records that the settings name."""
-    if settings.store == "results":
-        return Store(paths.RESULTS / NAME)
-    return Store(paths.cache() / "runs" / NAME)
+    return Store.of_chapter(NAME, settings.store)
 
 
 def networks(settings: Settings) -> list[Pretrained]:

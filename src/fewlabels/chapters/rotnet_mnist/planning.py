@@ -7,7 +7,7 @@ Settings of protocol ``tuned`` were chosen on training images held out from trai
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from fewlabels import config, data, paths
+from fewlabels import config, data
 from fewlabels.errors import UserError
 from fewlabels.experiments.rotnet import (
     PRETEXT_PROTOCOLS,
@@ -108,9 +108,7 @@ class Settings:
 
 def store(settings: Settings) -> Store:
     """The folder of the records that the settings name."""
-    if settings.store == "results":
-        return Store(paths.RESULTS / NAME)
-    return Store(paths.cache() / "runs" / NAME)
+    return Store.of_chapter(NAME, settings.store)
 
 
 def plan(settings: Settings) -> list[Experiment]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from fewlabels import config, data, paths
+from fewlabels import config, data
 from fewlabels.data import medmnist
 from fewlabels.errors import UserError
 from fewlabels.experiments.ssl import Classification, DuplicateSearch, Pretraining
@@ -100,9 +100,7 @@ class Settings:
 
 def store(settings: Settings) -> Store:
     """The folder of the records that the settings name."""
-    if settings.store == "results":
-        return Store(paths.RESULTS / NAME)
-    return Store(paths.cache() / "runs" / NAME)
+    return Store.of_chapter(NAME, settings.store)
 
 
 def plan(settings: Settings) -> list[Experiment]:
