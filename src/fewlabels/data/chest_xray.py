@@ -75,17 +75,6 @@ def load() -> XrayData:
     )
 
 
-def original_sizes() -> np.ndarray:
-    """Width and height of every file as it lies in the folder, [N, 2]."""
-    folder = _folder()
-    sizes = []
-    for part in ("train", "test"):
-        for file in _files(folder, part):
-            with Image.open(file) as image:
-                sizes.append(image.size)
-    return np.array(sizes)
-
-
 def _folder() -> Path | None:
     folder = os.environ.get("FEWLABELS_DATA")
     return Path(folder).expanduser() / "chest_xray" if folder else None
