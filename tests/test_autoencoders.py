@@ -401,6 +401,7 @@ def test_confidence_by_hand():
         ("latent_numbers", [0]),
         ("latent_numbers", [[2]]),
         ("latent_numbers", [2, 2]),
+        ("latent_numbers", []),
         ("vae_epochs", 0),
         ("importance_samples", 1.5),
     ],

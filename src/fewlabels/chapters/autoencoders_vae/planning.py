@@ -110,7 +110,7 @@ class Settings:
             config.whole(key, getattr(self, key), 1)
         config.whole("extra_seeds", self.extra_seeds, 1, self.denoising_seeds)
         for key in ("levels", "weights", "long_weights", "latent_numbers"):
-            config.distinct(key, getattr(self, key))
+            config.distinct(key, getattr(self, key), empty=key == "long_weights")
         for key in ("levels", "weights", "long_weights"):
             for value in getattr(self, key):
                 config.positive(key, value)
