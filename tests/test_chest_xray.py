@@ -1,4 +1,5 @@
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from fewlabels import data
 from fewlabels.chapters.chest_xray_transfer import claims, planning, results, show
 from fewlabels.chapters.chest_xray_transfer.planning import Settings
-from fewlabels.data import Split, chest_xray, generated_xrays, pneumonia_mnist, xrays
+from fewlabels.data import Split, chest_xray, generated_xrays, medmnist, pneumonia_mnist, xrays
 from fewlabels.errors import UserError
 from fewlabels.experiments import chest_xray as runs
 from fewlabels.experiments.chest_xray import (
@@ -33,6 +34,7 @@ from fewlabels.experiments.chest_xray import (
 from fewlabels.features import extract
 from fewlabels.models.pretrained import Pretrained, backbone
 from fewlabels.models.xray_cnn import SmallXrayNet, TenConvolutions
+from fewlabels.notebooks import parameters
 from fewlabels.runs import Store
 from fewlabels.training import Recipe
 
@@ -151,6 +153,20 @@ def test_decoded_images_are_kept_until_a_file_changes(folder, monkeypatch):
     assert chest_xray.md5() != before.md5
 
 
+@pytest.mark.parametrize("content", [b"", None, {"train_images": torch.zeros(2)}])
+def test_decoded_images_that_are_damaged_are_decoded_again(folder, tmp_path, content):
+    before = chest_xray.load()
+    (kept,) = (tmp_path / "cache/data").glob("*.pt")
+    if isinstance(content, dict):
+        torch.save(content, kept)
+    else:
+        kept.write_bytes(kept.read_bytes()[:1000] if content is None else content)
+    with pytest.warns(UserWarning, match=f"{kept.name} was moved to .*set-aside"):
+        again = chest_xray.load()
+    assert torch.equal(again.test.images, before.test.images)
+    assert torch.equal(chest_xray.load().test.images, before.test.images)
+
+
 def test_missing_and_broken_files_are_named_with_the_remedy(folder, monkeypatch):
     (folder / "test/PNEUMONIA/person1_virus_6.jpeg").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"person1_virus_6.jpeg cannot be read as an image"):
@@ -160,8 +176,11 @@ def test_missing_and_broken_files_are_named_with_the_remedy(folder, monkeypatch)
     with pytest.raises(UserError, match=r"test/PNEUMONIA holds no images.*Kaggle layout"):
         chest_xray.load()
     monkeypatch.setenv("FEWLABELS_DATA", str(folder / "elsewhere"))
-    with pytest.raises(UserError, match="dataset=pneumonia,"):
+    with pytest.raises(UserError, match=r"--profile quick.*dataset=pneumonia") as caught:
         chest_xray.load()
+    remedy = re.findall(r"(\w+)=(\w+)", str(caught.value))
+    parameters("chest-xray-transfer", "full", dict(remedy))
+    assert parameters("chest-xray-transfer", "quick")["dataset"] == "pneumonia"
     monkeypatch.delenv("FEWLABELS_DATA")
     with pytest.raises(UserError, match="chest_xray is missing"):
         chest_xray.load()
@@ -188,11 +207,21 @@ def test_pneumoniamnist_keeps_its_validation_images(tmp_path, monkeypatch):
     arrays |= {f"{part}_labels": np.ones((n, 1), np.uint8) for part, n in sizes.items()}
     np.savez(path, **arrays)
     monkeypatch.setenv("FEWLABELS_DATA", str(tmp_path))
-    monkeypatch.setattr(pneumonia_mnist, "MERGED", pneumonia_mnist.md5(28))
+    assert pneumonia_mnist.md5(64) == medmnist.INFO["pneumoniamnist"]["MD5_64"]
+    merged = medmnist.Rebuild(pneumonia_mnist.md5(28), "merged from partial copies")
+    monkeypatch.setitem(medmnist.REBUILDS, "pneumoniamnist", merged)
     found = pneumonia_mnist.load(28)
     assert found.train.images[:, 0, 0, 0].tolist() == [5] * 5 + [3] * 3
     assert xrays.validation(found, 0.2, by_patient=True, seed=0).tolist() == [5, 6, 7]
-    assert "not the official file" in found.title
+    assert found.title == (
+        "PneumoniaMNIST at 28 px (merged from partial copies, not the official file)"
+    )
+    # The merged file is at 28 pixels: under the name of another size it is another file.
+    path.rename(path.with_name("pneumoniamnist_64.npz"))
+    with pytest.raises(UserError, match=r"pneumoniamnist_64.npz is not the official file"):
+        pneumonia_mnist.load(64)
+    # Without a file a reader gets the official one, and runs are named after it.
+    assert pneumonia_mnist.md5(28) == medmnist.INFO["pneumoniamnist"]["MD5"]
 
 
 @pytest.mark.parametrize(

@@ -45,3 +45,21 @@ def test_zero_passes_only_where_it_may():
     config.positive("weight_decay", 0.0, or_zero=True)
     with pytest.raises(UserError, match="at least zero"):
         config.positive("weight_decay", -1, or_zero=True)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, "1", None])
+def test_finite_refuses_what_is_no_finite_number(value):
+    config.finite("minutes", -1.5)
+    config.finite("minutes", 0)
+    with pytest.raises(UserError, match=r"^minutes is .*; allowed: a number, or else$"):
+        config.finite("minutes", value, "a number, or else")
+
+
+@pytest.mark.parametrize("value", [[1, 2, 1], [[1], [1]], 3, (1, 2), None])
+def test_distinct_refuses_what_is_no_list_of_different_values(value):
+    config.distinct("seeds", [2, 1], empty=False)
+    config.distinct("seeds", [])
+    with pytest.raises(UserError, match=r"^seeds is .*; allowed: a list of different numbers$"):
+        config.distinct("seeds", value)
+    with pytest.raises(UserError, match=r"^seeds is \[\]; allowed: .* one or more$"):
+        config.distinct("seeds", [], empty=False)

@@ -492,6 +492,7 @@ def test_an_answer_in_words():
         ("classes", "anchor"),
         ("classes", ["anchor"]),
         ("networks", []),
+        ("networks", [["vgg16"]]),
         ("size", 100),
         ("tuning_size", 0),
         ("scratch_size", 50),
@@ -506,6 +507,12 @@ def test_an_answer_in_words():
 def test_settings_refuse_what_cannot_be_by_name(key, value):
     with pytest.raises(UserError, match=f"^{key} "):
         Settings(**{key: value})
+
+
+def test_naming_photographs_on_a_device_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UserError, match="device is 'mps'"):
+        recognise.prepared({"device": "mps"})
 
 
 def test_an_unknown_network_is_refused():

@@ -162,15 +162,7 @@ def test_mean_class_accuracy_is_the_balanced_one():
     )
 
 
-def test_the_best_subset_leaves_out_the_member_that_harms():
-    p, labels = members(2, 600, seed=3)
-    wrong = np.full_like(p[0], 0.001)
-    wrong[np.arange(600), (labels + 1) % 4] = 0.997
-    named = {"first": p[0], "harmful": wrong, "second": p[1]}
-    assert fusion.best_subset(named, labels) == ("first", "second")
-    # Of equal ones the smallest, then the first.
-    same = {"a": p[0], "b": p[0]}
-    assert fusion.best_subset(same, labels) == ("a",)
+def test_subsets_come_smallest_first():
     assert fusion.subsets(["a", "b", "c"], 2) == [
         ("a", "b"),
         ("a", "c"),
@@ -219,7 +211,7 @@ def test_members_that_do_not_fit_are_refused_by_name(given, labels, told):
         (lambda: fusion.tempered(GOOD[0], 0), "temperature is 0"),
         (lambda: fusion.disagreement(TRUTH, TRUTH[:3]), r"shapes \(20,\) and \(3,\)"),
         (lambda: fusion.double_fault(TRUTH, TRUTH, TRUTH[:3]), "shapes"),
-        (lambda: fusion.best_subset({"moco": None}, TRUTH), "moco is missing"),
+        (lambda: fusion.gather({"moco": None}, TRUTH), "moco is missing"),
     ],
 )
 def test_other_shapes_and_values_are_refused(call, told):

@@ -7,8 +7,9 @@ import torch
 from medmnist import INFO
 
 from fewlabels import data
+from fewlabels.chapters.ssl_medmnist import Settings, plan
 from fewlabels.data import bccd, cells, duplicates, medmnist
-from fewlabels.data.medmnist import MedMNIST
+from fewlabels.data.medmnist import MedMNIST, Rebuild
 from fewlabels.errors import UserError
 
 COUNTS = {"train": 6, "val": 3, "test": 4}
@@ -65,8 +66,17 @@ def test_a_grey_set_has_one_channel_and_other_sizes_have_other_files(folder, mon
 
 def test_a_rebuild_is_named_in_the_title(folder, monkeypatch):
     _, digest = write(folder / "bloodmnist.npz")
-    monkeypatch.setitem(medmnist.REBUILDS, digest, "bloodmnist")
+    monkeypatch.setitem(medmnist.REBUILDS, "bloodmnist", Rebuild(digest))
     assert "a rebuild, not the official file" in MedMNIST("bloodmnist").load().title
+
+
+@pytest.mark.parametrize("other", [("dermamnist", 28), ("pathmnist", 28), ("bloodmnist", 64)])
+def test_a_rebuild_of_another_set_or_size_is_refused(folder, monkeypatch, other):
+    own = MedMNIST(*other)
+    _, digest = write(own.path)
+    monkeypatch.setitem(medmnist.REBUILDS, "bloodmnist", Rebuild(digest))
+    with pytest.raises(UserError, match=f"{own.path.name} is not the official file.*{digest}"):
+        own.load()
 
 
 def test_another_file_is_refused_with_both_checksums(folder):
@@ -98,7 +108,7 @@ def test_several_labels_per_image_are_refused_with_what_is_possible(ask):
 
 
 def test_runs_are_listed_without_files_by_the_checksum_of_the_books_records(nothing):
-    assert MedMNIST("bloodmnist").md5() in medmnist.REBUILDS
+    assert MedMNIST("bloodmnist").md5() == medmnist.REBUILDS["bloodmnist"].md5
     assert MedMNIST("bloodmnist", 64).md5() == INFO["bloodmnist"]["MD5_64"]
     assert MedMNIST("pathmnist").md5() == INFO["pathmnist"]["MD5"]
     assert MedMNIST("bloodmnist").TRAIN == 11_959
@@ -131,8 +141,11 @@ def test_lesions_come_from_the_sources_and_the_table(folder):
 
 
 def test_extra_cells_are_refused_where_missing_or_other(folder):
-    with pytest.raises(UserError, match=r"bccd_cells\.npz is missing"):
+    with pytest.raises(UserError, match=r"bccd_cells\.npz is missing.*side_seeds=0"):
         bccd.images()
+    for settings, wanted in ((Settings(), True), (Settings(side_seeds=0), False)):
+        with data.as_in_the_book():
+            assert any("bccd_cells" in run.checksums() for run in plan(settings)) == wanted
     folder.mkdir()
     np.savez(folder / "bccd_cells.npz", images=np.zeros((2, 28, 28, 3), np.uint8))
     with pytest.raises(UserError, match="another file"):
@@ -202,7 +215,7 @@ def test_records_of_the_book_are_listed_whatever_file_is_here(folder, monkeypatc
     try:
         assert data.md5("bloodmnist") == digest
         with data.as_in_the_book():
-            assert data.md5("bloodmnist") in medmnist.REBUILDS
+            assert data.md5("bloodmnist") == medmnist.REBUILDS["bloodmnist"].md5
             assert data.md5("cells") == cells.md5()
         assert data.md5("bloodmnist") == digest
     finally:

@@ -6,10 +6,13 @@ from torch import nn
 from torchvision import models
 
 from fewlabels import features
+from fewlabels.chapters import chest_xray_transfer, few_data_caltech
+from fewlabels.chapters.chest_xray_transfer import planning as third
+from fewlabels.chapters.few_data_caltech import planning as fourth
 from fewlabels.errors import UserError
 from fewlabels.features import View
 from fewlabels.models import pretrained
-from fewlabels.models.pretrained import Pretrained, backbone, split, stages
+from fewlabels.models.pretrained import TORCHVISION, Pretrained, backbone, split, stages
 
 
 @pytest.fixture
@@ -114,7 +117,8 @@ def refusal(*arguments, **settings):
 def test_refusals_name_the_thing_and_the_remedy(weights, tmp_path):
     assert "resnet18" in refusal("resnet19")
     assert "imagenet, symmetric" in refusal("resnet18", normalisation="other")
-    assert "missing.pth is missing" in refusal("resnet18", str(tmp_path / "missing.pth"))
+    missing = refusal("resnet18", str(tmp_path / "missing.pth"))
+    assert "missing.pth is missing" in missing and "write torchvision instead" in missing
     assert "does not fit resnet34" in refusal("resnet34", str(weights[1]))
     assert "is for resnet50, not for resnet18" in refusal("resnet18", "resnet50_imagenet_pq.pth.xz")
     broken = tmp_path / "broken.pth.xz"
@@ -169,6 +173,21 @@ def test_features_are_computed_once_and_per_image(weights, images, cache):
     assert len(calls) == 4
 
 
+@pytest.mark.parametrize("damage", ["cut", "other images"])
+def test_damaged_features_are_computed_again(weights, images, cache, tmp_path, damage):
+    source = Pretrained("resnet18", str(weights[1]))
+    first = features.frozen(source, lambda: backbone(source), images, "cpu")
+    (kept,) = (tmp_path / "cache/features").glob("*.pt")
+    if damage == "cut":
+        kept.write_bytes(kept.read_bytes()[:1000])
+    else:
+        torch.save(first[1:], kept)
+    with pytest.warns(UserWarning, match=f"{kept.name} was moved to .*set-aside"):
+        again = features.frozen(source, lambda: backbone(source), images, "cpu")
+    assert torch.equal(again, first)
+    assert torch.equal(features.frozen(source, None, images, "cpu"), first)
+
+
 def backbone_state():
     torch.manual_seed(2)
     return models.resnet18(weights=None).state_dict()
@@ -184,3 +203,10 @@ def test_a_random_view_repeats_with_its_seed_and_leaves_the_generator_alone(imag
     assert torch.equal(first, features.extract(network, images, "cpu", noisy))
     other = View("noise", noisy.transform, seed=4)
     assert not torch.equal(first, features.extract(network, images, "cpu", other))
+
+
+def test_torchvision_in_place_of_a_files_name_means_its_own_weights():
+    own = chest_xray_transfer.Settings(weights=TORCHVISION, fine_tuned_weights=TORCHVISION)
+    sources = [third.frozen_source(own), third.fine_tuned_source(own)]
+    sources += fourth.networks(few_data_caltech.Settings(networks=["resnet18:torchvision"]))
+    assert [source.weights for source in sources] == [TORCHVISION] * 3

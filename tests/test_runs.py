@@ -13,7 +13,7 @@ import torch
 from lightning.fabric import Fabric
 from toy_runs import Toy, measured, run_sweep, sweep_of_seven, wait_until
 
-from fewlabels import data, runs
+from fewlabels import data, paths, runs
 from fewlabels.experiments.rotnet import DigitClassification, FeatureMap, RotationPretraining
 from fewlabels.runs import Experiment, Outcome, Store
 from fewlabels.training import Recipe
@@ -228,6 +228,19 @@ def test_a_damaged_record_is_set_aside_and_computed_again(store, fabric, log, da
     assert executed(log) == ["0", "0"]
 
 
+def test_damaged_records_of_one_run_are_all_kept(store, fabric):
+    run = Toy("digits", 0)
+    for content in ("first", "second", "third"):
+        store.run(run, fabric)
+        store.path(run).write_text(content)
+        with pytest.warns(UserWarning, match="set-aside"):
+            store.get(run)
+    kept = sorted((store.folder / "set-aside").iterdir(), key=lambda path: path.read_text())
+    stem = f"toy-{run.id}"
+    assert [path.name for path in kept] == [f"{stem}.json", f"{stem}-2.json", f"{stem}-3.json"]
+    assert [path.read_text() for path in kept] == ["first", "second", "third"]
+
+
 def test_a_damaged_record_does_not_hide_the_others(store, fabric):
     for draw in range(3):
         store.run(Toy("digits", draw), fabric)
@@ -309,6 +322,25 @@ def test_lost_weights_are_computed_again_and_the_record_stays(store, fabric, log
     assert store.path(run).stat().st_mtime_ns == changed
 
 
+CUTS = {"cut": lambda content: content[:1000], "empty": lambda content: b"", "foreign": None}
+
+
+@pytest.mark.parametrize("damage", CUTS.values(), ids=CUTS)
+def test_damaged_weights_are_computed_again_before_the_run(store, fabric, log, tmp_path, damage):
+    first, run = Toy("digits", 0), Toy("digits", 1, Toy("digits", 0))
+    before = store.run(run, fabric)
+    (kept,) = (tmp_path / "cache/weights").glob(f"*-{first.id}.pt")
+    if damage is None:
+        torch.save([1, 2], kept)
+    else:
+        kept.write_bytes(damage(kept.read_bytes()))
+    store.path(run).unlink()
+    with pytest.warns(UserWarning, match=f"{kept.name} was moved to .*set-aside"):
+        again = store.run(run, fabric)
+    assert measured(again) == measured(before) and again.inputs == before.inputs
+    assert executed(log) == ["0", "1", "0", "1"]
+
+
 def test_weights_of_a_run_nobody_made_yet_leave_its_record_too(store, fabric, log):
     store.weights(Toy("digits", 0), fabric)
     assert store.get(Toy("digits", 0)).metrics["accuracy"] > 0.5
@@ -376,3 +408,8 @@ def test_hardware_names_threads_and_precision():
     assert found["threads"] == torch.get_num_threads()
     assert found["devices"] == 1
     json.dumps(found)
+
+
+def test_a_chapters_store_is_the_books_or_the_readers(log, tmp_path):
+    assert Store.of_chapter("fusion", "results").folder == paths.RESULTS / "fusion"
+    assert Store.of_chapter("fusion", "cache").folder == tmp_path / "cache" / "runs" / "fusion"

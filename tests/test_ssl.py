@@ -277,10 +277,16 @@ def test_grey_images_need_a_validation_split(fabric, store):
     ("key", "value"),
     [
         ("blood", "cifar"),
+        ("blood", "digits"),
+        ("derma", "mnist"),
+        ("derma", "pneumonia"),
+        ("blood", ["bloodmnist"]),
         ("store", "elsewhere"),
         ("device", "tpu"),
         ("precision", "16"),
         ("minutes", "ten"),
+        ("minutes", float("nan")),
+        ("minutes", float("inf")),
         ("workers", -1),
         ("seeds", 1.5),
         ("epochs", 0),
@@ -293,6 +299,17 @@ def test_grey_images_need_a_validation_split(fabric, store):
 def test_settings_refuse_what_cannot_be_by_name(key, value):
     with pytest.raises(UserError, match=f"^{key} is "):
         Settings(**{key: value})
+
+
+def test_a_data_set_that_cannot_be_run_is_refused_with_those_that_can():
+    assert Settings(blood="cells", derma="organamnist-64").datasets == ("cells", "organamnist-64")
+    with pytest.raises(UserError) as caught:
+        Settings(derma="digits")
+    listed = str(caught.value).split("allowed: ")[1].split(", ")
+    assert {"bloodmnist", "dermamnist", "pneumoniamnist-224", "cells"} <= set(listed)
+    assert not {"mnist", "chestmnist", "chestmnist-64"} & set(listed)
+    with pytest.raises(UserError, match="chestmnist has several labels per image"):
+        Settings(blood="chestmnist-64")
 
 
 @pytest.mark.parametrize("profile", ["full", "quick", "smoke"])

@@ -2,8 +2,9 @@ import pytest
 import torch
 from toy_runs import Toy, measured, sweep_of_seven, wait_until
 
+from fewlabels.errors import UserError
 from fewlabels.runs import Store
-from fewlabels.sweep import print_line, run_all
+from fewlabels.sweep import fabric_on, print_line, run_all
 from fewlabels.training import NonFiniteLoss
 
 
@@ -134,3 +135,14 @@ def test_a_diverged_run_is_told_and_left_out_where_that_is_asked_for(places, mon
     assert [record is not None for record in records] == [True, False, True]
     with pytest.raises(NonFiniteLoss):
         run_all(runs, store, **how)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_device_that_is_not_there_is_named_with_the_remedy(places, monkeypatch, workers):
+    fabric_on.cache_clear()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    store, _ = places("a")
+    runs = sweep_of_seven()[1:3]
+    with pytest.raises(UserError, match=r"^device is 'cuda'.*device=auto.* or device=cpu"):
+        run_all(runs, store, device="cuda", workers=workers, progress=quiet)

@@ -22,10 +22,24 @@ def whole(key: str, value: Any, low: int, high: int | None = None) -> None:
         raise UserError(f"{key} is {value!r}; allowed: a whole number, {span}")
 
 
+def finite(key: str, value: Any, allowed: str = "a number") -> None:
+    """Refuse what is not a finite number; ``allowed`` says in words what is."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not isfinite(value):
+        raise UserError(f"{key} is {value!r}; allowed: {allowed}")
+
+
+def distinct(key: str, values: Any, empty: bool = True) -> None:
+    """Refuse what is not a list of different numbers (with at least one, unless ``empty``)."""
+    # Counted, not made a set of: what cannot be hashed is refused like everything else.
+    alike = isinstance(values, list) and any(values.count(each) > 1 for each in values)
+    if not isinstance(values, list) or alike or not (values or empty):
+        span = "different numbers" if empty else "different numbers, one or more"
+        raise UserError(f"{key} is {values!r}; allowed: a list of {span}")
+
+
 def positive(key: str, value: Any, or_zero: bool = False) -> None:
     """Refuse what is not a finite number above zero (or zero, where ``or_zero``)."""
-    number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-    if not number or value < 0 or (value == 0 and not or_zero):
-        raise UserError(
-            f"{key} is {value!r}; allowed: a number {'of at least' if or_zero else 'above'} zero"
-        )
+    allowed = f"a number {'of at least' if or_zero else 'above'} zero"
+    finite(key, value, allowed)
+    if value < 0 or (value == 0 and not or_zero):
+        raise UserError(f"{key} is {value!r}; allowed: {allowed}")

@@ -6,7 +6,6 @@ name of the transform, so that features of other images or other weights are nev
 """
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
-from fewlabels import paths
+from fewlabels import cached, paths
 from fewlabels.models.pretrained import Pretrained
 
 Transform = Callable[[Tensor], Tensor]
@@ -92,13 +91,13 @@ def frozen(
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
-        if not path.exists():
+        features = cached.load(
+            path, lambda kept: isinstance(kept, Tensor) and len(kept) == len(images), device
+        )
+        if features is None:
             features = extract(network(), images, device, view, batch_size, dtype)
-            partial = path.with_suffix(f".{os.getpid()}.tmp")
-            torch.save(features.cpu(), partial)
-            partial.replace(path)
-            return features
-    return torch.load(path, map_location=device, weights_only=True)
+            cached.save(features.cpu(), path)
+        return features
 
 
 def checksum(images: Tensor) -> str:

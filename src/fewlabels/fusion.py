@@ -10,7 +10,7 @@ Wherever a logarithm is taken, probabilities below ``FLOOR`` are raised to it: r
 float16, which stores 0 for less, and a single 0 would veto a class whatever the others say.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import combinations
 
 import numpy as np
@@ -177,23 +177,6 @@ def mean_class_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
     right = np.asarray(probabilities).argmax(axis=1) == truth
     images = np.bincount(truth)
     return float((np.bincount(truth, right)[images > 0] / images[images > 0]).mean())
-
-
-def best_subset(
-    members: Mapping[str, np.ndarray],
-    labels: np.ndarray,
-    rule: Callable[[np.ndarray], np.ndarray] = product,
-) -> tuple[str, ...]:
-    """The members whose fusion has the highest mean class accuracy on validation images.
-
-    members: name -> validation probabilities [images, classes]. Every subset is tried, single
-    members as well; of equal ones the smallest is taken, then the first in the order given.
-    """
-    whole = dict(zip(members, gather(members, labels), strict=True))
-    return max(
-        subsets(members),
-        key=lambda names: mean_class_accuracy(rule(np.stack([whole[n] for n in names])), labels),
-    )
 
 
 def subsets(names: Mapping | list | tuple, least: int = 1) -> list[tuple[str, ...]]:

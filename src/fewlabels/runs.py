@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import time
-import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -24,7 +23,7 @@ import torch
 from filelock import FileLock
 from lightning.fabric import Fabric
 
-from fewlabels import data, paths
+from fewlabels import cached, data, paths
 
 FORMAT = 1
 LIBRARIES = ("torch", "torchvision", "lightning", "numpy", "scikit-learn", "fewlabels")
@@ -124,6 +123,11 @@ class Store:
     def __init__(self, folder: Path):
         self.folder = Path(folder)
 
+    @classmethod
+    def of_chapter(cls, name: str, where: str) -> "Store":
+        """A chapter's: the book's own (``where="results"``) or the reader's (``"cache"``)."""
+        return cls(paths.RESULTS / name if where == "results" else paths.cache() / "runs" / name)
+
     def path(self, experiment: Experiment) -> Path:
         return self.folder / f"{experiment.kind}-{experiment.id}.json"
 
@@ -140,7 +144,7 @@ class Store:
         if record is None:
             return None
         if record.id != experiment.id or record.config != _plain(experiment.describe()):
-            return self._set_aside(path, "it is the record of another run")
+            return cached.set_aside(path, "it is the record of another run")
         return record
 
     def records(self) -> list[Record]:
@@ -160,17 +164,20 @@ class Store:
         return record
 
     def weights(self, experiment: Experiment, fabric: Fabric) -> dict[str, torch.Tensor]:
-        """State dict that the run left, computed again where the cache has lost it."""
+        """State dict that the run left, computed again where the cache has lost or damaged it."""
         self._require_weights(experiment, fabric)
         path = self._weights_path(experiment)
         return torch.load(path, map_location=fabric.device, weights_only=True)
 
     def _require_weights(self, experiment: Experiment, fabric: Fabric) -> None:
-        path = self._weights_path(experiment)
-        if not path.exists():
+        if not self._has_weights(experiment):
             with self._lock(experiment):
-                if not path.exists():
+                if not self._has_weights(experiment):
                     self._compute(experiment, fabric)
+
+    def _has_weights(self, experiment: Experiment) -> bool:
+        path = self._weights_path(experiment)
+        return cached.load(path, lambda kept: isinstance(kept, dict), mmap=True) is not None
 
     def _compute(self, experiment: Experiment, fabric: Fabric) -> Record:
         for need in experiment.needs():
@@ -180,13 +187,7 @@ class Store:
         outcome = experiment.execute(fabric, self)
         seconds = time.perf_counter() - start
         if outcome.weights is not None:
-            path = self._weights_path(experiment)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(f".{os.getpid()}.tmp")
-            with partial.open("wb") as file:
-                # Given a path, torch would write its name, and so our pid, into the archive.
-                torch.save(outcome.weights, file)
-            partial.replace(path)
+            cached.save(outcome.weights, self._weights_path(experiment))
         record = Record(
             id=experiment.id,
             config=_plain(experiment.describe()),
@@ -224,23 +225,14 @@ class Store:
             content = json.loads(text)
             body = text.split("\n", 1)[1].rsplit("\n}", 1)[0]
             if content["format"] != FORMAT:
-                return self._set_aside(path, f"it has format {content['format']}, not {FORMAT}")
+                return cached.set_aside(path, f"it has format {content['format']}, not {FORMAT}")
             if hashlib.sha256(body.encode()).hexdigest() != content["sha256"]:
-                return self._set_aside(path, "its content does not match its checksum")
+                return cached.set_aside(path, "its content does not match its checksum")
             record = content["record"]
             record["predictions"] = {k: _unpack(v) for k, v in record["predictions"].items()}
             return Record(**record)
         except (ValueError, KeyError, IndexError, TypeError, zlib.error) as error:
-            return self._set_aside(path, f"it cannot be read ({type(error).__name__})")
-
-    def _set_aside(self, path: Path, why: str) -> None:
-        aside = path.parent / "set-aside" / path.name
-        aside.parent.mkdir(exist_ok=True)
-        path.replace(aside)
-        warnings.warn(
-            f"{path.name} was moved to {aside.parent}: {why}. The run will be computed again.",
-            stacklevel=3,
-        )
+            return cached.set_aside(path, f"it cannot be read ({type(error).__name__})")
 
     def _weights_path(self, experiment: Experiment) -> Path:
         return paths.cache() / "weights" / f"{experiment.kind}-{experiment.id}.pt"

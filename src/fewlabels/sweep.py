@@ -20,6 +20,7 @@ import torch
 from lightning.fabric import Fabric
 from threadpoolctl import threadpool_limits
 
+from fewlabels.errors import UserError
 from fewlabels.runs import Experiment, Record, Store
 from fewlabels.training import NonFiniteLoss
 
@@ -115,7 +116,7 @@ def _compute(
     if time.time() >= end:
         return None
     cards = torch.cuda.device_count() if device in ("auto", "cuda", "gpu") else 0
-    fabric = _fabric(device, place % cards if cards else None, precision)
+    fabric = fabric_on(device, precision, place % cards if cards else None)
     with threadpool_limits(1):
         try:
             return store.run(run, fabric)
@@ -127,8 +128,18 @@ def _compute(
 
 
 @lru_cache(maxsize=8)
-def _fabric(device: str, card: int | None, precision: str) -> Fabric:
-    # To make one takes longer than a short run.
+def fabric_on(device: str, precision: str, card: int | None = None) -> Fabric:
+    """A Fabric on one device, kept: to make one takes longer than a short run.
+
+    Raises:
+        UserError: this machine has no such device.
+    """
+    found = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if device in found and not found[device]():
+        raise UserError(
+            f"device is {device!r}, but PyTorch finds none on this machine: pass device=auto, "
+            "which takes what is there, or device=cpu."
+        )
     devices = 1 if card is None else [card]
     return Fabric(accelerator=device, devices=devices, precision=precision)
 

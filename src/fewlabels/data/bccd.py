@@ -34,8 +34,8 @@ def images() -> Tensor:
     if not path.exists():
         raise UserError(
             f"{path} is missing: it was made for this book from the BCCD data set and cannot be "
-            "downloaded. Put it there, or leave these images out with the parameter "
-            "extra_seeds=0."
+            "downloaded. Put it there, or leave the runs with these images out with the parameter "
+            "side_seeds=0."
         )
     found = hashlib.md5(path.read_bytes()).hexdigest()
     if found != MD5:

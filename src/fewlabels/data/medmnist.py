@@ -2,7 +2,7 @@
 
 Every set comes at 28, 64, 128 and 224 pixels. The official file is fetched by the ``medmnist``
 package; a file in the folder that ``FEWLABELS_DATA`` names is used as it is, where its checksum is
-the official one or that of a rebuild known here, and captions say which of the two it was.
+the official one or that of the set's own rebuild, and captions say which of the two it was.
 """
 
 import csv
@@ -23,13 +23,25 @@ from fewlabels.errors import UserError
 SIZES = (28, 64, 128, 224)
 MULTI_LABEL = "multi-label, binary-class"
 FLAGS = tuple(flag for flag in INFO if not flag.endswith("3d"))
+
+
+@dataclass(frozen=True)
+class Rebuild:
+    """A file at 28 pixels that stands in for the official one, and captions say so."""
+
+    md5: str
+    what: str = "a rebuild"
+
+
 REBUILDS = {
-    "1241aecea11dc31be1668c1a239fd6fc": "bloodmnist",
-    "22ddb0ad76e869d01225c694b60645ce": "dermamnist",
-    "27335337bb68fdce0ec034caf844517d": "pneumoniamnist",
+    "bloodmnist": Rebuild("1241aecea11dc31be1668c1a239fd6fc"),
+    "dermamnist": Rebuild("22ddb0ad76e869d01225c694b60645ce"),
+    "pneumoniamnist": Rebuild("27335337bb68fdce0ec034caf844517d", "merged from partial copies"),
 }
-"""Checksums of files made from the original images as MedMNIST describes, at 28 pixels. Which image
-is in which split is seeded there, with the official number of every class."""
+"""By set. BloodMNIST and DermaMNIST were made from the original images as MedMNIST describes: which
+image is in which split is seeded, with the official number of every class. PneumoniaMNIST was
+merged from two partial copies: validation and test images are complete, and the training images
+are in another order than the official file's."""
 LESIONS = "HAM10000_metadata.csv"
 
 
@@ -46,15 +58,26 @@ class MedMNIST:
         self._refuse_multi_label()
         return INFO[self.flag]["n_samples"]["train"]
 
+    @property
+    def path(self) -> Path:
+        """Where the file is, or will be."""
+        name = self.flag if self.size == 28 else f"{self.flag}_{self.size}"
+        return _folder() / f"{name}.npz"
+
+    @property
+    def official(self) -> str:
+        """Checksum of the official file."""
+        return INFO[self.flag]["MD5" if self.size == 28 else f"MD5_{self.size}"]
+
     def md5(self) -> str:
         """Checksum of the file that is there; without one as :meth:`book_md5`."""
-        return _md5(self._path()) if self._path().exists() else self.book_md5()
+        return _md5(self.path) if self.path.exists() else self.book_md5()
 
     def book_md5(self) -> str:
         """Checksum of the file behind the book's records: a rebuild known here, or the official."""
         self._refuse_multi_label()
-        rebuilt = [digest for digest, flag in REBUILDS.items() if flag == self.flag]
-        return rebuilt[0] if rebuilt and self.size == 28 else self._official()
+        rebuild = self._rebuild()
+        return rebuild.md5 if rebuild else self.official
 
     def load(self) -> ImageData:
         """Training, validation and test images.
@@ -65,24 +88,25 @@ class MedMNIST:
 
         Raises:
             UserError: a set with several labels per image, a missing file, one that is neither
-                official nor a known rebuild, or a failed download.
+                official nor the rebuild of this set, or a failed download.
         """
         self._refuse_multi_label()
-        path = self._path()
+        path = self.path
         if not path.exists():
             self._download()
         digest = _md5(path)
-        rebuilt = digest in REBUILDS
-        if digest != self._official() and not rebuilt:
+        rebuild = self._rebuild()
+        rebuilt = rebuild is not None and digest == rebuild.md5
+        if digest != self.official and not rebuilt:
             raise UserError(
                 f"{path} is not the official file: its md5 is {digest}, expected "
-                f"{self._official()}. It may be a partial download: delete it and fetch it again."
+                f"{self.official}. It may be a partial download: delete it and fetch it again."
             )
         with np.load(path) as content:
             parts = {part: _split(content, part) for part in ("train", "val", "test")}
         title = f"{INFO[self.flag]['python_class']} at {self.size} px"
         if rebuilt:
-            title += " (a rebuild, not the official file)"
+            title += f" ({rebuild.what}, not the official file)"
         return ImageData(
             name=self.flag if self.size == 28 else f"{self.flag}-{self.size}",
             title=title,
@@ -100,7 +124,7 @@ class MedMNIST:
         other sets there are no lesions. A rebuild names them, and ``HAM10000_metadata.csv`` beside
         it knows the lesion of every original.
         """
-        path, table = self._path(), self._path().with_name(LESIONS)
+        path, table = self.path, self.path.with_name(LESIONS)
         if self.flag != "dermamnist" or not (path.exists() and table.exists()):
             return None
         with np.load(path) as content:
@@ -119,18 +143,14 @@ class MedMNIST:
                 f"choose one of {', '.join(f for f in FLAGS if INFO[f]['task'] != MULTI_LABEL)}."
             )
 
-    def _official(self) -> str:
-        return INFO[self.flag]["MD5" if self.size == 28 else f"MD5_{self.size}"]
-
-    def _path(self) -> Path:
-        name = self.flag if self.size == 28 else f"{self.flag}_{self.size}"
-        return _folder() / f"{name}.npz"
+    def _rebuild(self) -> Rebuild | None:
+        return REBUILDS.get(self.flag) if self.size == 28 else None
 
     def _download(self) -> None:
-        path = self._path()
+        path = self.path
         if os.environ.get("FEWLABELS_DATA"):
             raise UserError(
-                f"{path} is missing (official md5 {self._official()}). Put the file there, or "
+                f"{path} is missing (official md5 {self.official}). Put the file there, or "
                 "unset FEWLABELS_DATA to download it."
             )
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,3 +184,5 @@ SETS = {flag: MedMNIST(flag) for flag in FLAGS} | {
     f"{flag}-{size}": MedMNIST(flag, size) for flag in FLAGS for size in SIZES[1:]
 }
 """Every set by its name: ``bloodmnist``, ``bloodmnist-64`` and so on."""
+SINGLE_LABEL = tuple(name for name, own in SETS.items() if INFO[own.flag]["task"] != MULTI_LABEL)
+"""The names of those that can be loaded."""

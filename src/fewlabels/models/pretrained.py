@@ -256,7 +256,8 @@ def find(weights: str) -> Path:
     where = " or ".join(str(place) for place in places)
     raise UserError(
         f"the weight file {where} is missing: put it there, name the folder above `weights` in "
-        f"FEWLABELS_DATA, or use weights={TORCHVISION}, which are downloaded."
+        f"FEWLABELS_DATA, or write {TORCHVISION} instead of the file's name in the parameter that "
+        "has it, for torchvision's own weights, which are downloaded."
     )
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from fewlabels import config, data, paths
+from fewlabels import config, data
 from fewlabels.chapters import rotnet_mnist
 from fewlabels.errors import UserError
 from fewlabels.experiments.denoising import (
@@ -110,9 +110,7 @@ class Settings:
             config.whole(key, getattr(self, key), 1)
         config.whole("extra_seeds", self.extra_seeds, 1, self.denoising_seeds)
         for key in ("levels", "weights", "long_weights", "latent_numbers"):
-            values = getattr(self, key)
-            if not isinstance(values, list) or len(set(values)) < len(values):
-                raise UserError(f"{key} is {values!r}; allowed: a list of different numbers")
+            config.distinct(key, getattr(self, key), empty=key == "long_weights")
         for key in ("levels", "weights", "long_weights"):
             for value in getattr(self, key):
                 config.positive(key, value)
@@ -129,9 +127,7 @@ class Settings:
 
 def store(settings: Settings) -> Store:
     """The folder of the records that the settings name."""
-    if settings.store == "results":
-        return Store(paths.RESULTS / NAME)
-    return Store(paths.cache() / "runs" / NAME)
+    return Store.of_chapter(NAME, settings.store)
 
 
 def inputs(settings: Settings) -> list[Path]:

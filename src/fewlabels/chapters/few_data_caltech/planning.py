@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from fewlabels import config, paths
+from fewlabels import config
 from fewlabels.data import photographs
 from fewlabels.errors import UserError
 from fewlabels.experiments.few_photographs import (
@@ -123,8 +123,8 @@ class Settings:
             if not isinstance(getattr(self, key), list):
                 raise UserError(f"{key} is {getattr(self, key)!r}; allowed: a list")
         photographs.check_classes(self.dataset, tuple(self.classes))
-        if not self.networks:
-            raise UserError("networks is []; allowed: one or more, as ['vgg16']")
+        if not self.networks or not all(isinstance(name, str) for name in self.networks):
+            raise UserError(f"networks is {self.networks!r}; allowed: one or more, as ['vgg16']")
         for name in self.networks:
             _source(name)
         for key in ("size", "tuning_size", "scratch_size"):
@@ -153,9 +153,7 @@ class Settings:
 
 def store(settings: Settings) -> Store:
     """The folder of the records that the settings name."""
-    if settings.store == "results":
-        return Store(paths.RESULTS / NAME)
-    return Store(paths.cache() / "runs" / NAME)
+    return Store.of_chapter(NAME, settings.store)
 
 
 def networks(settings: Settings) -> list[Pretrained]:

@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-from lightning.fabric import Fabric
-
 from fewlabels.chapters.few_data_caltech import planning
 from fewlabels.chapters.few_data_caltech.planning import Settings
 from fewlabels.experiments.few_photographs import recogniser_of
 from fewlabels.recognition import Answer, Recogniser
+from fewlabels.sweep import fabric_on
 
 
 def prepared(values: dict[str, Any]) -> Recogniser:
@@ -21,10 +20,10 @@ def prepared(values: dict[str, Any]) -> Recogniser:
         values: the chapter's parameters.
 
     Raises:
-        UserError: data or pretrained weights that cannot be had.
+        UserError: data, pretrained weights or a device that cannot be had.
     """
     settings = Settings(**values)
-    fabric = Fabric(accelerator=settings.device, devices=1, precision=settings.precision)
+    fabric = fabric_on(settings.device, settings.precision)
     run = planning.recogniser(settings)
     return recogniser_of(run, fabric, planning.store(settings))
 

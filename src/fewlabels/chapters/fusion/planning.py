@@ -49,6 +49,7 @@ class Settings:
 
     def __post_init__(self):
         source(self)  # refuses by name what chapter 5 refuses
+        config.whole("seeds", self.seeds, 1)
         for method in self.methods:
             # Chapter 5 keeps the probabilities of these alone.
             config.one_of("methods", method, grid.SOURCE_METHODS)

@@ -7,7 +7,7 @@ Settings of protocol ``tuned`` were chosen on training images held out from trai
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fewlabels import config, data, paths
+from fewlabels import config, data
 from fewlabels.data.rotated import check_span
 from fewlabels.errors import UserError
 from fewlabels.experiments.angles import (
@@ -113,9 +113,7 @@ class Settings:
 
 def store(settings: Settings) -> Store:
     """The folder of the records that the settings name."""
-    if settings.store == "results":
-        return Store(paths.RESULTS / NAME)
-    return Store(paths.cache() / "runs" / NAME)
+    return Store.of_chapter(NAME, settings.store)
 
 
 def plan(settings: Settings) -> list[Experiment]:

@@ -158,11 +158,6 @@ def best(runs: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     return runs[runs["id"].isin(wanted)]
 
 
-def by_part(rows: pd.DataFrame, name: str) -> np.ndarray:
-    """Mean over runs of an error by part: ``mae_by_angle`` or ``mae_by_class``, in degrees."""
-    return np.mean([record.curves[name] for record in rows["record"]], axis=0)
-
-
 def equivariance(
     runs: pd.DataFrame,
     group: str = "plain",

@@ -7,7 +7,7 @@ Settings of protocol ``tuned`` were chosen on training images held out from trai
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from fewlabels import config, data, paths
+from fewlabels import config, data
 from fewlabels.errors import UserError
 from fewlabels.experiments.rotnet import (
     PRETEXT_PROTOCOLS,
@@ -97,9 +97,9 @@ class Settings:
             "fixmatch_steps",
         ):
             config.whole(key, getattr(self, key), 1)
-        for key in ("label_numbers", "report_seeds"):
-            if not isinstance(getattr(self, key), list):
-                raise UserError(f"{key} is {getattr(self, key)!r}; allowed: a list of numbers")
+        config.distinct("report_seeds", self.report_seeds, empty=False)
+        if not isinstance(self.label_numbers, list):
+            raise UserError(f"label_numbers is {self.label_numbers!r}; allowed: a list of numbers")
         for seed in self.report_seeds:
             config.whole("report_seeds", seed, 0)
         for number in self.label_numbers:
@@ -108,9 +108,7 @@ class Settings:
 
 def store(settings: Settings) -> Store:
     """The folder of the records that the settings name."""
-    if settings.store == "results":
-        return Store(paths.RESULTS / NAME)
-    return Store(paths.cache() / "runs" / NAME)
+    return Store.of_chapter(NAME, settings.store)
 
 
 def plan(settings: Settings) -> list[Experiment]:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from fewlabels import config, data, paths
+from fewlabels import config, data
+from fewlabels.data import medmnist
 from fewlabels.errors import UserError
 from fewlabels.experiments.ssl import Classification, DuplicateSearch, Pretraining
 from fewlabels.pretext.methods import METHODS
@@ -16,6 +17,7 @@ from fewlabels.runs import Experiment, Store
 from fewlabels.training import Course
 
 NAME = "ssl-medmnist"
+DATASETS = (*medmnist.SINGLE_LABEL, "cells")
 SOURCE_METHODS = ("simclr", "moco", "aim", "mae")
 QUARTER = 0.25
 SOURCE_EPOCHS = 100
@@ -31,7 +33,8 @@ class Settings:
     """The notebook's parameters. The defaults are the profile ``full``."""
 
     blood: str = "bloodmnist"
-    """The balanced data set of the source; any single-label MedMNIST set may take its place."""
+    """The balanced data set of the source; any single-label MedMNIST set may take its place,
+    or the generated ``cells``."""
     derma: str = "dermamnist"
     """The unbalanced one."""
     store: Literal["results", "cache"] = "results"
@@ -67,14 +70,14 @@ class Settings:
 
     def __post_init__(self):
         for key in ("blood", "derma"):
-            config.one_of(key, getattr(self, key), data.DATASETS)
+            name = getattr(self, key)
+            if name in list(medmnist.SETS):
+                data.train_size(name)  # says why one with several labels per image is refused
+            config.one_of(key, name, DATASETS)
         config.one_of("store", self.store, ("results", "cache"))
         config.one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))
         config.one_of("precision", self.precision, ("32-true", "bf16-mixed"))
-        if isinstance(self.minutes, bool) or not isinstance(self.minutes, int | float):
-            raise UserError(
-                f"minutes is {self.minutes!r}; allowed: a number, negative for no limit"
-            )
+        config.finite("minutes", self.minutes, "a number, negative for no limit")
         for key in ("workers", "seeds", "side_seeds", "tuned_seeds", "choice_seeds", "images"):
             config.whole(key, getattr(self, key), 0)
         for key in ("epochs", "tuned_epochs", "tuned_class_epochs"):
@@ -97,9 +100,7 @@ class Settings:
 
 def store(settings: Settings) -> Store:
     """The folder of the records that the settings name."""
-    if settings.store == "results":
-        return Store(paths.RESULTS / NAME)
-    return Store(paths.cache() / "runs" / NAME)
+    return Store.of_chapter(NAME, settings.store)
 
 
 def plan(settings: Settings) -> list[Experiment]:
