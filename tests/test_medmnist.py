@@ -220,3 +220,22 @@ def test_records_of_the_book_are_listed_whatever_file_is_here(folder, monkeypatc
         assert data.md5("bloodmnist") == digest
     finally:
         data._md5.cache_clear()
+
+
+def test_a_downloaded_file_is_known_by_its_own_checksum(nothing, monkeypatch):
+    class Downloaded:
+        there = False
+
+        def md5(self):
+            return "its own" if self.there else "the rebuild's"
+
+        def load(self):
+            self.there = True
+            return "images"
+
+    monkeypatch.setitem(data.DATASETS, "downloaded", Downloaded())
+    assert data.md5("downloaded") == "the rebuild's"
+    data.load("downloaded")
+    assert data.md5("downloaded") == "its own"
+    data.load.cache_clear()
+    data._md5.cache_clear()

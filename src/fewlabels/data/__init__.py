@@ -74,7 +74,10 @@ def load(name: str) -> ImageData:
         UserError: unknown name, or files that are missing, partial or not the official ones.
     """
     config.one_of("dataset", name, DATASETS)
-    return DATASETS[name].load()
+    found = DATASETS[name].load()
+    # A file that has just been downloaded may be another one than was expected before it was there.
+    _md5.cache_clear()
+    return found
 
 
 def md5(name: str) -> str:
