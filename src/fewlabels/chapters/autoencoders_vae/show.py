@@ -512,16 +512,16 @@ def bernoulli_table(runs: pd.DataFrame, source: str, settings: Settings) -> Tabl
 
 
 def size_table(runs: pd.DataFrame) -> Table:
-    """Parameters, steps and time of the networks."""
+    """Parameters, steps and time of the networks; a row is one number of steps."""
     rows = []
     trained = runs[(runs["steps"] > 0) & (runs["kind"] != "code")]
-    for name, group in trained.groupby("name", sort=False):
+    for (name, steps), group in trained.groupby(["name", "steps"], sort=False):
         record = group["record"].iloc[0]
         rows.append(
             {
                 "Network": name,
                 "Parameters": record.parameters["total"],
-                "Steps": int(group["steps"].iloc[0]),
+                "Steps": int(steps),
                 "Batch": int(record.config["training"]["batch_size"]),
                 "Seconds a run": float(group["seconds"].median()),
             }
@@ -530,7 +530,7 @@ def size_table(runs: pd.DataFrame) -> Table:
         pd.DataFrame(rows),
         "tbl-ae-size",
         "Parameters, training steps and median time of a run with its test, one thread each on a "
-        "shared machine.",
+        "shared machine; a network that was trained for two lengths has a row for each.",
     )
 
 
