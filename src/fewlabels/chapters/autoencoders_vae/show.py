@@ -20,7 +20,7 @@ from fewlabels.data import ImageData
 from fewlabels.experiments.denoising import REPORT_NOISE, TEST_NOISE
 from fewlabels.experiments.vae import CONFIDENT, NEIGHBOURS, PIXELS
 from fewlabels.models.autoencoders import DenoisingAutoencoder, sheet_vae
-from fewlabels.statistics import holm, mean_interval
+from fewlabels.statistics import FEWEST_RESAMPLED, holm, mean_interval
 from fewlabels.tables import Table, number, percent
 from fewlabels.variational import decoder_variance
 from fewlabels.verdicts import direction
@@ -30,6 +30,7 @@ REFERENCE_ELBO = 137
 REFERENCE_KNN = 82
 """The kNN accuracy in such a plane, percent, about."""
 NATS_PER_BIT = math.log(2)
+INTERVAL = f"95% interval (Student's t for fewer than {FEWEST_RESAMPLED} seeds)"
 CODE, FLOOR = "denoising code, linear probe", "untrained code, linear probe"
 CHAPTER_ONE = (
     ("report", "cnn", "scratch"),
@@ -70,7 +71,7 @@ def summary(runs: pd.DataFrame, settings: Settings, images: ImageData) -> str:
         f"PSNR (n = {gain.n} seeds), {number(gain, 1, sign=True)} dB against the best classical "
         f"filter tried ({rival}). A small U-Net trained on mixed noise reaches "
         f"{levels[results.UNET]} dB. In the variational auto-encoder the printed weight "
-        f"{SHEET_WEIGHT:g} of the KL term collapses the plane in {flat.sum()} of {len(flat)} seeds "
+        f"{SHEET_WEIGHT:g} of the KL term collapses the plane {_in_seeds(flat.sum(), len(flat))} "
         f"(kNN accuracy {percent(mean_interval(knn[SHEET_WEIGHT]))}%): with a mean over pixels it "
         f"stands for a decoder noise of {math.sqrt(decoder_variance(1, PIXELS)):.1f} times the "
         "range of the pixels. "
@@ -82,6 +83,13 @@ def summary(runs: pd.DataFrame, settings: Settings, images: ImageData) -> str:
         f"{percent(mean_interval(code))}% of the digits, {percent(learned, sign=True)} points "
         f"against the same network untrained. Data: {images.title}.\n:::"
     )
+
+
+def _in_seeds(count: int, seeds: int) -> str:
+    """How many of the seeds, in words that suit a single one."""
+    if seeds == 1:
+        return "in the one seed that was run" if count else "not in the one seed that was run"
+    return f"in **{count} of {seeds}** seeds"
 
 
 # The networks
@@ -128,9 +136,8 @@ def denoising_table(runs: pd.DataFrame, source: str, settings: Settings) -> Tabl
         "tbl-ae-denoising",
         f"Restoring {settings.test_images:,} test images of {source} at noise {REPORT_NOISE:g} and "
         f"{TEST_NOISE:g}: PSNR in dB, mean over images of each image's own, mean over n seeds (of "
-        "network and noise; for filters of noise) with 95% interval, which for three seeds is "
-        f"their range; SSIM, mean over the same seeds. {_trained(settings)} Filters are told the "
-        "level, networks are not.",
+        "network and noise; for filters of noise) with {INTERVAL}; SSIM, mean over the same "
+        f"seeds. {_trained(settings)} Filters are told the level, networks are not.",
     )
 
 
@@ -212,9 +219,9 @@ def losses_table(runs: pd.DataFrame, source: str, settings: Settings) -> Table:
         frame,
         "tbl-ae-losses",
         f"The sheet's network and noise under several losses and last activations, {source}: "
-        "differences paired by seed, mean with 95% interval (of three seeds: their range) and, for "
-        "PSNR, the two-sided sign-flip test with Holm's correction, whose p value cannot fall "
-        f"below 0.25 with three seeds. {_trained(settings)}",
+        f"differences paired by seed, mean with {INTERVAL} and, for PSNR, the two-sided "
+        "sign-flip test with Holm's correction, whose p value cannot fall below 0.25 with three "
+        f"seeds. {_trained(settings)}",
     )
 
 
@@ -225,7 +232,7 @@ def sigmoid_line(runs: pd.DataFrame, images: ImageData) -> str:
     found = mean_interval([*results.by_seed(runs, results.SIGMOID, f"mse_{TEST_NOISE:g}").values()])
     return (
         "With a sigmoid as its last activation and MSE as its loss, the sheet's network ends on "
-        f"black images in **{stuck} of {seeds}** seeds: its error, {number(found, 3)}, is that of "
+        f"black images {_in_seeds(stuck, seeds)}: its error, {number(found, 3)}, is that of "
         f"a black image ({error:.3f} on all test images), whatever the noise. Most pixels are "
         "black, so the first steps of Adam drive all outputs down together; there the sigmoid is "
         "flat, and since the gradient of the squared error has the sigmoid's slope as a factor, "
@@ -376,7 +383,7 @@ def weights_table(runs: pd.DataFrame, images: ImageData, source: str, settings: 
         pd.DataFrame(rows),
         "tbl-ae-weights",
         f"The sheet's VAE by the weight of the KL term, all test images of {source}, means over n "
-        "seeds with 95% interval (of three seeds: their range). Sigma: noise of the decoder that "
+        f"seeds with {INTERVAL}. Sigma: noise of the decoder that "
         "the weight stands for. ELBO in nats an image, of grey levels as a density (it may be "
         "positive), under that sigma and under the best one, whose square is the MSE. The mean "
         f"training image has an MSE x 1,000 of {1000 * mean_image_error(images):.1f}. "
@@ -403,8 +410,8 @@ def plane_table(runs: pd.DataFrame, source: str, settings: Settings) -> Table:
     return tables.show(
         pd.DataFrame(rows),
         "tbl-ae-plane",
-        f"The latent plane by weight, {source}, means over n seeds with 95% interval (of three "
-        "seeds: their range). Collapsed: seeds without an active unit. kNN: test accuracy of the "
+        f"The latent plane by weight, {source}, means over n seeds with {INTERVAL}. "
+        "Collapsed: seeds without an active unit. kNN: test accuracy of the "
         f"{NEIGHBOURS} nearest posterior means of labelled training images. Confident cells of the "
         f"10 x 10 grid over [-3, 3]: a classifier's top probability is {CONFIDENT:g} or more; "
         "digits: how many different ones it finds in them. The classifier (accuracy "
@@ -501,8 +508,8 @@ def bernoulli_table(runs: pd.DataFrame, source: str, settings: Settings) -> Tabl
         frame,
         "tbl-ae-bernoulli",
         f"Dense VAEs with Bernoulli pixels, {source} binarised anew for every batch, the test "
-        "images once for each seed: nats an image, means over n seeds with 95% interval (of three "
-        "seeds: their range). Minus bound: the importance-weighted bound with "
+        "images once for each seed: nats an image, means over n seeds with "
+        f"{INTERVAL}. Minus bound: the importance-weighted bound with "
         f"{settings.importance_samples} draws an image. {settings.binary_epochs} epochs. The "
         "reference row holds figures to compare with, not our measurements.",
     )
