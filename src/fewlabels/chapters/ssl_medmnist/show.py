@@ -740,17 +740,18 @@ def beside_the_book(runs: pd.DataFrame, settings: Settings):
 
 def commands() -> dict[str, str]:
     """What a reader can type, by what it does."""
+    full = f"fewlabels run {NAME} --profile full -p store cache"
     return {
         "A few minutes, your numbers beside ours": f"make rerun CHAPTER={NAME}",
         "Everything, on a graphics card, eight runs at once": (
-            f"fewlabels run {NAME} --profile full -p minutes -1 -p workers 8"
+            f"{full} -p minutes -1 -p workers 8"
         ),
         "The source's grid alone, one draw": (
-            f"fewlabels run {NAME} --profile full -p minutes -1 -p workers 8 -p seeds 1 "
-            "-p side_seeds 0 -p choice_seeds 0 -p tuned_seeds 0"
+            f"{full} -p minutes -1 -p workers 8 -p seeds 1 -p side_seeds 0 "
+            "-p choice_seeds 0 -p tuned_seeds 0"
         ),
         "As much as 25 minutes allow; started again, it goes on": (
-            f"fewlabels run {NAME} --profile full -p minutes 25 -p workers 8"
+            f"{full} -p minutes 25 -p workers 8"
         ),
         "Another data set in the place of BloodMNIST": (
             f"fewlabels run {NAME} -p blood pathmnist -p store cache"
