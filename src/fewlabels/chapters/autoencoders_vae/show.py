@@ -473,7 +473,7 @@ def knee_line(runs: pd.DataFrame, settings: Settings) -> str:
     balance = curve["mse"].min() / decoder_variance(1, PIXELS)
     bits = curve.loc[knee, "kl"] / NATS_PER_BIT
     return (
-        f"There is no single best weight but a curve. By our rule, both axes scaled to 0..1 and "
+        f"There is no single best weight but a curve. By this rule, both axes scaled to 0..1 and "
         "the point farthest below the chord of the ends, on held-out training images, the knee is "
         f"at weight **{knee:g}**: {number(float(curve.loc[knee, 'kl']), 1)} nats "
         f"({number(float(bits), 1)} bits) an image for an MSE of "
