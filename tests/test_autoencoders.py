@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from toy_runs import measured
 
 from fewlabels import data, paths
-from fewlabels.chapters.autoencoders_vae import claims, planning, results
+from fewlabels.chapters.autoencoders_vae import claims, planning, results, show
 from fewlabels.chapters.autoencoders_vae.planning import Settings
 from fewlabels.data import Split, digits
 from fewlabels.errors import UserError
@@ -527,6 +528,17 @@ def test_a2_asks_for_both_other_losses(bce, word):
     row = claims._loss(table([17.0, 17.2, 17.1], bce))
     assert str(row["verdict"]) == word
     assert "black images in 3 of 3 seeds" in row["note"]
+
+
+def test_the_sizes_keep_two_lengths_of_training_apart(monkeypatch):
+    runs = denoised({results.SHEET: [17.0] * 6})
+    config = {"training": {"batch_size": 32}}
+    record = SimpleNamespace(parameters={"total": 1}, config=config)
+    runs["record"] = [record] * 6
+    runs["steps"], runs["seconds"] = [10] * 3 + [200] * 3, [1.0] * 3 + [20.0] * 3
+    monkeypatch.setattr(show.tables, "show", lambda frame, label, caption: frame)
+    shown = show.size_table(runs)
+    assert list(zip(shown["Steps"], shown["Seconds a run"], strict=True)) == [(10, 1), (200, 20)]
 
 
 def planes(knn_at_one: float, confident_at_one: float) -> pd.DataFrame:

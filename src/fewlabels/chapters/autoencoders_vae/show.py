@@ -70,7 +70,7 @@ def summary(runs: pd.DataFrame, settings: Settings, images: ImageData) -> str:
         f"PSNR (n = {gain.n} seeds), {number(gain, 1, sign=True)} dB against the best classical "
         f"filter tried ({rival}). A small U-Net trained on mixed noise reaches "
         f"{levels[results.UNET]} dB. In the variational auto-encoder the printed weight "
-        f"{SHEET_WEIGHT:g} of the KL term collapses the plane in {flat.sum()} of {len(flat)} seeds "
+        f"{SHEET_WEIGHT:g} of the KL term collapses the plane {_in_seeds(flat.sum(), len(flat))} "
         f"(kNN accuracy {percent(mean_interval(knn[SHEET_WEIGHT]))}%): with a mean over pixels it "
         f"stands for a decoder noise of {math.sqrt(decoder_variance(1, PIXELS)):.1f} times the "
         "range of the pixels. "
@@ -82,6 +82,13 @@ def summary(runs: pd.DataFrame, settings: Settings, images: ImageData) -> str:
         f"{percent(mean_interval(code))}% of the digits, {percent(learned, sign=True)} points "
         f"against the same network untrained. Data: {images.title}.\n:::"
     )
+
+
+def _in_seeds(count: int, seeds: int) -> str:
+    """How many of the seeds, in words that suit a single one."""
+    if seeds == 1:
+        return "in the one seed that was run" if count else "not in the one seed that was run"
+    return f"in **{count} of {seeds}** seeds"
 
 
 # The networks
@@ -225,7 +232,7 @@ def sigmoid_line(runs: pd.DataFrame, images: ImageData) -> str:
     found = mean_interval([*results.by_seed(runs, results.SIGMOID, f"mse_{TEST_NOISE:g}").values()])
     return (
         "With a sigmoid as its last activation and MSE as its loss, the sheet's network ends on "
-        f"black images in **{stuck} of {seeds}** seeds: its error, {number(found, 3)}, is that of "
+        f"black images {_in_seeds(stuck, seeds)}: its error, {number(found, 3)}, is that of "
         f"a black image ({error:.3f} on all test images), whatever the noise. Most pixels are "
         "black, so the first steps of Adam drive all outputs down together; there the sigmoid is "
         "flat, and since the gradient of the squared error has the sigmoid's slope as a factor, "
@@ -240,6 +247,11 @@ def long_denoising_line(runs: pd.DataFrame, settings: Settings) -> str:
     long = results.long_denoisers(runs)
     own = results.by_seed(runs, results.SHEET, claims.AT_TEST)
     full = SHEET_EPOCHS["denoising"]
+    if long.empty and settings.denoising_epochs == full:
+        return (
+            f"Every figure of the sheet's network is of its {full} epochs, over at most "
+            f"{settings.denoising_images:,} images (n = {len(own)})."
+        )
     if long.empty:
         return (
             f"The sheet's {full} epochs were not run. Epochs behind every figure of its network: "
@@ -461,7 +473,7 @@ def knee_line(runs: pd.DataFrame, settings: Settings) -> str:
     balance = curve["mse"].min() / decoder_variance(1, PIXELS)
     bits = curve.loc[knee, "kl"] / NATS_PER_BIT
     return (
-        f"There is no single best weight but a curve. By our rule, both axes scaled to 0..1 and "
+        f"There is no single best weight but a curve. By this rule, both axes scaled to 0..1 and "
         "the point farthest below the chord of the ends, on held-out training images, the knee is "
         f"at weight **{knee:g}**: {number(float(curve.loc[knee, 'kl']), 1)} nats "
         f"({number(float(bits), 1)} bits) an image for an MSE of "
@@ -512,16 +524,16 @@ def bernoulli_table(runs: pd.DataFrame, source: str, settings: Settings) -> Tabl
 
 
 def size_table(runs: pd.DataFrame) -> Table:
-    """Parameters, steps and time of the networks."""
+    """Parameters, steps and time of the networks; a row is one number of steps."""
     rows = []
     trained = runs[(runs["steps"] > 0) & (runs["kind"] != "code")]
-    for name, group in trained.groupby("name", sort=False):
+    for (name, steps), group in trained.groupby(["name", "steps"], sort=False):
         record = group["record"].iloc[0]
         rows.append(
             {
                 "Network": name,
                 "Parameters": record.parameters["total"],
-                "Steps": int(group["steps"].iloc[0]),
+                "Steps": int(steps),
                 "Batch": int(record.config["training"]["batch_size"]),
                 "Seconds a run": float(group["seconds"].median()),
             }
@@ -530,7 +542,7 @@ def size_table(runs: pd.DataFrame) -> Table:
         pd.DataFrame(rows),
         "tbl-ae-size",
         "Parameters, training steps and median time of a run with its test, one thread each on a "
-        "shared machine.",
+        "shared machine; a network that was trained for two lengths has a row for each.",
     )
 
 
@@ -570,8 +582,12 @@ def beside_the_book(runs: pd.DataFrame, settings: Settings):
 
 def commands() -> dict[str, str]:
     """What a reader can type, by what it does."""
+    first, second = SHEET_EPOCHS.values()
     return {
         "A few minutes, your numbers beside ours": f"make rerun CHAPTER={NAME}",
         "Everything, as printed here": f"fewlabels run {NAME} --profile full -p store cache",
-        "The sheet's 20 epochs": f"fewlabels run {NAME} -p denoising_epochs 20",
+        f"The same with the sheet's {first} and {second} epochs": (
+            f"fewlabels run {NAME} --profile full -p store cache -p denoising_epochs {first} "
+            f"-p long_denoising_seeds 0 -p vae_epochs {second}"
+        ),
     }

@@ -99,8 +99,8 @@ def summary(runs: pd.DataFrame, settings: Settings) -> str:
     images = len(results.truth(settings))
     lines = [
         f"With the report's settings the pretrained network reaches "
-        f"**{_percent(transfer, 'mean_class_accuracy')}%** balanced accuracy on the {images} test "
-        f"images (n = {len(transfer)} seeds)."
+        f"**{_percent(transfer, 'mean_class_accuracy')}%** balanced accuracy on the {images:,} "
+        f"test images (n = {len(transfer)} seeds)."
     ]
     whole = results.difference(runs, "transfer, whole test", TRANSFER, "mean_class_accuracy")
     lines.append(
@@ -186,11 +186,15 @@ def data_table(images: XrayData) -> Table:
     return tables.show(
         results.overview(images),
         "tbl-xray-data",
-        f"{images.title}, {tuple(images.train.images.shape[2:])} pixels as used here. {names}"
+        f"{images.title}, {_pixels(images)} pixels as used here. {names}"
         f"Groups of pixel-identical images: {same['train']} within training, {same['test']} within "
         f"test, {same['across']} across, {same['mixed']} of them with different labels "
         f"({same['images']} images).",
     )
+
+
+def _pixels(images: XrayData) -> str:
+    return " x ".join(str(side) for side in images.train.images.shape[2:])
 
 
 def examples(images: XrayData, each: int = 5) -> Figure:
@@ -251,10 +255,19 @@ def report_table(runs: pd.DataFrame, settings: Settings) -> Table:
         "tbl-xray-report",
         f"Protocol report, % on the test images, mean over n seeds with 95% interval. "
         f"{setting(settings)}, here at {settings.report_all_size}; ten convolutions from random "
-        f"weights at {settings.cnn_size} pixels "
-        f"for {settings.cnn_epochs} epochs (the source: {SOURCE_SIZE} pixels, {SOURCE_EPOCHS} "
-        "epochs).",
+        f"weights at {settings.cnn_size} pixels for {settings.cnn_epochs} epochs"
+        f"{_where_the_source(settings)}.",
     )
+
+
+def _where_the_source(settings: Settings) -> str:
+    """The source's size and epochs of its ten convolutions, where they are not ours."""
+    differs = []
+    if settings.cnn_size != SOURCE_SIZE:
+        differs.append(f"{SOURCE_SIZE} pixels")
+    if settings.cnn_epochs != SOURCE_EPOCHS:
+        differs.append(f"{SOURCE_EPOCHS} epochs")
+    return f" (the source: {', '.join(differs)})" if differs else ""
 
 
 def trained_layers() -> str:
@@ -660,14 +673,7 @@ def deviations(settings: Settings) -> str:
         f"turns over random crops of every test image ({settings.test_crops} of each).",
         "The network of ten convolutions was left out: `cnn_seeds` is 0."
         if not settings.cnn_seeds
-        else f"The network of ten convolutions is trained for {settings.cnn_epochs} epochs (the "
-        f"report: {SOURCE_EPOCHS}) at {settings.cnn_size} pixels ({SOURCE_SIZE})"
-        + (
-            "; the five poolings then leave fewer positions than its linear layer expects, and an "
-            "adaptive pooling, which has no parameters, repeats them."
-            if settings.cnn_size != SOURCE_SIZE
-            else "."
-        ),
+        else _convolutions(settings),
         "Its `forward` is not printed. The report says that its output layer has a softmax and "
         "trains it with cross-entropy; we give cross-entropy the logits, as the printed test loss "
         "does not fit a second softmax.",
@@ -690,7 +696,21 @@ def deviations(settings: Settings) -> str:
         "and intervals over seeds do not say how other test images would fare.",
         "Patients are known by file names only, which may number anew in each part.",
     ]
-    return "\n".join(f"- {point}" for point in points)
+    return "\n".join(f"- {point}" for point in points if point)
+
+
+def _convolutions(settings: Settings) -> str:
+    """What differs from the report in training its ten convolutions; nothing where nothing does."""
+    differs = []
+    if settings.cnn_epochs != SOURCE_EPOCHS:
+        differs.append(f"for {settings.cnn_epochs} epochs (the report: {SOURCE_EPOCHS})")
+    if settings.cnn_size != SOURCE_SIZE:
+        differs.append(
+            f"at {settings.cnn_size} pixels (the report: {SOURCE_SIZE}); the five poolings then "
+            "leave fewer positions than its linear layer expects, and an adaptive pooling, which "
+            "has no parameters, repeats them"
+        )
+    return f"The network of ten convolutions is trained {' '.join(differs)}." if differs else ""
 
 
 def tuned_table(runs: pd.DataFrame, settings: Settings) -> Table:

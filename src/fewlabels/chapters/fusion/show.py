@@ -158,13 +158,14 @@ def recalls_table(runs: pd.DataFrame, settings: Settings, role: str) -> Table:
         f"tbl-fusion-recalls-{_short(role)}",
         "Recall of every class, %, for the product of all four methods with all labels and with a "
         "quarter: the source's one run, and our mean with its 95% interval. "
-        f"{_n(runs, dataset, ALL_FOUR)} {provenance.data_line(dataset)}.",
+        f"{_n(runs, dataset, ALL_FOUR)}{provenance.data_line(dataset)}.",
     )
 
 
 def _n(runs: pd.DataFrame, dataset: str, method: str) -> str:
     counts = {len(results.values(results.cell(runs, dataset, labels), method)) for labels in SHARES}
-    return f"n = {' or '.join(map(str, sorted(counts)))} draws."
+    made = sorted(counts - {0})
+    return f"n = {' or '.join(map(str, made))} draws. " if made else ""
 
 
 # Rules
@@ -197,9 +198,8 @@ def rules_table(runs: pd.DataFrame, settings: Settings, role: str) -> Table:
         f"tbl-fusion-rules-{_short(role)}",
         f"Rules over {_listed(settings)} on test images, %: mean over n draws, of the class mean "
         "with its 95% interval; ECE is the expected calibration error. Difference: class mean "
-        "less that of the product, points, with its interval, and the sign-flip test with "
-        f"Holm's correction over {len(tests)} comparisons; with n draws no p value is below "
-        "2 / 2^n^. A description: nothing is chosen by it. "
+        f"less that of the product, points, with its interval{_corrected(tests)}. A "
+        "description: nothing is chosen by it. "
         f"{provenance.data_line(dataset)}.",
     )
 
@@ -219,6 +219,17 @@ def _correct(rows: list[dict], tests: list[tuple[int, float]]) -> None:
     if tests:
         for (place, _), p in zip(tests, holm([p for _, p in tests]), strict=True):
             rows[place]["p (Holm)"] = f"{p:.3f}"
+
+
+def _corrected(tests: list[tuple[int, float]]) -> str:
+    """The tests as a caption names them; nothing where there are none."""
+    if not tests:
+        return ""
+    counted = "one comparison" if len(tests) == 1 else f"{len(tests)} comparisons"
+    return (
+        f", and the sign-flip test with Holm's correction over {counted}: with n draws no p value "
+        "is below 2 / 2^n^"
+    )
 
 
 def _listed(settings: Settings) -> str:
@@ -254,8 +265,7 @@ def chosen_table(runs: pd.DataFrame, settings: Settings, role: str) -> Table:
         "Chosen on validation images, by mean class accuracy and in every draw anew, and scored "
         "once on test images: one method, a subset to multiply, or rule, subset and temperatures "
         "together. Mean class accuracy, %, over n draws with its 95% interval; difference to the "
-        "chosen single method, points, and its sign-flip test with Holm's correction over "
-        f"{len(tests)} comparisons. {provenance.data_line(dataset)}.",
+        f"chosen single method, points{_corrected(tests)}. {provenance.data_line(dataset)}.",
     )
 
 
@@ -492,7 +502,7 @@ def commands() -> dict[str, str]:
         "A few minutes, your numbers beside ours": f"make rerun CHAPTER={NAME}",
         "From the book's records, in seconds": f"fewlabels run {NAME} --profile full",
         "Two methods only": f"fewlabels run {NAME} --profile full -p methods '[aim, mae]'",
-        "With the missing runs of chapter 5, on a graphics card": (
-            f"fewlabels run {NAME} --profile full -p minutes -1 -p workers 8"
+        "With chapter 5's runs made anew, on a graphics card": (
+            f"fewlabels run {NAME} --profile full -p store cache -p minutes -1 -p workers 8"
         ),
     }

@@ -70,7 +70,7 @@ def summary(runs: pd.DataFrame, settings: Settings, images: ImageData) -> str:
         where = "over the full circle" if span == CIRCLE else f"at {SPAN.format(span)}"
         lines.append(
             f"A network of ours, chosen on validation images and trained for only "
-            f"{settings.best_steps} steps, is off by **{_mae(rows)}°** {where} (n = {len(rows)})."
+            f"{settings.best_steps:,} steps, is off by **{_mae(rows)}°** {where} (n = {len(rows)})."
         )
     return (
         "::: {.callout-important}\n## In short\n\n"
@@ -274,7 +274,7 @@ def outputs_table(runs: pd.DataFrame, settings: Settings, source: str) -> Table:
     return tables.show(
         pd.DataFrame(rows),
         "tbl-angle-outputs",
-        f"One network (CNN with batch norm, {settings.curve_steps} steps, one angle per image), "
+        f"One network (CNN with batch norm, {settings.curve_steps:,} steps, one angle per image), "
         f"the angle as a number or on the circle, {source}, test images; mean over n seeds with "
         f"95% interval. Number minus circle, paired: {'; '.join(lines)}.",
     )
@@ -365,7 +365,7 @@ def images_table(runs: pd.DataFrame, settings: Settings, source: str) -> Table:
         pd.DataFrame(rows),
         "tbl-angle-images",
         f"Mean absolute error in degrees on the test images of {source} over the full circle, "
-        f"{settings.curve_steps} steps whatever the number of images; mean over n = "
+        f"{settings.curve_steps:,} steps whatever the number of images; mean over n = "
         f"{settings.seeds} seeds with 95% interval, and the paired difference of the two networks "
         f"(smallest of {len(tested)} sign-flip p values after Holm: {smallest:.2f}; "
         f"{settings.seeds} seeds cannot give less than {2 / 2**settings.seeds:.2f}).",
@@ -415,8 +415,8 @@ def best_table(runs: pd.DataFrame, settings: Settings, source: str) -> Table:
     return tables.show(
         pd.DataFrame(rows),
         "tbl-angle-best",
-        f"Our networks, chosen on validation images and trained for {settings.best_steps} steps on "
-        f"{settings.tuned_images:,} training images of {source} with fresh angles in every "
+        f"Our networks, chosen on validation images and trained for {settings.best_steps:,} steps "
+        f"on {settings.tuned_images:,} training images of {source} with fresh angles in every "
         "step, on the test images; mean over n seeds with 95% interval.",
     )
 

@@ -300,7 +300,7 @@ def report_table(report: pd.DataFrame, source: str) -> Table:
         frame,
         "tbl-rotnet-report",
         f"Protocol report at {LABELS} labels ({LABELS * 4 // 5} train, {LABELS // 5} validate) of "
-        f"{source}; test set, mean over n label draws with 95% bootstrap interval. A random "
+        f"{source}; test set, mean over n label draws with 95% interval. A random "
         "backbone is the untrained network.",
     )
 
@@ -404,7 +404,7 @@ def tuned_table(tuned: pd.DataFrame, source: str) -> Table:
         results.by_method(tuned, METRICS),
         "tbl-rotnet-tuned",
         f"Protocol tuned at {LABELS} labels of {source}, all for training; test set, mean over n "
-        "label draws with 95% bootstrap interval.",
+        "label draws with 95% interval.",
     )
 
 

@@ -196,8 +196,8 @@ def lesions(settings: Settings) -> str:
     images = int(np.isin(known["test"], known["train"]).sum())
     return (
         f"In {title} **{len(shared)}** lesions are shown both in training and in test images; "
-        f"{images} of the {len(known['test'])} test images show one of them. Figures on new images "
-        "below leave these out."
+        f"{images:,} of the {len(known['test']):,} test images show one of them. Figures on new "
+        "images below leave these out."
     )
 
 
@@ -348,9 +348,15 @@ def recalls_table(runs: pd.DataFrame, settings: Settings, role: str) -> Table:
         pd.DataFrame(rows),
         f"tbl-ssl-recalls-{'blood' if role == 'bloodmnist' else 'derma'}",
         "Recall of every class, %, in protocol report, supervised and fine-tuned: the source's "
-        f"one run / our mean over n = {' or '.join(map(str, sorted(counts)))} draws. "
+        f"one run / our mean{_over(counts)}. "
         f"{provenance.data_line(dataset)}.",
     )
+
+
+def _over(counts: set[int]) -> str:
+    """The numbers of draws behind a table's means; nothing where no run was made."""
+    made = sorted(counts - {0})
+    return f" over n = {' or '.join(map(str, made))} draws" if made else ""
 
 
 def probes_table(runs: pd.DataFrame, settings: Settings) -> Table:
@@ -505,13 +511,20 @@ def comparisons_table(runs: pd.DataFrame, settings: Settings) -> Table:
     if tests:
         for (place, _), p in zip(tests, holm([p for _, p in tests]), strict=True):
             rows[place]["p (Holm)"] = f"{p:.3f}"
+    counted = (
+        "one comparison that was" if len(tests) == 1 else f"{len(tests)} comparisons that were"
+    )
+    corrected = (
+        f", and two-sided sign-flip test with Holm's correction over the {counted} run. With n "
+        "draws no p value is below 2 / 2^n^"
+        if tests
+        else ""
+    )
     return tables.show(
         pd.DataFrame(rows),
         "tbl-ssl-comparisons",
         "Fine-tuned methods against the supervised ResNet-18, protocol report: paired difference "
-        "of mean class accuracy over n draws with 95% interval, and two-sided sign-flip test with "
-        f"Holm's correction over the {len(tests)} comparisons that were run. With n draws no p "
-        f"value is below 2 / 2^n^. {sources(settings)}.",
+        f"of mean class accuracy over n draws with 95% interval{corrected}. {sources(settings)}.",
     )
 
 
@@ -727,17 +740,18 @@ def beside_the_book(runs: pd.DataFrame, settings: Settings):
 
 def commands() -> dict[str, str]:
     """What a reader can type, by what it does."""
+    full = f"fewlabels run {NAME} --profile full -p store cache"
     return {
         "A few minutes, your numbers beside ours": f"make rerun CHAPTER={NAME}",
         "Everything, on a graphics card, eight runs at once": (
-            f"fewlabels run {NAME} --profile full -p minutes -1 -p workers 8"
+            f"{full} -p minutes -1 -p workers 8"
         ),
         "The source's grid alone, one draw": (
-            f"fewlabels run {NAME} --profile full -p minutes -1 -p workers 8 -p seeds 1 "
-            "-p side_seeds 0 -p choice_seeds 0 -p tuned_seeds 0"
+            f"{full} -p minutes -1 -p workers 8 -p seeds 1 -p side_seeds 0 "
+            "-p choice_seeds 0 -p tuned_seeds 0"
         ),
         "As much as 25 minutes allow; started again, it goes on": (
-            f"fewlabels run {NAME} --profile full -p minutes 25 -p workers 8"
+            f"{full} -p minutes 25 -p workers 8"
         ),
         "Another data set in the place of BloodMNIST": (
             f"fewlabels run {NAME} -p blood pathmnist -p store cache"
