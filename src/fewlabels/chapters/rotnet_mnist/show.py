@@ -66,14 +66,18 @@ def summary(runs: pd.DataFrame, images: ImageData) -> str:
             f"worse {_WORDS[verdict.word]}."
         )
     rule = results.centre_rule(images, Tensor.float)
-    still = mean_interval(results.rotations(runs, "report")["accuracy"])
-    moved = mean_interval(results.moved(runs, "report")["accuracy"])
-    lines.append(
+    shortcut = (
         "The pretext task has a shortcut: without any network, the centre of mass of the pixels "
-        f"names the turn of {percent(rule, 2)}% of the test images, and the report's network falls "
-        f"from {percent(still)} to {percent(moved)}% (n = {still.n} seeds that learned) when "
-        "images are moved by up to two pixels."
+        f"names the turn of {percent(rule, 2)}% of the test images"
     )
+    still, moved = results.rotations(runs, "report"), results.moved(runs, "report")
+    if len(still) and len(moved):
+        shortcut += (
+            f", and the report's network falls from {percent(mean_interval(still['accuracy']))} to "
+            f"{percent(mean_interval(moved['accuracy']))}% (n = {len(still)} seeds that learned) "
+            "when images are moved by up to two pixels"
+        )
+    lines.append(f"{shortcut}.")
     tuned = results.digits(runs, "tuned")
     best = max(tuned.groupby(["method", "backbone"])["accuracy"], key=lambda item: item[1].mean())
     (method, _), accuracies = best
