@@ -388,7 +388,7 @@ def test_confidence_by_hand():
         ("unlabelled", 99),
         ("denoising_images", 99),
         ("denoising_seeds", 0),
-        ("extra_seeds", 4),
+        ("extra_seeds", 7),
         ("levels", [0.1, 0.2]),
         ("levels", 0.4),
         ("weights", [0.1, 1.0]),

@@ -49,7 +49,7 @@ class Settings:
     """Training images used, at most."""
     denoising_images: int = 60_000
     """Training images of the denoising networks, at most."""
-    denoising_seeds: int = 3
+    denoising_seeds: int = 6
     denoising_epochs: int = 1
     """Passes over the training images; the sheet makes 20."""
     long_denoising_seeds: int = 3
