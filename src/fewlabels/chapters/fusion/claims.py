@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 
 from fewlabels import published, verdicts
-from fewlabels.chapters.fusion import results
+from fewlabels.chapters.fusion import planning, results
 from fewlabels.chapters.fusion.planning import Settings
 from fewlabels.chapters.fusion.results import STACKING, SUPERVISED, key
-from fewlabels.chapters.ssl_medmnist.planning import SOURCE_EPOCHS, SOURCE_METHODS
+from fewlabels.chapters.ssl_medmnist.claims import deviation
+from fewlabels.chapters.ssl_medmnist.planning import SOURCE_METHODS
 from fewlabels.chapters.ssl_medmnist.results import ALL, MEAN, QUARTER, interval, one_more
 from fewlabels.tables import NOT_RUN, percent
 from fewlabels.verdicts import Printed, Verdict
@@ -71,10 +72,7 @@ def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
             "Read as: each of the two ideas is better than the product, everywhere.",
         ),
     ]
-    if settings.epochs != SOURCE_EPOCHS:
-        shorter = f"Trained for {settings.epochs} of the source's {SOURCE_EPOCHS} epochs."
-        found = [row | {"deviation": shorter} for row in found]
-    return found
+    return [row | {"deviation": deviation(planning.source(settings))} for row in found]
 
 
 def _best(full: pd.DataFrame, quarter: pd.DataFrame) -> dict[str, Any]:
