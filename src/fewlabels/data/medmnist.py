@@ -32,6 +32,10 @@ class Rebuild:
     md5: str
     what: str = "a rebuild"
 
+    @property
+    def title(self) -> str:
+        return f"{self.what}, not the official file"
+
 
 REBUILDS = {
     "bloodmnist": Rebuild("1241aecea11dc31be1668c1a239fd6fc"),
@@ -106,7 +110,7 @@ class MedMNIST:
             parts = {part: _split(content, part) for part in ("train", "val", "test")}
         title = f"{INFO[self.flag]['python_class']} at {self.size} px"
         if rebuilt:
-            title += f" ({rebuild.what}, not the official file)"
+            title += f" ({rebuild.title})"
         return ImageData(
             name=self.flag if self.size == 28 else f"{self.flag}-{self.size}",
             title=title,

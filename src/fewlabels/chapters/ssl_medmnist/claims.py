@@ -18,6 +18,7 @@ from fewlabels.chapters.ssl_medmnist.planning import (
     Settings,
 )
 from fewlabels.chapters.ssl_medmnist.results import ALL, MEAN, QUARTER
+from fewlabels.data.medmnist import REBUILDS
 from fewlabels.tables import NOT_RUN, percent
 from fewlabels.verdicts import Printed, Verdict
 
@@ -151,8 +152,12 @@ def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
 
 def deviation(settings: Settings) -> str:
     """What differs from the source under every claim: rebuilt data sets, fewer epochs."""
-    titles = [data.load(dataset).title for dataset in settings.datasets]
-    said = [f"{title}." for title in titles if "rebuild" in title]
+    known = {name: REBUILDS[name] for name in settings.datasets if name in REBUILDS}
+    said = [
+        f"{name} is {rebuild.title}."
+        for name, rebuild in known.items()
+        if data.md5(name) == rebuild.md5
+    ]
     if settings.epochs != SOURCE_EPOCHS:
         said.append(f"Trained for {settings.epochs} of the source's {SOURCE_EPOCHS} epochs.")
     return " ".join(said)
