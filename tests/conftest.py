@@ -1,6 +1,7 @@
 """A toy book: two chapters, their parameters and records, in a folder of its own."""
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from fewlabels import paths
 from fewlabels.errors import UserError
 
 REPOSITORY = paths.ROOT
+# As many tests run at once as there are cores: more threads in each would only get in the way.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 FIRST = [
     "# Toy measures {#sec-toy}\n\nAfter @lee2013pseudolabel. See @fig-line, @fig-pair-2, @tbl-hand"
