@@ -162,3 +162,24 @@ def test_tables_are_made_from_any_choice_of_sources():
         table = show.load(settings)
         for make in (show.claims_table, show.untested_table, show.power_table, show.counts_table):
             assert len(make(table).frame)
+
+
+@pytest.mark.parametrize("source", ["rotnet", "rotation", "chest", "ssl", "fewdata"])
+def test_one_source_alone_has_every_table_and_figure(source):
+    settings = Settings(sources=[source])
+    table = show.load(settings)
+    for make in (
+        *(show.summary, show.counts_table, show.claims_table, show.reasons_table, show.forest),
+        *(show.figures_table, show.deviations_table, show.untested_table, show.power_table),
+        *(show.spread_table, show.provenance_table),
+    ):
+        assert make(table) is not None
+    assert show.errata_table(settings).label == "tbl-ledger-errata"
+
+
+def test_captions_name_the_claims_on_rebuilt_data():
+    table = ledger.read()
+    measured = table[(table["n"] > 0) & (table["chapter"] == "ssl-medmnist")]
+    said = show.claims_table(table).caption
+    assert all(claim in said for claim in measured["claim"] if claim != "S16")
+    assert "R1" not in said

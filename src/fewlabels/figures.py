@@ -415,6 +415,14 @@ def published_against_ours(frame: pd.DataFrame) -> Figure:
     return _finish(fig)
 
 
+def empty(words: str) -> Figure:
+    """A figure that says what is missing."""
+    fig, ax = plt.subplots(figsize=(WIDTH, 1.2))
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, words, ha="center", va="center", color=FAINT, fontsize=12)
+    return _finish(fig)
+
+
 def _forest(names: Iterable[str]) -> tuple[Figure, Axes]:
     names = [textwrap.fill(name, 34) for name in names]
     lines = sum(1 + name.count("\n") for name in names)

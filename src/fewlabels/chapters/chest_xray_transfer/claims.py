@@ -42,13 +42,10 @@ RECALLS = {"recall_normal_transfer": TRANSFER, "recall_normal_cnn": CNN}
 def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
     """Rows for `fewlabels.tables.claims_table`, C1 to C7, under protocol ``report``."""
     smaller, cnn = "", results.select(runs, CNN)
-    if len(cnn) and (settings.cnn_size, settings.cnn_epochs) != (
-        SOURCE_SIZE,
-        SOURCE_EPOCHS,
-    ):
+    if len(cnn) and (differs := where_the_source(settings)):
         smaller = (
             f"The ten convolutions were trained at {settings.cnn_size} pixels for "
-            f"{settings.cnn_epochs} epochs, not at {SOURCE_SIZE} for {SOURCE_EPOCHS}."
+            f"{settings.cnn_epochs} epochs{differs}."
         )
     found = [
         _figures("C1", results.select(runs, TRANSFER), _all_layers(runs))
@@ -74,6 +71,16 @@ def _together(parts: dict[str, Verdict]) -> Verdict:
     return verdicts.together(
         Verdict(each.word, f"{name}: {each.reason}") for name, each in parts.items()
     )
+
+
+def where_the_source(settings: Settings) -> str:
+    """The source's size and epochs of its ten convolutions, where they are not ours."""
+    differs = []
+    if settings.cnn_size != SOURCE_SIZE:
+        differs.append(f"{SOURCE_SIZE} pixels")
+    if settings.cnn_epochs != SOURCE_EPOCHS:
+        differs.append(f"{SOURCE_EPOCHS} epochs")
+    return f" (the source: {', '.join(differs)})" if differs else ""
 
 
 def _head_only(settings: Settings) -> str:

@@ -27,7 +27,7 @@ from fewlabels.chapters.fusion.results import (
 )
 from fewlabels.chapters.ssl_medmnist.planning import SOURCE_EPOCHS
 from fewlabels.chapters.ssl_medmnist.results import ALL, MEAN, QUARTER, interval, one_more, printed
-from fewlabels.chapters.ssl_medmnist.show import LABELS, empty, sources
+from fewlabels.chapters.ssl_medmnist.show import LABELS, sources
 from fewlabels.statistics import Interval, PairedDifference, holm, mean_interval
 from fewlabels.tables import NO_FIGURE, NOT_RUN, Table, percent
 
@@ -136,7 +136,7 @@ def printed_figure(runs: pd.DataFrame, settings: Settings) -> Figure:
                     what = f"{role}, {share}: {_members(method)}"
                     ours = {"mean": found.mean, "low": found.low, "high": found.high}
                     rows.append({"quantity": what, "published": figure / 100, "n": found.n} | ours)
-    return figures.published_against_ours(pd.DataFrame(rows)) if rows else empty(NOT_RUN)
+    return figures.published_against_ours(pd.DataFrame(rows)) if rows else figures.empty(NOT_RUN)
 
 
 def recalls_table(runs: pd.DataFrame, settings: Settings, role: str) -> Table:
@@ -292,7 +292,7 @@ def differences_figure(runs: pd.DataFrame, settings: Settings) -> Figure:
                 what = f"{dataset}, {SHARES[labels]}: {words}"
                 facts = {"mean": found.mean, "low": found.low, "high": found.high}
                 rows.append({"comparison": what, "n": found.n} | facts)
-    return figures.paired_differences(pd.DataFrame(rows)) if rows else empty(NOT_RUN)
+    return figures.paired_differences(pd.DataFrame(rows)) if rows else figures.empty(NOT_RUN)
 
 
 # Seeds of one method
@@ -348,7 +348,7 @@ def _of_groups(gap: Interval) -> str:
 def growth_figure(runs: pd.DataFrame, groups: pd.DataFrame, settings: Settings) -> Figure:
     """Mean class accuracy against the number of fused models: methods, and seeds of one."""
     if not len(groups):
-        return empty(NOT_RUN)
+        return figures.empty(NOT_RUN)
     fig, panels = _panels(settings)
     for (dataset, labels), ax in panels.items():
         here = results.cell(runs, dataset, labels)
@@ -441,7 +441,7 @@ PAIRED = {
 def diversity_figure(pairs: pd.DataFrame, settings: Settings) -> Figure:
     """Gain of the product of two models against their disagreement."""
     if not len(pairs):
-        return empty(NOT_RUN)
+        return figures.empty(NOT_RUN)
     fig, panels = _panels(settings)
     looks = {METHODS: GROWTH["methods"], SEEDS: GROWTH["seeds"]}
     for (dataset, labels), ax in panels.items():

@@ -115,7 +115,7 @@ def claims_table(table: pd.DataFrame) -> Table:
         "tbl-ledger-claims",
         "Every claim, what its source prints and what we measured, with 95% intervals; percent or "
         "percentage points where no unit is given. n: runs behind ours. The reasons for the "
-        "verdicts are in @tbl-ledger-reasons, the measurements in the chapters.",
+        f"verdicts are in @tbl-ledger-reasons, the measurements in the chapters. {_rebuilt(table)}",
     )
 
 
@@ -128,10 +128,10 @@ def reasons_table(table: pd.DataFrame) -> Table:
         for row in tested.itertuples()
     ]
     return tables.show(
-        pd.DataFrame(rows),
+        _or_none(rows),
         "tbl-ledger-reasons",
         "The reason for every verdict, as the rule gives it, and the protocol that the runs "
-        "followed.",
+        f"followed. {_rebuilt(table)}",
     )
 
 
@@ -139,6 +139,8 @@ def forest(table: pd.DataFrame) -> Figure:
     """Printed figures in percent beside the interval of one further run."""
     shown = _comparable(table)
     shown = shown[shown["unit"].isin(["%", "points"])]
+    if shown.empty:
+        return figures.empty("no printed figure was measured")
     frame = pd.DataFrame(
         {
             "quantity": [_quantity(row) for row in shown.itertuples()],
@@ -167,11 +169,11 @@ def figures_table(table: pd.DataFrame) -> Table:
         for row in shown.itertuples()
     ]
     return tables.show(
-        pd.DataFrame(rows),
+        _or_none(rows),
         "tbl-ledger-figures",
         "Every printed figure beside ours: the mean with its 95% interval, and where 95% of single "
         "further runs are expected. A source's figure is one run, so the second interval decides. "
-        "Percent where no unit is given; counts are exact.",
+        f"Percent where no unit is given; counts are exact. {_rebuilt(shown)}",
     )
 
 
@@ -183,7 +185,7 @@ def errata_table(settings: Settings) -> Table:
         if claim.erratum and claim.source in settings.sources
     ]
     return tables.show(
-        pd.DataFrame(rows),
+        _or_none(rows),
         "tbl-ledger-errata",
         "Contradictions found inside the sources, by reading and by arithmetic on what they print.",
     )
@@ -202,10 +204,10 @@ def deviations_table(table: pd.DataFrame) -> Table:
         for text, group in found.groupby("deviation", sort=False)
     ]
     return tables.show(
-        pd.DataFrame(rows),
+        _or_none(rows),
         "tbl-ledger-deviations",
         "Deviations of our runs from the settings of the sources that bear on a verdict; each "
-        "chapter ends with a full list.",
+        "chapter has a full list.",
     )
 
 
@@ -218,10 +220,8 @@ def untested_table(table: pd.DataFrame) -> Table:
         .assign(reason=lambda found: found["reason"].map(_first_words))
         .groupby(["chapter", "reason"], sort=False)
     ]
-    if not rows:
-        rows = [{"Claims": NO_FIGURE, "Chapter": NO_FIGURE, "Why": "every claim is tested"}]
     return tables.show(
-        pd.DataFrame(rows),
+        _or_none(rows),
         "tbl-ledger-untested",
         "Claims without a verdict. A claim whose runs are missing is not tested, whatever other "
         "runs suggest.",
@@ -266,10 +266,8 @@ def power_table(table: pd.DataFrame) -> Table:
                 "n": row.n,
             }
         )
-    if not rows:
-        rows = [{"Difference": NOT_RUN}]
     return tables.show(
-        pd.DataFrame(rows),
+        _or_none(rows),
         "tbl-ledger-power",
         "What a single run of each of two methods could have shown, in percentage points: the "
         "standard deviation of the paired difference over our n runs, the smallest difference that "
@@ -293,11 +291,11 @@ def spread_table(table: pd.DataFrame) -> Table:
         for row in shown.itertuples()
     ]
     return tables.show(
-        pd.DataFrame(rows),
+        _or_none(rows),
         "tbl-ledger-spread",
         "Standard deviation of single runs of the protocols that the sources ran once (percentage "
         "points), over label draws and seeds together, and the difference that two runs of the "
-        "same method stay below in 95% of pairs.",
+        f"same method stay below in 95% of pairs. {_rebuilt(shown)}",
     )
 
 
@@ -336,10 +334,10 @@ def provenance_table(table: pd.DataFrame) -> Table:
     rows = [
         {
             "Claims": _range(table.loc[table["chapter"] == row.chapter, "claim"].unique()),
-            "Command": f"`{row.command}`" if row.command else "no chapter yet",
+            "Command": f"`{row.command}`",
             "Hours": number(row.run_seconds / 3600, 1),
             "Machine": row.devices or NO_FIGURE,
-            "Records": f"`{row.records}`" if row.records else NO_FIGURE,
+            "Records": f"`{row.records}`",
         }
         for row in chapters.itertuples()
     ]
@@ -349,6 +347,18 @@ def provenance_table(table: pd.DataFrame) -> Table:
         "How to make the verdicts again: the command of their chapter, the time of its runs on one "
         "thread or one GPU each, the machine, and the hash of the records behind them.",
     )
+
+
+def _or_none(rows: list[dict]) -> pd.DataFrame:
+    """Rows of a table that may have none, as for a source without errata."""
+    return pd.DataFrame(rows or [{"None": NO_FIGURE}])
+
+
+def _rebuilt(table: pd.DataFrame) -> str:
+    """Which of the measured claims rest on data that are not the official files; for captions."""
+    measured = table[(table["n"] > 0) & table["deviation"].str.contains("not the official file")]
+    ids = ", ".join(measured["claim"].unique())
+    return f"{ids}: on rebuilt data sets, not the official files." if ids else ""
 
 
 def _comparable(table: pd.DataFrame) -> pd.DataFrame:

@@ -163,7 +163,7 @@ def twins(runs: pd.DataFrame, dataset: str, count: int = 6) -> Figure:
         across = found[found["split"] != found["other_split"]]
         found = (across if len(across) else found).head(count)
     if not len(found):
-        return empty("no pair found" if record is not None else NOT_RUN)
+        return figures.empty("no pair found" if record is not None else NOT_RUN)
     whole = data.load(dataset)
     parts = {"train": whole.train, "valid": whole.valid, "test": whole.test}
     above = [parts[row.split].images[row.index] for row in _named(found)]
@@ -487,7 +487,7 @@ def paired_figure(runs: pd.DataFrame, settings: Settings) -> Figure:
                     what = f"{dataset}, {labels}: {results.named(method, 'scratch')}"
                     facts = {"mean": found.mean, "low": found.low, "high": found.high}
                     rows.append({"comparison": what, "n": found.n} | facts)
-    return figures.paired_differences(pd.DataFrame(rows)) if rows else empty(NOT_RUN)
+    return figures.paired_differences(pd.DataFrame(rows)) if rows else figures.empty(NOT_RUN)
 
 
 def comparisons_table(runs: pd.DataFrame, settings: Settings) -> Table:
@@ -532,7 +532,7 @@ def tuned_curve(runs: pd.DataFrame, settings: Settings, dataset: str) -> Figure:
     """Protocol tuned: accuracy against the number of labels."""
     frame = results.curve(runs, dataset, settings)
     if not len(frame):
-        return empty(NOT_RUN)
+        return figures.empty(NOT_RUN)
     for method in settings.methods:
         # A method that was just added has no colour of its own yet.
         figures.METHODS.setdefault(method, figures.Look(method, figures.BLACK, "*"))
@@ -672,7 +672,7 @@ def confusion(runs: pd.DataFrame, settings: Settings, method: str, backbone: str
     """Mean confusion matrix with a quarter of the labels of the balanced data set."""
     rows = results.cell(results.classes(runs, settings.blood, QUARTER), method, backbone)
     if not len(rows):
-        return empty(NOT_RUN)
+        return figures.empty(NOT_RUN)
     names = [str(k) for k in range(len(data.load(settings.blood).classes))]
     return figures.confusion(results.confusion(rows, settings.blood), names)
 
@@ -687,19 +687,10 @@ def validation_curves(runs: pd.DataFrame, settings: Settings) -> Figure:
         panels.append(frame.assign(panel=results.named(method, "scratch")))
     frame = pd.concat(panels)
     if not len(frame):
-        return empty(NOT_RUN)
+        return figures.empty(NOT_RUN)
     return figures.learning_curves(
         frame, ylabel="validation accuracy", xlabel="% of the training steps"
     )
-
-
-def empty(words: str) -> Figure:
-    """A figure that says what is missing."""
-    fig, ax = plt.subplots(figsize=(figures.WIDTH, 1.2))
-    ax.set_axis_off()
-    ax.text(0.5, 0.5, words, ha="center", va="center", color=figures.FAINT, fontsize=12)
-    plt.close(fig)
-    return fig
 
 
 def beside_the_book(runs: pd.DataFrame, settings: Settings):
