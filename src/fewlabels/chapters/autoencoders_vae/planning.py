@@ -84,10 +84,7 @@ class Settings:
     """Draws per image of the importance-weighted bound."""
 
     def __post_init__(self):
-        config.one_of("dataset", self.dataset, ("mnist", "digits"))
-        config.one_of("store", self.store, ("results", "cache"))
-        config.one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))
-        config.one_of("precision", self.precision, ("32-true", "bf16-mixed"))
+        config.literals(self)
         config.whole("workers", self.workers, 0)
         config.whole("unlabelled", self.unlabelled, 100)
         config.whole("denoising_images", self.denoising_images, 100)

@@ -54,7 +54,7 @@ class Settings:
     weights: str = "resnet50_imagenet_pq.pth.xz"
     """Its weights: ``torchvision`` (downloaded), a file, ``random``, or ``auto``: a known file that
     is here, else torchvision's."""
-    normalisation: Literal["imagenet", "symmetric"] = "imagenet"
+    normalisation: Literal[tuple(NORMALISATIONS)] = "imagenet"
     """Input normalisation of a weight file of the reader's own."""
     size: int = 224
     """Pixels a side that it sees."""
@@ -105,11 +105,7 @@ class Settings:
     """Look for the PneumoniaMNIST test images that no file was matched to."""
 
     def __post_init__(self):
-        config.one_of("dataset", self.dataset, DATASETS)
-        config.one_of("store", self.store, ("results", "cache"))
-        config.one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))
-        config.one_of("precision", self.precision, ("32-true", "bf16-mixed"))
-        config.one_of("normalisation", self.normalisation, NORMALISATIONS)
+        config.literals(self)
         for key in (
             "workers",
             "three_class_seeds",

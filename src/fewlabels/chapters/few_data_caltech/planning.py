@@ -46,7 +46,7 @@ CARELESS_RATE = 1e-4
 class Settings:
     """The notebook's parameters. The defaults are the profile ``full``."""
 
-    dataset: Literal["caltech101", "shapes"] = "caltech101"
+    dataset: Literal[photographs.SOURCES] = "caltech101"
     store: Literal["results", "cache"] = "results"
     """Where the records are: the book's own, or the reader's."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -111,10 +111,7 @@ class Settings:
     tuning_steps: int = 8
 
     def __post_init__(self):
-        config.one_of("dataset", self.dataset, photographs.SOURCES)
-        config.one_of("store", self.store, ("results", "cache"))
-        config.one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))
-        config.one_of("precision", self.precision, ("32-true", "bf16-mixed"))
+        config.literals(self)
         config.whole("workers", self.workers, 0)
         for key in (
             *("classes", "networks", "labels_per_class", "blocks"),

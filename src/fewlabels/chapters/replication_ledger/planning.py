@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from fewlabels import config, paths, published
+from fewlabels.errors import UserError
 from fewlabels.runs import Experiment, Store
 
 NAME = "replication-ledger"
@@ -23,8 +24,6 @@ class Settings:
     """The profile you ran them in."""
 
     def __post_init__(self):
-        from fewlabels.errors import UserError
-
         for key, allowed in (
             ("sources", SOURCES),
             ("yours", [*dict.fromkeys(each.chapter for each in published.claims().values())]),
@@ -36,7 +35,7 @@ class Settings:
                 config.one_of(key, each, allowed)
         if not self.sources:
             raise UserError(f"sources is []; allowed: one or more of {', '.join(SOURCES)}")
-        config.one_of("profile", self.profile, ("full", "quick", "smoke"))
+        config.literals(self)
 
 
 def plan(settings: Settings) -> list[Experiment]:

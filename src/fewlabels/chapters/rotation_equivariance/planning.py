@@ -79,10 +79,7 @@ class Settings:
     equivariance_images: int = 64
 
     def __post_init__(self):
-        config.one_of("dataset", self.dataset, ("fashion", "mnist", "digits"))
-        config.one_of("store", self.store, ("results", "cache"))
-        config.one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))
-        config.one_of("precision", self.precision, ("32-true", "bf16-mixed"))
+        config.literals(self)
         config.whole("workers", self.workers, 0)
         check_span(self.span)
         config.whole("span", self.span, 7, 180)

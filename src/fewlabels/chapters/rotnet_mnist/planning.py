@@ -72,10 +72,7 @@ class Settings:
     fixmatch_steps: int = 1000
 
     def __post_init__(self):
-        config.one_of("dataset", self.dataset, ("mnist", "digits"))
-        config.one_of("store", self.store, ("results", "cache"))
-        config.one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))
-        config.one_of("precision", self.precision, ("32-true", "bf16-mixed"))
+        config.literals(self)
         config.whole("workers", self.workers, 0)
         config.whole("unlabelled", self.unlabelled, 100)
         config.whole("fixmatch_curve_draws", self.fixmatch_curve_draws, 0)

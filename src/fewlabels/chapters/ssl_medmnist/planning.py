@@ -74,9 +74,7 @@ class Settings:
             if name in list(medmnist.SETS):
                 data.train_size(name)  # says why one with several labels per image is refused
             config.one_of(key, name, DATASETS)
-        config.one_of("store", self.store, ("results", "cache"))
-        config.one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))
-        config.one_of("precision", self.precision, ("32-true", "bf16-mixed"))
+        config.literals(self)
         config.finite("minutes", self.minutes, "a number, negative for no limit")
         for key in ("workers", "seeds", "side_seeds", "tuned_seeds", "choice_seeds", "images"):
             config.whole(key, getattr(self, key), 0)
