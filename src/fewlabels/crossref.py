@@ -91,6 +91,8 @@ def text(node: Any) -> str:
         return " "
     if node["t"] in ("Str", "Code", "Math"):
         return node["c"] if isinstance(node["c"], str) else node["c"][-1]
+    if node["t"] == "Cite":
+        return text(node["c"][1])
     return text(node.get("c", []))
 
 
