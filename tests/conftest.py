@@ -24,7 +24,8 @@ FIRST = [
     "$$\\bar x = \\tfrac1n \\sum_i x_i$$ {#eq-mean}",
     "epochs = 2\ndataset = 'toy'\nrate = 0.01\nsizes = [1, 2]",
     "import matplotlib.pyplot as plt",
-    "#| label: fig-line\n#| fig-cap: A *line* of $x$ [@lee2013pseudolabel].\n#| fig-alt: A rising line\n"
+    "#| label: fig-line\n#| fig-cap: A *line* of $x$ [@lee2013pseudolabel].\n"
+    "#| fig-alt: A rising line\n"
     "fig, ax = plt.subplots(figsize=(3, 2))\nax.plot([1, epochs])\nplt.close(fig)\nfig",
     "#| label: fig-pair\n#| fig-cap: Two lines\n#| fig-subcap: [up, down]\n#| layout-ncol: 2\n"
     "for end in (1, -1):\n    plt.plot([0, end])\n    plt.show()",

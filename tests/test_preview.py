@@ -140,7 +140,8 @@ fig
 ```
 
 ::: {.cell-output .cell-output-display}
-![A *line* of $x$ [@lee2013pseudolabel].](01-toy_files/figure-html/line.svg){#fig-line fig-alt='A rising line'}
+![A *line* of $x$
+[@lee2013pseudolabel].](01-toy_files/figure-html/line.svg){#fig-line fig-alt='A rising line'}
 :::
 :::
 

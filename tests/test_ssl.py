@@ -292,6 +292,7 @@ def test_grey_images_need_a_validation_split(fabric, store):
         ("epochs", 0),
         ("methods", "simclr"),
         ("methods", ["byol"]),
+        ("methods", []),
         ("fractions", [0]),
         ("images", -1),
     ],
@@ -483,6 +484,7 @@ def test_tables_without_runs_say_so():
     for table in (
         show.report_table(empty, SETTINGS, "bloodmnist", results.ALL),
         show.recalls_table(empty, SETTINGS, "dermamnist"),
+        show.floors_table(empty, SETTINGS),
         show.side_table(empty, SETTINGS),
         show.comparisons_table(empty, SETTINGS),
         show.tuned_table(empty, SETTINGS),
@@ -491,6 +493,22 @@ def test_tables_without_runs_say_so():
         show.duplicates_table(empty, SETTINGS),
     ):
         assert "not run" in str(table)
+
+
+@pytest.mark.parametrize(
+    ("offset", "side"), [(-0.02, "above"), (-0.001, "inside"), (0.02, "below")]
+)
+def test_a_frozen_figure_is_held_against_one_more_untrained_run(offset, side):
+    where = ("bloodmnist", results.QUARTER)
+    figure = results.printed(*where, "moco", "frozen") / 100
+    runs = pd.DataFrame(
+        row(*where, "random resnet18", "frozen", draw, figure + offset + 0.001 * (draw - 1))
+        for draw in range(3)
+    )
+    found = show.floors(runs, Settings()).set_index(["dataset", "labels", "method"])["side"]
+    assert found["bloodmnist", "a quarter of the labels", "moco"] == side
+    assert (found == "not run").sum() == len(found) - 2, "SimCLR has the same backbone"
+    assert ("MoCo" in show.floors_in_words(runs, Settings())) == (side != "above")
 
 
 def test_the_full_profile_starts_no_run_by_itself(monkeypatch, tmp_path):

@@ -83,6 +83,8 @@ class Settings:
         for key in ("methods", "fractions"):
             if not isinstance(getattr(self, key), list):
                 raise UserError(f"{key} is {getattr(self, key)!r}; allowed: a list")
+        if not self.methods:
+            raise UserError(f"methods is []; allowed: one or more of {', '.join(METHODS)}")
         for method in self.methods:
             config.one_of("methods", method, METHODS)
         for fraction in self.fractions:

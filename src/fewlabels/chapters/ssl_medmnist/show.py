@@ -19,6 +19,7 @@ from fewlabels.chapters.ssl_medmnist.planning import (
 from fewlabels.chapters.ssl_medmnist.results import ALL, MEAN, QUARTER
 from fewlabels.data import ImageData
 from fewlabels.pretext import moco, simclr
+from fewlabels.pretext.methods import METHODS as PRETEXT
 from fewlabels.pretext.rotation import TURNS, all_turns
 from fewlabels.statistics import holm
 from fewlabels.tables import NO_FIGURE, NOT_RUN, Table, percent
@@ -325,6 +326,84 @@ def _report_row(here: pd.DataFrame, role: str, labels: str, method: str, backbon
         row[f"{heading}, source"] = NO_FIGURE if figure is None else f"{figure:.2f}"
         row[heading] = percent(results.interval(rows[metric]))
     return row
+
+
+def floors(runs: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """The source's frozen backbones beside the same networks before any training, class means.
+
+    One row per data set, share of the labels and method: ``figure`` (percent, the source's one
+    run), ``untrained`` (fractions, a run each) and ``side``, where the figure lies against the
+    interval in which one more untrained run is expected (``not run`` below three of them).
+    """
+    rows = []
+    for role, dataset in zip(ROLES, (settings.blood, settings.derma), strict=True):
+        for labels, words in LABELS.items():
+            here = results.classes(runs, dataset, labels)
+            for method in SOURCE_METHODS:
+                floor = f"random {PRETEXT[method].NETWORKS['report']}"
+                found = [*results.values(here, floor, "frozen").values()]
+                figure = results.printed(role, labels, method, "frozen")
+                expected = results.one_more(found)
+                if expected is None:
+                    side = NOT_RUN
+                elif figure > 100 * expected.high:
+                    side = "above"
+                else:
+                    side = "below" if figure < 100 * expected.low else "inside"
+                row = {"dataset": dataset, "labels": words, "method": method, "figure": figure}
+                rows.append(row | {"floor": floor, "untrained": found, "side": side})
+    return pd.DataFrame(rows)
+
+
+ROLES = ("bloodmnist", "dermamnist")
+
+
+def floors_table(runs: pd.DataFrame, settings: Settings) -> Table:
+    """:func:`floors` as the chapter prints it."""
+    rows = []
+    for each in floors(runs, settings).itertuples():
+        expected = results.one_more(each.untrained)
+        span = f"{100 * expected.low:.1f} to {100 * expected.high:.1f}" if expected else NOT_RUN
+        rows.append(
+            {
+                "Data set": each.dataset,
+                "Labels": each.labels,
+                "Method": results.named(each.method, "scratch"),
+                "Source, frozen": f"{each.figure:.2f}",
+                "Backbone": results.named(each.floor, "scratch"),
+                "n": str(len(each.untrained)),
+                "Untrained": percent(results.interval(each.untrained)),
+                "One more run": span,
+                "The source's figure": each.side,
+            }
+        )
+    return tables.show(
+        pd.DataFrame(rows),
+        "tbl-ssl-floors",
+        "What pretraining adds to a frozen backbone: mean class accuracy, %, of the source's "
+        "frozen networks (one run each, on the official data) beside the same networks before any "
+        "training under the same head, mean over n seeds with 95% interval; where one more "
+        "untrained run is expected (95%), and on which side of that the source's figure lies. "
+        f"{sources(settings)}.",
+    )
+
+
+def floors_in_words(runs: pd.DataFrame, settings: Settings) -> str:
+    """How many of the source's frozen figures clear the floor."""
+    found = floors(runs, settings)
+    tested = found[found["side"] != NOT_RUN]
+    if not len(tested):
+        return "None of the untrained backbones has been run three times here yet."
+    above = tested[tested["side"] == "above"]
+    missed = [
+        f"{results.named(each.method, 'scratch')} ({each.dataset}, {each.labels})"
+        for each in tested[tested["side"] != "above"].itertuples()
+    ]
+    text = (
+        f"Of the source's {len(tested)} frozen figures for which there is a floor here, "
+        f"**{len(above)}** lie above where one more untrained network is expected"
+    )
+    return f"{text}; not so: {', '.join(missed)}." if missed else f"{text}."
 
 
 def recalls_table(runs: pd.DataFrame, settings: Settings, role: str) -> Table:
