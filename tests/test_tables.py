@@ -199,3 +199,24 @@ def test_a_text_beside_many_numbers_is_not_squeezed_to_its_longest_word():
     frame = pd.DataFrame({"Method": ["a sheet, of few words, all of them short"], **figures})
     rule = str(tables.show(frame, "tbl-wide", "A caption.")).splitlines()[3]
     assert len(rule.split("|")[1].strip()) == 20
+
+
+def difference(mean, p):
+    return PairedDifference(mean, mean - 0.01, mean + 0.01, 20, p, "by hand")
+
+
+def test_comparisons_are_corrected_for_those_that_were_run():
+    found = {"a": difference(0.02, 0.02), "b": None, "c": difference(-0.03, 0.0001)}
+    frame = tables.compared(found)
+    assert frame["comparison"].tolist() == ["a", "c"]
+    assert frame["p"].tolist() == [0.02, 0.0002]
+    assert cells(tables.comparisons(frame, "tbl-compared", "By hand.")) == [
+        ["Comparison", "n", "Difference, points", "p (Holm)"],
+        ["a", "20", "+2.0 [+1.0, +3.0]", "0.020"],
+        ["c", "20", f"{MINUS}3.0 [{MINUS}4.0, {MINUS}2.0]", "<0.001"],
+    ]
+
+
+def test_without_a_run_there_is_nothing_to_compare():
+    assert tables.compared({"a": None}).empty
+    assert set(tables.compared({}).columns) >= {"comparison", "mean", "low", "high", "n"}

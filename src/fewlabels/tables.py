@@ -13,7 +13,7 @@ import pandas as pd
 
 from fewlabels.errors import UserError
 from fewlabels.published import Claim
-from fewlabels.statistics import Interval, PairedDifference
+from fewlabels.statistics import Interval, PairedDifference, holm
 
 NOT_RUN = "not run"
 NO_FIGURE = "\N{EN DASH}"
@@ -148,6 +148,36 @@ def _widths(frame: pd.DataFrame, numeric: list[bool]) -> list[int]:
         max(w, min(n, max(LEAST, round(unit * m**0.5)))) if shares else n
         for n, w, m, shares in zip(natural, word, mean, long, strict=True)
     ]
+
+
+def compared(found: Mapping[str, PairedDifference | None]) -> pd.DataFrame:
+    """Comparisons by name as a frame, with Holm's correction over those that were run.
+
+    Columns: comparison, mean, low, high (fractions), n, p (corrected), difference.
+    """
+    run = {name: each for name, each in found.items() if each is not None}
+    corrected = holm([each.p for each in run.values()]) if run else []
+    rows = [
+        (name, each.mean, each.low, each.high, each.n, p, each)
+        for (name, each), p in zip(run.items(), corrected, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["comparison", "mean", "low", "high", "n", "p", "difference"])
+
+
+def p_value(p: float) -> str:
+    """Three decimals, and ``<0.001`` below them."""
+    return f"{p:.3f}" if p >= 0.001 else "<0.001"
+
+
+def comparisons(frame: pd.DataFrame, label: str, caption: str) -> Table:
+    """The frame of :func:`compared` as a table, differences in percentage points."""
+    shown = {
+        "Comparison": frame["comparison"],
+        "n": frame["n"].astype(str),
+        "Difference, points": [percent(each, sign=True) for each in frame["difference"]],
+        "p (Holm)": [p_value(p) for p in frame["p"]],
+    }
+    return show(pd.DataFrame(shown), label, caption)
 
 
 def published_against_ours(rows: Iterable[Mapping], label: str, caption: str) -> Table:

@@ -31,7 +31,7 @@ from fewlabels.chapters.chest_xray_transfer.results import (
 )
 from fewlabels.data.xrays import KINDS, XrayData, duplicates, kind
 from fewlabels.experiments.chest_xray import HELD_OUT, crop
-from fewlabels.statistics import holm, mean_interval
+from fewlabels.statistics import mean_interval
 from fewlabels.tables import NOT_RUN, Table, percent
 from fewlabels.verdicts import direction
 
@@ -843,47 +843,24 @@ def three_class_table(runs: pd.DataFrame, settings: Settings) -> Table | None:
 
 
 def comparisons(runs: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences in balanced accuracy with all labels, with Holm's correction.
-
-    Columns: comparison, mean, low, high, n, p (corrected), difference.
-    """
-    rows = []
+    """Paired differences in balanced accuracy with all labels, see `fewlabels.tables.compared`."""
+    found = {}
     for protocol, role, other in COMPARED:
-        found = results.difference(runs, role, other, "mean_class_accuracy")
-        if found is not None:
-            names = [NAMES[each].replace(f", {protocol}", "") for each in (role, other)]
-            rows.append(
-                {
-                    "comparison": f"{protocol}: {names[0]} against {names[1]}",
-                    "mean": found.mean,
-                    "low": found.low,
-                    "high": found.high,
-                    "n": found.n,
-                    "p": found.p,
-                    "difference": found,
-                }
-            )
-    table = pd.DataFrame(rows)
-    return table.assign(p=holm(table["p"]))
+        names = [NAMES[each].replace(f", {protocol}", "") for each in (role, other)]
+        difference = results.difference(runs, role, other, "mean_class_accuracy")
+        found[f"{protocol}: {names[0]} against {names[1]}"] = difference
+    return tables.compared(found)
 
 
 def comparisons_table(runs: pd.DataFrame, settings: Settings) -> Table:
     """The same as a table."""
-    table = comparisons(runs)
-    shown = pd.DataFrame(
-        {
-            "Comparison": table["comparison"],
-            "n": table["n"].astype(str),
-            "Difference, points": [percent(each, sign=True) for each in table["difference"]],
-            "p (Holm)": [f"{p:.3f}" if p >= 0.001 else "<0.001" for p in table["p"]],
-        }
-    )
-    return tables.show(
-        shown,
+    frame = comparisons(runs)
+    return tables.comparisons(
+        frame,
         "tbl-xray-comparisons",
         "Paired differences in balanced accuracy on the test images: mean over the seeds both "
         "have, 95% interval, and two-sided sign-flip test with Holm's correction over "
-        f"the {len(table)} comparisons (three seeds cannot give a p value below 0.25). "
+        f"the {len(frame)} comparisons (three seeds cannot give a p value below 0.25). "
         f"{setting(settings)}.",
     )
 

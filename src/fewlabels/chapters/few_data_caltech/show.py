@@ -597,7 +597,7 @@ def tuning_table(runs: pd.DataFrame, settings: Settings, photos: Photographs) ->
         if name in differences.index:
             own = differences.loc[name]
             row["Minus fixed, points"] = percent(own["difference"], sign=True)
-            row["p (Holm)"] = _p(own["p"])
+            row["p (Holm)"] = tables.p_value(own["p"])
         else:
             row |= {"Minus fixed, points": tables.NO_FIGURE, "p (Holm)": tables.NO_FIGURE}
         rows.append(row)
@@ -676,47 +676,19 @@ def comparisons(runs: pd.DataFrame, settings: Settings) -> pd.DataFrame:
 
 
 def _compared(pairs: dict[str, tuple[pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
-    """Paired differences with Holm's correction: comparison, mean, low, high, n, p, difference."""
-    rows = []
-    for name, (first, second) in pairs.items():
-        found = results.paired(first, second)
-        if found is not None:
-            rows.append(
-                {
-                    "comparison": name,
-                    "mean": found.mean,
-                    "low": found.low,
-                    "high": found.high,
-                    "n": found.n,
-                    "p": found.p,
-                    "difference": found,
-                }
-            )
-    frame = pd.DataFrame(rows)
-    return frame.assign(p=holm(frame["p"]))
+    return tables.compared({name: results.paired(*pair) for name, pair in pairs.items()})
 
 
 def comparisons_table(runs: pd.DataFrame, settings: Settings, photos: Photographs) -> Table:
     """The same as a table."""
     frame = comparisons(runs, settings)
-    return tables.show(
-        pd.DataFrame(
-            {
-                "Comparison": frame["comparison"],
-                "n": frame["n"].astype(str),
-                "Difference, points": [percent(each, sign=True) for each in frame["difference"]],
-                "p (Holm)": [_p(p) for p in frame["p"]],
-            }
-        ),
+    return tables.comparisons(
+        frame,
         "tbl-caltech-comparisons",
         f"Paired differences in test accuracy on {source(photos)}: mean over the n splits, 95% "
         "interval and two-sided test by the corrected resampled t, Holm's correction over the "
         f"{len(frame)} comparisons. {origin(settings, every=True)}",
     )
-
-
-def _p(p: float) -> str:
-    return f"{p:.3f}" if p >= 0.001 else "<0.001"
 
 
 def confusion(rows: pd.DataFrame, photos: Photographs, settings: Settings) -> Figure:

@@ -218,7 +218,7 @@ def _tested(difference: PairedDifference | None, tests: list, place: int) -> dic
 def _correct(rows: list[dict], tests: list[tuple[int, float]]) -> None:
     if tests:
         for (place, _), p in zip(tests, holm([p for _, p in tests]), strict=True):
-            rows[place]["p (Holm)"] = f"{p:.3f}"
+            rows[place]["p (Holm)"] = tables.p_value(p)
 
 
 def _corrected(tests: list[tuple[int, float]]) -> str:

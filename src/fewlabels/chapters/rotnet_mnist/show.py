@@ -15,7 +15,7 @@ from fewlabels.chapters.rotnet_mnist.planning import LABELS, NAME, Settings
 from fewlabels.data import ImageData
 from fewlabels.experiments.rotnet import PRETEXT_PROTOCOLS, binarised
 from fewlabels.pretext.rotation import TURNS, all_turns
-from fewlabels.statistics import holm, image_interval, mean_interval, variance_components
+from fewlabels.statistics import image_interval, mean_interval, variance_components
 from fewlabels.tables import Table, percent
 from fewlabels.verdicts import direction
 
@@ -413,43 +413,19 @@ def tuned_table(tuned: pd.DataFrame, source: str) -> Table:
 
 
 def comparisons(runs: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences in accuracy at 100 labels, with Holm's correction over all of them.
-
-    Columns: comparison, protocol, mean, low, high, n, p (corrected), difference.
-    """
-    rows = []
+    """Paired differences in accuracy at 100 labels, see `fewlabels.tables.compared`."""
+    found = {}
     for protocol, method, other in COMPARED:
-        difference = results.paired(results.digits(runs, protocol), method, other)
-        pair = f"{results.named(*method)} against {results.named(*other)}"
-        rows.append(
-            {
-                "comparison": f"{protocol}: {pair}",
-                "protocol": protocol,
-                "mean": difference.mean,
-                "low": difference.low,
-                "high": difference.high,
-                "n": difference.n,
-                "p": difference.p,
-                "difference": difference,
-            }
-        )
-    frame = pd.DataFrame(rows)
-    return frame.assign(p=holm(frame["p"]))
+        name = f"{protocol}: {results.named(*method)} against {results.named(*other)}"
+        found[name] = results.paired(results.digits(runs, protocol), method, other)
+    return tables.compared(found)
 
 
 def comparisons_table(runs: pd.DataFrame, source: str) -> Table:
     """The same as a table."""
     frame = comparisons(runs)
-    shown = pd.DataFrame(
-        {
-            "Comparison": frame["comparison"],
-            "n": frame["n"].astype(str),
-            "Difference, points": [percent(each, sign=True) for each in frame["difference"]],
-            "p (Holm)": [f"{p:.3f}" if p >= 0.001 else "<0.001" for p in frame["p"]],
-        }
-    )
-    return tables.show(
-        shown,
+    return tables.comparisons(
+        frame,
         "tbl-rotnet-comparisons",
         f"Paired differences in test accuracy at {LABELS} labels of {source}: mean with 95% "
         "interval over n label draws, or over n pretrained networks, each the mean of its draws, "

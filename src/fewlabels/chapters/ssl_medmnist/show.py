@@ -589,7 +589,7 @@ def comparisons_table(runs: pd.DataFrame, settings: Settings) -> Table:
                 rows.append(row)
     if tests:
         for (place, _), p in zip(tests, holm([p for _, p in tests]), strict=True):
-            rows[place]["p (Holm)"] = f"{p:.3f}"
+            rows[place]["p (Holm)"] = tables.p_value(p)
     counted = (
         "one comparison that was" if len(tests) == 1 else f"{len(tests)} comparisons that were"
     )
