@@ -332,7 +332,7 @@ def test_the_full_profile_is_the_default():
 def test_the_source_is_repeated_to_the_letter():
     runs = {
         (run.cell()["method"], run.backbone, run.fraction): run
-        for run in planning.report_runs(Settings(), 0)
+        for run in planning.report_runs(Settings(), 0, planning.SOURCE_METHODS)
         if run.dataset == "bloodmnist"
     }
     supervised = runs["supervised", "scratch", 1.0].course.recipe(11_959)
@@ -511,6 +511,17 @@ def test_a_frozen_figure_is_held_against_one_more_untrained_run(offset, side):
     assert ("MoCo" in show.floors_in_words(runs, Settings())) == (side != "above")
 
 
+def test_the_method_in_the_summary_is_chosen_on_validation_images():
+    where = ("bloodmnist", results.QUARTER)
+    rows = [row(*where, "supervised", "scratch", 0, 0.6)]
+    for method, scored, validated in (("simclr", 0.9, 0.5), ("moco", 0.7, 0.6)):
+        rows.append(row(*where, method, "fine-tuned", 0, scored))
+        rows[-1]["record"].curves["valid_accuracy"] = [0.1, validated]
+    method, difference = show._best(results.classes(pd.DataFrame(rows), *where), Settings())
+    assert method == "moco"
+    assert difference.mean == pytest.approx(0.1)
+
+
 def test_the_full_profile_starts_no_run_by_itself(monkeypatch, tmp_path):
     monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path))
 
@@ -552,27 +563,17 @@ def test_every_method_runs_in_bfloat16_as_well(store, method, protocol):
     assert {tensor.dtype for tensor in weights.values()} <= {torch.float32, torch.int64}
 
 
-def test_a_pretraining_and_its_classifiers_are_one_unit():
-    settings = Settings(seeds=2, side_seeds=1, tuned_seeds=1, choice_seeds=1)
-    units = planning.units(settings)
-    for unit in units:
-        made = set()
-        for run in unit:
-            assert set(run.needs()) <= made
-            made.add(run)
-    assert {run.seed for run in units[1] if isinstance(run, Pretraining)} == {0}
-    assert {run.seed for run in units[2] if isinstance(run, Pretraining)} == {1}
-
-
-def test_within_minutes_units_are_made_in_order_until_the_time_is_up(monkeypatch, tmp_path):
-    asked = []
-    clock = iter([0.0, 10.0, 70.0, 130.0, 190.0, 250.0, 310.0])
-    monkeypatch.setattr(results.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(
-        results, "run_all", lambda unit, *given, minutes, **named: asked.append(minutes)
+def test_the_plan_has_the_sources_grid_first_and_everything_behind_what_it_needs():
+    runs = planning.plan(Settings())
+    place = {run: i for i, run in enumerate(runs)}
+    assert all(place[need] < place[run] for run in runs for need in run.needs())
+    trained = [run for run in runs if isinstance(run, Pretraining) and run.course.epochs]
+    draws, sets = range(3), 2
+    own, others = (
+        [(method, draw) for draw in draws for _ in range(sets) for method in methods]
+        for methods in (planning.SOURCE_METHODS, ("rotation", "vicreg"))
     )
-    results.compute(replace(SETTINGS, minutes=2.0), Store(tmp_path))
-    assert asked == pytest.approx([110 / 60, 50 / 60, -10 / 60, -70 / 60])
+    assert [(run.method, run.seed) for run in trained[: len(own + others)]] == own + others
 
 
 def test_the_networks_have_the_sizes_that_the_source_prints():

@@ -34,7 +34,7 @@ def pair():
 
 
 def test_ntxent_is_equation_1_of_simclr(pair):
-    network = SimCLR(backbone("resnet18", 28, tiny=True), (PLAIN, PLAIN), 0.5, width=8)
+    network = SimCLR(backbone("resnet18", 28, tiny=True), PLAIN, 0.5, width=8)
     z = torch.cat(list(pair)).numpy()
     z /= np.linalg.norm(z, axis=1, keepdims=True)
     similarity = np.exp(z @ z.T / 0.5)
@@ -46,7 +46,7 @@ def test_ntxent_is_equation_1_of_simclr(pair):
 
 
 def test_ntxent_of_equal_views_that_are_orthogonal_has_a_closed_form():
-    network = SimCLR(backbone("resnet18", 28, tiny=True), (PLAIN, PLAIN), 0.5, width=8)
+    network = SimCLR(backbone("resnet18", 28, tiny=True), PLAIN, 0.5, width=8)
     z = torch.eye(8)
     # One positive of similarity 1 among 14 negatives of similarity 0.
     expected = np.log((np.exp(2) + 14) / np.exp(2))
@@ -55,9 +55,7 @@ def test_ntxent_of_equal_views_that_are_orthogonal_has_a_closed_form():
 
 def test_infonce_compares_with_the_memory_and_puts_the_keys_in_it(pair):
     query, key = (each.float() for each in pair)
-    network = MoCo(
-        backbone("resnet18", 28, tiny=True), (PLAIN, PLAIN), 0.2, 10, 5, keys=32, width=8
-    )
+    network = MoCo(backbone("resnet18", 28, tiny=True), PLAIN, 0.2, 10, 5, keys=32, width=8)
     bank = network.criterion.memory_bank.bank.clone().numpy()
     q, k = (F.normalize(each, dim=1).numpy() for each in (query, key))
     positive = np.exp((q * k).sum(axis=1) / 0.2)
@@ -71,7 +69,7 @@ def test_infonce_compares_with_the_memory_and_puts_the_keys_in_it(pair):
 
 def test_the_key_encoder_follows_by_a_momentum_that_rises_over_the_epochs(images):
     torch.manual_seed(0)
-    network = MoCo(backbone("resnet18", 28, tiny=True), (PLAIN, PLAIN), 0.2, 4, 3, keys=32, width=8)
+    network = MoCo(backbone("resnet18", 28, tiny=True), PLAIN, 0.2, 4, 3, keys=32, width=8)
     views = network.views(images[:4])
     rates = []
     for _ in range(12):
@@ -91,7 +89,7 @@ def test_the_key_encoder_follows_by_a_momentum_that_rises_over_the_epochs(images
 
 
 def test_no_gradient_reaches_the_keys(images):
-    network = MoCo(backbone("resnet18", 28, tiny=True), (PLAIN, PLAIN), 0.2, 4, 3, keys=32, width=8)
+    network = MoCo(backbone("resnet18", 28, tiny=True), PLAIN, 0.2, 4, 3, keys=32, width=8)
     network.loss(*network(*network.views(images[:8]))).backward()
     assert all(p.grad is None for p in network.key_backbone.parameters())
     assert all(p.grad is not None for p in network.backbone.parameters())

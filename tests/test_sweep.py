@@ -2,6 +2,7 @@ import pytest
 import torch
 from toy_runs import Toy, measured, sweep_of_seven, wait_until
 
+from fewlabels import paths, sweep
 from fewlabels.errors import UserError
 from fewlabels.runs import Store
 from fewlabels.sweep import fabric_on, print_line, run_all
@@ -32,10 +33,9 @@ def test_workers_do_not_change_results_and_an_error_in_one_keeps_the_others(plac
     store, _ = places("one worker")
     alone = run_all(runs, store, device="cpu", workers=1, progress=quiet)
     store, _ = places("two workers")
+    last = Toy("digits", 9, start=runs[0], fails=True)
     with pytest.raises(RuntimeError, match="toy 9 fails"):
-        run_all(
-            [*runs, Toy("digits", 9, fails=True)], store, device="cpu", workers=2, progress=quiet
-        )
+        run_all([*runs, last], store, device="cpu", workers=2, progress=quiet)
     # The error does not wait for runs under way in other processes; they are finished nonetheless.
     wait_until(lambda: all(store.path(run).exists() for run in runs))
     together = [store.get(run) for run in runs]
@@ -131,10 +131,49 @@ def test_a_diverged_run_is_told_and_left_out_where_that_is_asked_for(places, mon
     runs = [Toy("digits", draw) for draw in range(3)]
     how = {"device": "cpu", "workers": 1, "progress": quiet}
     with pytest.warns(UserWarning, match="left out: loss is nan at step 3"):
-        records = run_all(runs, store, **how, skip_diverged=True)
+        records = run_all(runs, store, **how, keep_going=True)
     assert [record is not None for record in records] == [True, False, True]
     with pytest.raises(NonFiniteLoss):
         run_all(runs, store, **how)
+
+
+@pytest.mark.filterwarnings("ignore:left out")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_needs_a_run_that_failed_is_not_started(places, workers):
+    store, executed = places("a")
+    bad = Toy("digits", 0, fails=NonFiniteLoss.__name__)
+    runs = [Toy("digits", 1, start=bad), Toy("digits", 2, start=Toy("digits", 1, start=bad))]
+    how = {"device": "cpu", "workers": workers, "progress": quiet, "keep_going": True}
+    records = run_all([*runs, Toy("digits", 3)], store, **how)
+    assert [record is not None for record in records] == [False, False, True]
+    assert sorted(executed()) == ["0", "3"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_weights_that_the_cache_has_lost_are_made_once_more_for_all_who_need_them(places, workers):
+    store, executed = places("a")
+    first, *others = sweep_of_seven()
+    run_all([first], store, device="cpu", workers=1, progress=quiet)
+    for weights in (paths.cache() / "weights").iterdir():
+        weights.unlink()
+    told = []
+    run_all(
+        others[:3],
+        store,
+        device="cpu",
+        workers=workers,
+        progress=lambda done, missing, record: told.append((done, missing)),
+    )
+    assert told == [(k, 4) for k in range(1, 5)]
+    assert executed()[:2] == ["0", "0"]
+    assert sorted(executed()[2:]) == ["1", "2", "3"]
+
+
+def test_no_process_is_started_once_the_time_is_up(places, monkeypatch):
+    monkeypatch.setattr(sweep, "ProcessPoolExecutor", None)
+    store, _ = places("a")
+    late = run_all(sweep_of_seven(), store, device="cpu", workers=2, progress=quiet, minutes=0)
+    assert late == [None] * 7
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -89,7 +89,7 @@ def test_jitter_of_strength_zero_changes_nothing(images):
 def test_every_image_has_parameters_of_its_own(images):
     torch.manual_seed(0)
     same = images[:1].expand(64, -1, -1, -1)
-    views = simclr.views("report", 28, blur=True)[0](same)
+    views = simclr.view("report", 28, blur=True)(same)
     assert len({view.numpy().tobytes() for view in views}) == 64
 
 
@@ -104,15 +104,15 @@ def test_views_have_the_moments_of_lightlys(images, name):
 
     ours, transform = {
         "simclr": lambda: (
-            simclr.views("report", 28, blur=False)[0],
+            simclr.view("report", 28, blur=False),
             SimCLRTransform(28, gaussian_blur=0.0),
         ),
         "simclr, blurred": lambda: (
-            simclr.views("report", 28, blur=True)[0],
+            simclr.view("report", 28, blur=True),
             SimCLRTransform(28, gaussian_blur=0.5),
         ),
         "moco": lambda: (
-            moco.views("report", 28, blur=False)[0],
+            moco.view("report", 28, blur=False),
             MoCoV2Transform(28, gaussian_blur=0.0),
         ),
         "mae": lambda: (mae.view("report", 56), MAETransform(56)),

@@ -12,6 +12,7 @@ from lightning.fabric import Fabric
 from torch import nn
 from torch.nn import functional as F
 
+from fewlabels import training
 from fewlabels.runs import Experiment, Outcome, Store
 from fewlabels.sweep import run_all
 from fewlabels.training import Recipe, fit
@@ -32,7 +33,8 @@ class Toy(Experiment):
 
     draw: int
     start: "Toy | None" = None
-    fails: bool = False
+    fails: bool | str = False
+    """True, or the name of an error of ``fewlabels.training``."""
 
     def cell(self):
         return {"dataset": self.dataset, "labels": 10, "method": "toy", "protocol": "report"}
@@ -45,7 +47,8 @@ class Toy(Experiment):
             log.write(f"{self.draw}\n")
         time.sleep(float(os.environ.get("TOY_PAUSE", 0)))
         if self.fails:
-            raise RuntimeError(f"toy {self.draw} fails")
+            error = RuntimeError if self.fails is True else getattr(training, self.fails)
+            raise error(f"toy {self.draw} fails")
         torch.manual_seed(self.draw)
         points = torch.randn(64, 8)
         classes = (points[:, 0] > 0).long()

@@ -7,6 +7,7 @@ the training loop seeds.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -22,10 +23,10 @@ def quarter_turns(images: Tensor, turns: Tensor) -> Tensor:
         images: [N, C, H, H], square.
         turns: int64 [N], values 0..3.
     """
-    turned = torch.empty_like(images)
-    for k in range(4):
-        chosen = turns == k
-        turned[chosen] = torch.rot90(images[chosen], k, dims=(2, 3))
+    turned, turns = images, turns.view(-1, 1, 1, 1)
+    for k in range(1, 4):
+        # Chosen by position a turn would have to wait for the device, to know how many there are.
+        turned = torch.where(turns != k, turned, torch.rot90(images, k, dims=(2, 3)))
     return turned
 
 
@@ -206,12 +207,18 @@ class View:
         return normalised(views, self.mean, self.deviation)
 
 
+def two_views(view: View, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Two random views of every image, drawn at once: uint8 [N, C, H, W] to floats."""
+    first, second = view(torch.cat([images, images])).chunk(2)
+    return first, second
+
+
 def normalised(images: Tensor, mean: Sequence[float], deviation: Sequence[float]) -> Tensor:
     """Float [N, C, H, W] minus each channel's mean, over its deviation.
 
     Three values serve a single channel as their average, so that one view suits grey images too.
     """
-    centre, scale = (torch.tensor(values, device=images.device) for values in (mean, deviation))
+    centre, scale = (_kept(tuple(values), images.device) for values in (mean, deviation))
     if images.shape[1] != len(centre):
         centre, scale = centre.mean().view(1), scale.mean().view(1)
     return (images - centre.view(1, -1, 1, 1)) / scale.view(1, -1, 1, 1)
@@ -309,8 +316,8 @@ def colour_jitter(
     shuffled = torch.randperm(n, device=device)
     images = images[shuffled]
     jittered = torch.rand(n, device=device) < probability
-    low = torch.tensor([max(0.0, 1 - s) for s in strengths], device=device)
-    high = torch.tensor([1 + s for s in strengths], device=device)
+    low = _kept(tuple(max(0.0, 1 - s) for s in strengths), device)
+    high = _kept(tuple(1 + s for s in strengths), device)
     factors = low + (high - low) * torch.rand(n, 3, device=device)
     factors = torch.where(jittered.unsqueeze(1), factors, torch.ones_like(factors))
     shift = (2 * torch.rand(n, device=device) - 1) * hue * jittered
@@ -356,7 +363,7 @@ def hue_shifted(images: Tensor, shift: Tensor) -> Tensor:
     )
     hue = hue + 6 * shift.view(-1, 1, 1)
     # Each channel is value - spread * max(0, min(k, 4 - k, 1)) with k = (n + hue) mod 6.
-    k = (torch.tensor([5, 3, 1], device=images.device).view(1, 3, 1, 1) + hue.unsqueeze(1)) % 6
+    k = (_kept((5.0, 3.0, 1.0), images.device).view(1, 3, 1, 1) + hue.unsqueeze(1)) % 6
     share = torch.minimum(torch.minimum(k, 4 - k), torch.ones_like(k)).clamp(min=0)
     return value.unsqueeze(1) - spread.unsqueeze(1) * share
 
@@ -384,6 +391,12 @@ def _blur_weights(sigma: Tensor, size: int, reach: int) -> Tensor:
     # What lies outside falls on the pixel at the edge.
     edge = F.one_hot(source.clamp(0, size - 1), size).to(weights.dtype)
     return weights @ edge
+
+
+@lru_cache(maxsize=64)
+def _kept(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Constants on the device: copied there in every step they would make it wait."""
+    return torch.tensor(values, device=device)
 
 
 def _chosen(images: Tensor, probability: float) -> Tensor:

@@ -14,7 +14,7 @@ import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -165,24 +165,26 @@ class Store:
 
     def weights(self, experiment: Experiment, fabric: Fabric) -> dict[str, torch.Tensor]:
         """State dict that the run left, computed again where the cache has lost or damaged it."""
-        self._require_weights(experiment, fabric)
+        self.require_weights(experiment, fabric)
         path = self._weights_path(experiment)
         return torch.load(path, map_location=fabric.device, weights_only=True)
 
-    def _require_weights(self, experiment: Experiment, fabric: Fabric) -> None:
-        if not self._has_weights(experiment):
+    def require_weights(self, experiment: Experiment, fabric: Fabric) -> None:
+        """Compute the run where the cache does not hold its weights; its record, if any, stays."""
+        if not self.has_weights(experiment):
             with self._lock(experiment):
-                if not self._has_weights(experiment):
+                if not self.has_weights(experiment):
                     self._compute(experiment, fabric)
 
-    def _has_weights(self, experiment: Experiment) -> bool:
+    def has_weights(self, experiment: Experiment) -> bool:
+        """Whether the cache holds weights of this run that can be read."""
         path = self._weights_path(experiment)
         return cached.load(path, lambda kept: isinstance(kept, dict), mmap=True) is not None
 
     def _compute(self, experiment: Experiment, fabric: Fabric) -> Record:
         for need in experiment.needs():
             # Before the run seeds itself: in its midst they would shift its random numbers.
-            self._require_weights(need, fabric)
+            self.require_weights(need, fabric)
         start = time.perf_counter()
         outcome = experiment.execute(fabric, self)
         seconds = time.perf_counter() - start
@@ -200,7 +202,7 @@ class Store:
             parameters=outcome.parameters,
             seconds=round(seconds, 3),
             finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            versions={name: version(name) for name in LIBRARIES} | {"python": _python()},
+            versions={name: _version(name) for name in LIBRARIES} | {"python": _python()},
             hardware=hardware(fabric),
         )
         self._write(self.path(experiment), record)
@@ -277,6 +279,14 @@ def _unpack(packed: dict[str, Any]) -> np.ndarray:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        # A checkout that is on the path without being installed.
+        return "not installed"
 
 
 def _python() -> str:

@@ -12,9 +12,10 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from functools import lru_cache, partial
+from itertools import islice
 
 import torch
 from lightning.fabric import Fabric
@@ -41,9 +42,12 @@ def run_all(
     workers: int = 0,
     progress: Progress = print_line,
     minutes: float = math.inf,
-    skip_diverged: bool = False,
+    keep_going: bool = False,
 ) -> list[Record | None]:
     """Records of all experiments, in their order; those that are missing are computed.
+
+    A run is started as soon as what it needs is there, earlier ones of ``experiments`` first. What
+    they need is computed as well, also where it has a record and the cache has lost its weights.
 
     Args:
         device: a Fabric accelerator: ``auto``, ``cpu``, ``cuda``, ``mps``.
@@ -51,67 +55,99 @@ def run_all(
         workers: processes at once; 0 means one per CPU core, 1 computes in this process.
         progress: called as ``progress(done, missing, record)`` after each computed run.
         minutes: no run is started later than this after the call; those not started stay None.
-        skip_diverged: a run whose loss is no longer finite is told in a warning and stays None,
-            instead of ending the sweep.
+        keep_going: a run whose loss is no longer finite, or for which the card has too little
+            memory, is told in a warning and stays None, with all that needs it, instead of ending
+            the sweep.
     """
     end = time.time() + 60 * minutes
-    missing = list(dict.fromkeys(run for run in experiments if store.get(run) is None))
-    needed = {need for run in missing for need in run.needs()}
-    stages = [[run for run in missing if run in needed], [r for r in missing if r not in needed]]
-    done = 0
-    for stage in stages:
-        count = workers or os.cpu_count() or 1
-        for record in _compute_all(stage, store, device, precision, count, end, skip_diverged):
-            if record is not None:
-                done += 1
-                progress(done, len(missing), record)
+    jobs = _missing(experiments, store)
+    count = min(workers or os.cpu_count() or 1, len(jobs))
+    compute = _in_order if count <= 1 else partial(_side_by_side, workers=count)
+    if jobs and time.time() < end:
+        found = compute(jobs, partial(_compute, store, device, precision, end, keep_going), end)
+        for done, record in enumerate(found, start=1):
+            progress(done, len(jobs), record)
     return [store.get(run) for run in experiments]
 
 
-def _compute_all(
-    stage: list[Experiment],
-    store: Store,
-    device: str,
-    precision: str,
-    workers: int,
-    end: float,
-    skip_diverged: bool,
-):
-    """Yield the records of a stage as they are finished, None for runs that were not started."""
-    if min(workers, len(stage)) <= 1:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            for run in stage:
-                yield _compute(run, store, device, precision, 0, end, skip_diverged)
-        finally:
-            torch.set_num_threads(threads)
-        return
+def _missing(experiments: Sequence[Experiment], store: Store) -> dict[Experiment, bool]:
+    """The runs to compute, each behind what it needs, and whether others start from its weights."""
+    jobs: dict[Experiment, bool] = {}
+
+    def add(run: Experiment, needed: bool) -> None:
+        if run in jobs:
+            jobs[run] |= needed
+        elif store.get(run) is None or (needed and not store.has_weights(run)):
+            for need in run.needs():
+                add(need, True)
+            jobs[run] = needed
+
+    for run in experiments:
+        add(run, False)
+    return jobs
+
+
+def _in_order(jobs: dict[Experiment, bool], compute: Callable, end: float) -> Iterator[Record]:
+    """Compute one after the other in this process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    failed = set()
+    try:
+        for run, needed in jobs.items():
+            if time.time() >= end:
+                return
+            record = None if failed & {*run.needs()} else compute(run, needed, 0)
+            if record is None:
+                failed.add(run)
+            else:
+                yield record
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _side_by_side(
+    jobs: dict[Experiment, bool], compute: Callable, end: float, workers: int
+) -> Iterator[Record]:
+    """Compute in several processes: whenever one is free, the first run that can start."""
+    place = {run: i for i, run in enumerate(jobs)}
+    needs = [{place[need] for need in run.needs() if need in place} for run in jobs]
+    runs, waiting = list(jobs), dict.fromkeys(range(len(jobs)))
+    running: dict[Future, int] = {}
+    made: set[int] = set()
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(stage)), context, _start_worker) as pool:
-        waiting = [
-            pool.submit(_compute, run, store, device, precision, i, end, skip_diverged)
-            for i, run in enumerate(stage)
-        ]
+    with ProcessPoolExecutor(workers, context, _start_worker) as pool:
         try:
-            for future in as_completed(waiting):
-                yield future.result()
+            while True:
+                # A run that needs one that has failed is never ready.
+                ready = (i for i in waiting if needs[i] <= made)
+                for i in list(islice(ready, workers - len(running))):
+                    if time.time() < end:
+                        del waiting[i]
+                        running[pool.submit(compute, runs[i], jobs[runs[i]], i)] = i
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    i, record = running.pop(future), future.result()
+                    if record is not None:
+                        made.add(i)
+                        yield record
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _compute(
-    run: Experiment,
     store: Store,
     device: str,
     precision: str,
-    place: int,
     end: float,
-    skip_diverged: bool,
+    keep_going: bool,
+    run: Experiment,
+    needed: bool,
+    place: int,
 ) -> Record | None:
-    """The record, or None once the clock has passed ``end`` or where the run may diverge and does.
+    """The record, or None once the clock has passed ``end`` or where the run may fail and does.
 
-    ``place`` spreads the runs of a stage over several cards.
+    ``place`` spreads the runs over several cards.
     """
     if time.time() >= end:
         return None
@@ -119,9 +155,11 @@ def _compute(
     fabric = fabric_on(device, precision, place % cards if cards else None)
     with threadpool_limits(1):
         try:
+            if needed:
+                store.require_weights(run, fabric)
             return store.run(run, fabric)
-        except NonFiniteLoss as error:
-            if not skip_diverged:
+        except (NonFiniteLoss, torch.OutOfMemoryError) as error:
+            if not keep_going:
                 raise
             warnings.warn(f"left out: {error}", stacklevel=2)
             return None

@@ -30,7 +30,7 @@ from fewlabels.pretext import rotation
 from fewlabels.pretext.mae import MAE, repainted
 from fewlabels.pretext.methods import METHODS
 from fewlabels.runs import Experiment, Outcome, Store
-from fewlabels.training import Course, fit, predict
+from fewlabels.training import Course, NonFiniteLoss, fit, predict
 
 PROTOCOLS = ("report", "tuned")
 BACKBONES = ("scratch", "frozen", "fine-tuned")
@@ -213,6 +213,7 @@ class Pretraining(Experiment):
         return super().checksums() | more
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
+        _round_products(fabric)
         torch.manual_seed(self.seed)
         seen = task(self.dataset, self.images, fabric.device)
         images = self._images(seen)
@@ -220,7 +221,7 @@ class Pretraining(Experiment):
         network = placed(self.build(seen.size, seen.channels, len(images)), fabric)
 
         def loss(module: nn.Module, index: Tensor) -> Tensor:
-            # Views and loss stay outside the wrapped module: they are computed in 32 bits.
+            # Views and loss stay outside the wrapped module, and so outside autocast.
             return network.loss(*module(*network.views(images[index])))
 
         _forget_peak(fabric)
@@ -372,6 +373,7 @@ class Classification(Experiment):
         return () if self.pretraining is None else (self.pretraining,)
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
+        _round_products(fabric)
         torch.manual_seed(self.draw)
         seen = task(self.dataset, self.images, fabric.device)
         drawn = data.draw_fraction(seen.train.labels, self.fraction, self.draw)
@@ -415,7 +417,7 @@ class Classification(Experiment):
             scores = {
                 part: torch.from_numpy(probe(*arrays, features[part].cpu().numpy(), num_classes=k))
                 for k in [seen.classes]
-                for part in self._scored()
+                for part in self._scored()[-1:]
             }
             return scores, {}, {"total": _count(trunk), "trained": 0}
         head = self._head(trunk.features, seen.classes).to(fabric.device)
@@ -439,6 +441,9 @@ class Classification(Experiment):
                 )
                 for part in ("train", *self._scored())
             }
+            if not all(each.isfinite().all() for each in _FEATURES[key].values()):
+                _FEATURES.pop(key)
+                raise NonFiniteLoss(f"features are nan or inf ({self.pretraining}): it diverged")
         return _FEATURES[key]
 
     def _scored(self) -> tuple[str, ...]:
@@ -541,6 +546,12 @@ def predicted_classes(predictions: dict[str, np.ndarray]) -> np.ndarray:
     if "classes" in predictions:
         return predictions["classes"]
     return predictions["test"].argmax(axis=1)
+
+
+def _round_products(fabric: Fabric) -> None:
+    """On a card, products of 32-bit matrices are rounded as the source lets them be."""
+    if fabric.device.type == "cuda":
+        torch.set_float32_matmul_precision("medium")
 
 
 def placed(network: nn.Module, fabric: Fabric) -> nn.Module:

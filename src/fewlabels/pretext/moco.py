@@ -13,7 +13,7 @@ from lightly.models.utils import update_momentum
 from lightly.utils.scheduler import cosine_schedule
 from torch import Tensor, nn
 
-from fewlabels.augment import View
+from fewlabels.augment import View, two_views
 from fewlabels.training import Course, EpochRecipe
 
 NETWORKS = {"report": "resnet18", "tuned": "resnet18-small"}
@@ -25,12 +25,11 @@ TEMPERATURES = {"report": 0.5, "tuned": 0.2}
 KEYS = 4096
 
 
-def views(protocol: str, size: int, blur: bool) -> tuple[View, View]:
-    """Lightly's views at ``size`` pixels, or ours, which also have no way up."""
+def view(protocol: str, size: int, blur: bool) -> View:
+    """Lightly's view at ``size`` pixels, or ours, which also have no way up."""
     colours = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
     up = {} if protocol == "report" else {"vertical_flip": 0.5}
-    view = View(size, 0.2, jitter=0.8, grey=0.2, blur=0.5 * blur, **up, **colours)
-    return view, view
+    return View(size, 0.2, jitter=0.8, grey=0.2, blur=0.5 * blur, **up, **colours)
 
 
 class MoCo(nn.Module):
@@ -38,7 +37,7 @@ class MoCo(nn.Module):
 
     Args:
         backbone: images to features [N, D], with their number as ``features``.
-        views: of the query and of the key.
+        view: of the query and of the key.
         temperature: tau of equation 1.
         epochs: over which the momentum rises.
         epoch_steps: updates in an epoch.
@@ -49,7 +48,7 @@ class MoCo(nn.Module):
     def __init__(
         self,
         backbone: nn.Module,
-        views: tuple[View, View],
+        view: View,
         temperature: float,
         epochs: int,
         epoch_steps: int,
@@ -62,12 +61,12 @@ class MoCo(nn.Module):
         self.key_backbone = copy.deepcopy(self.backbone).requires_grad_(False)
         self.key_projection_head = copy.deepcopy(self.projection_head).requires_grad_(False)
         self.criterion = NTXentLoss(temperature=temperature, memory_bank_size=(keys, width))
-        self._views = views
+        self._view = view
         self.epochs, self.epoch_steps, self.step = epochs, epoch_steps, 0
 
     def views(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 [N, C, H, W] to the views of query and key."""
-        return tuple(view(images) for view in self._views)
+        return two_views(self._view, images)
 
     def forward(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
         """Projections [N, width] of both; in training the key encoder moves first (equation 2)."""
@@ -90,7 +89,7 @@ def build(protocol: str, backbone: nn.Module, size: int, recipe: EpochRecipe, bl
     epochs = max(1, recipe.steps // recipe.epoch_steps)
     return MoCo(
         backbone,
-        views(protocol, size, blur),
+        view(protocol, size, blur),
         TEMPERATURES[protocol],
         epochs,
         recipe.epoch_steps,

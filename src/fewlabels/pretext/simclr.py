@@ -8,7 +8,7 @@ from lightly.loss import NTXentLoss
 from lightly.models.modules import SimCLRProjectionHead
 from torch import Tensor, nn
 
-from fewlabels.augment import View
+from fewlabels.augment import View, two_views
 from fewlabels.training import Course, Recipe
 
 NETWORKS = {"report": "resnet18", "tuned": "resnet18-small"}
@@ -19,15 +19,13 @@ COURSES = {
 TEMPERATURES = {"report": 0.5, "tuned": 0.2}
 
 
-def views(protocol: str, size: int, blur: bool) -> tuple[View, View]:
-    """Lightly's views at ``size`` pixels, or ours: milder crops and colours, and no way up."""
+def view(protocol: str, size: int, blur: bool) -> View:
+    """Lightly's view at ``size`` pixels, or ours: milder crops and colours, and no way up."""
     if protocol == "report":
         colours = {"brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2}
-        view = View(size, 0.08, jitter=0.8, grey=0.2, blur=0.5 * blur, **colours)
-    else:
-        colours = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
-        view = View(size, 0.3, vertical_flip=0.5, jitter=0.8, grey=0.2, blur=0.5 * blur, **colours)
-    return view, view
+        return View(size, 0.08, jitter=0.8, grey=0.2, blur=0.5 * blur, **colours)
+    colours = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
+    return View(size, 0.3, vertical_flip=0.5, jitter=0.8, grey=0.2, blur=0.5 * blur, **colours)
 
 
 class SimCLR(nn.Module):
@@ -35,7 +33,7 @@ class SimCLR(nn.Module):
 
     Args:
         backbone: images to features [N, D], with their number as ``features``.
-        views: the two random views.
+        view: drawn twice for every image.
         temperature: tau of equation 1.
         width: of the head's two layers.
     """
@@ -43,7 +41,7 @@ class SimCLR(nn.Module):
     def __init__(
         self,
         backbone: nn.Module,
-        views: tuple[View, View],
+        view: View,
         temperature: float = 0.5,
         width: int = 1024,
     ):
@@ -51,11 +49,11 @@ class SimCLR(nn.Module):
         self.backbone = backbone
         self.projection_head = SimCLRProjectionHead(backbone.features, width, width)
         self.criterion = NTXentLoss(temperature=temperature)
-        self._views = views
+        self._view = view
 
     def views(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 [N, C, H, W] to two float views of every image."""
-        return tuple(view(images) for view in self._views)
+        return two_views(self._view, images)
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """Projections [N, width] of both views; batch norm sees one view at a time."""
@@ -69,4 +67,4 @@ class SimCLR(nn.Module):
 def build(protocol: str, backbone: nn.Module, size: int, recipe: Recipe, blur: bool) -> SimCLR:
     """The method for images of ``size`` pixels."""
     width = min(1024, 2 * backbone.features)
-    return SimCLR(backbone, views(protocol, size, blur), TEMPERATURES[protocol], width)
+    return SimCLR(backbone, view(protocol, size, blur), TEMPERATURES[protocol], width)

@@ -9,7 +9,7 @@ from lightly.loss import VICRegLoss
 from lightly.models.modules.heads import VICRegProjectionHead
 from torch import Tensor, nn
 
-from fewlabels.augment import View
+from fewlabels.augment import View, two_views
 from fewlabels.training import Course, Recipe
 
 NETWORKS = {"report": "resnet18", "tuned": "resnet18-small"}
@@ -55,7 +55,7 @@ class VICReg(nn.Module):
 
     def views(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 [N, C, H, W] to two float views of every image."""
-        return self._view(images), self._view(images)
+        return two_views(self._view, images)
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings [N, width] of both views."""

@@ -17,7 +17,6 @@ from fewlabels.experiments.ssl import Classification
 from fewlabels.runs import Store
 
 NAME = "fusion"
-FRACTIONS = (1.0, grid.QUARTER)
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Settings:
     store: Literal["results", "cache"] = "results"
     """Where chapter 5's records are: the book's own, or the reader's."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
     workers: int = 0
     """Runs at once; 0 means one per CPU core."""
     minutes: float = 0.0
@@ -79,7 +78,7 @@ def plan(settings: Settings) -> list[Classification]:
     for dataset in settings.datasets:
         for draw in range(settings.seeds):
             starts = [grid.pretraining(own, dataset, m, draw) for m in settings.methods]
-            for fraction in FRACTIONS:
+            for fraction in grid.FRACTIONS:
                 runs.append(grid.supervised(own, dataset, fraction, draw))
                 runs += [grid.classifier(own, each, "fine-tuned", fraction) for each in starts]
     return runs

@@ -53,15 +53,15 @@ def measure(settings: Settings) -> pd.DataFrame:
 
 
 def compute(settings: Settings, planned: Sequence[Classification], own: Store) -> None:
-    """Make the runs of chapter 5 that are missing, pretraining first."""
+    """Make the runs of chapter 5 that are missing, and the pretraining that they need."""
     run_all(
-        [*(need for run in planned for need in run.needs()), *planned],
+        planned,
         own,
         settings.device,
         settings.precision,
         settings.workers,
         minutes=settings.minutes if settings.minutes > 0 else math.inf,
-        skip_diverged=True,
+        keep_going=True,
     )
 
 

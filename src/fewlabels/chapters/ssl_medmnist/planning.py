@@ -4,7 +4,7 @@ A pretraining is one run whose weights stay in the cache; every classifier that 
 it. Draw d of the labels goes with the pretraining of seed d: all methods are paired by draw.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ NAME = "ssl-medmnist"
 DATASETS = (*medmnist.SINGLE_LABEL, "cells")
 SOURCE_METHODS = ("simclr", "moco", "aim", "mae")
 QUARTER = 0.25
+FRACTIONS = (1.0, QUARTER)
 SOURCE_EPOCHS = 100
 RANDOM = {"resnet18": "simclr", "vit-b32": "mae", "aim": "aim"}
 """Untrained backbones, the floors of the frozen ones, and a method that has them."""
@@ -40,7 +41,8 @@ class Settings:
     store: Literal["results", "cache"] = "results"
     """Where the records are: the book's own, or the reader's."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """32 bits as in the source, which lets the products of its card be rounded; so do we."""
     workers: int = 0
     """Runs at once, also on one graphics card; 0 means one per CPU core."""
     minutes: float = 0.0
@@ -61,7 +63,7 @@ class Settings:
     epochs: int = 100
     """In protocol ``report``, of pretraining and classifier alike; MAE takes half of them."""
     tuned_epochs: int = 200
-    """Of pretraining in protocol ``tuned``; MAE and AIM take twice as many."""
+    """Of pretraining in protocol ``tuned``; MAE and AIM take twice as many, rotation half."""
     tuned_class_epochs: int = 100
     images: int = 0
     """At most this many training images, the first ones; 0 takes all."""
@@ -104,28 +106,26 @@ def store(settings: Settings) -> Store:
 
 
 def plan(settings: Settings) -> list[Experiment]:
-    """Every run of the chapter, each once, a pretraining before what needs it."""
-    return list(dict.fromkeys(run for unit in units(settings) for run in unit))
+    """Every run of the chapter, each once, in the order in which they are made.
 
-
-def units(settings: Settings) -> list[list[Experiment]]:
-    """The runs in the order in which they are made: draw by draw, the source's grid first.
-
-    A pretraining's classifiers are in its unit, so that little is lost where the time is up and
-    the weights do not outlive the machine.
+    The source's own grid comes first, draw by draw, then what it lacks. A pretraining is followed
+    by its classifiers: its weights lie in the cache, which may not outlive the machine.
     """
-    found: list[list[Experiment]] = [[DuplicateSearch(dataset) for dataset in settings.datasets]]
-    parts: list[tuple[int, Callable[[Settings, int], list[Experiment]]]] = [
-        (settings.seeds, report_runs),
-        (settings.side_seeds, side_runs),
-        (settings.choice_seeds, candidates),
-        (settings.tuned_seeds, tuned_runs),
+    runs: list[Experiment] = [DuplicateSearch(dataset) for dataset in settings.datasets]
+    own = [method for method in settings.methods if method in SOURCE_METHODS]
+    others = [method for method in settings.methods if method not in SOURCE_METHODS]
+    parts: list[tuple[int, Callable[[int], list[Experiment]]]] = [
+        (settings.seeds, lambda draw: report_runs(settings, draw, own)),
+        (settings.seeds, lambda draw: report_runs(settings, draw, others)),
+        (settings.seeds, lambda draw: floor_runs(settings, draw)),
+        (settings.side_seeds, lambda draw: side_runs(settings, draw)),
+        (settings.choice_seeds, lambda draw: candidates(settings, draw)),
+        (settings.tuned_seeds, lambda draw: tuned_runs(settings, draw)),
     ]
     for count, part in parts:
         for draw in range(count):
-            runs = part(settings, draw)
-            found.append([each for run in runs for each in (*run.needs(), run)])
-    return found
+            runs += [each for run in part(draw) for each in (*run.needs(), run)]
+    return list(dict.fromkeys(runs))
 
 
 def pretraining(
@@ -227,34 +227,47 @@ def supervised(
     )
 
 
-def report_runs(settings: Settings, draw: int) -> list[Experiment]:
-    """The source's grid and our floors, both data sets, all labels and a quarter."""
+def report_runs(settings: Settings, draw: int, methods: Sequence[str]) -> list[Experiment]:
+    """The source's grid for some methods: both data sets, all labels and a quarter of them."""
     runs: list[Experiment] = []
     for dataset in settings.datasets:
-        starts = [pretraining(settings, dataset, method, draw) for method in settings.methods]
-        floors = [untrained(settings, dataset, network, draw) for network in floored(settings)]
-        for fraction in (1.0, QUARTER):
-            runs.append(supervised(settings, dataset, fraction, draw))
-            for start in starts:
+        runs += [supervised(settings, dataset, fraction, draw) for fraction in FRACTIONS]
+        for method in methods:
+            start = pretraining(settings, dataset, method, draw)
+            for fraction in FRACTIONS:
                 runs += [
                     classifier(settings, start, "frozen", fraction),
                     classifier(settings, start, "fine-tuned", fraction),
+                    *readouts(settings, start, fraction),
                 ]
-                if start.method in ("simclr", "moco"):
+                if method in ("simclr", "moco"):
                     runs.append(classifier(settings, start, "frozen", fraction, moving=True))
                 if start.network == "aim":
                     runs += [
                         classifier(settings, start, backbone, fraction, positions=False)
                         for backbone in ("frozen", "fine-tuned")
                     ]
-            for start in floors:
-                runs.append(classifier(settings, start, "frozen", fraction))
-            runs += [
-                classifier(settings, start, "frozen", fraction, readout=readout, positions=False)
-                for start in (*starts, *floors)
-                for readout in ("linear probe", "kNN")
-            ]
     return runs
+
+
+def floor_runs(settings: Settings, draw: int) -> list[Experiment]:
+    """What the frozen backbones of the grid do before any training."""
+    runs: list[Experiment] = []
+    for dataset in settings.datasets:
+        for network in floored(settings):
+            start = untrained(settings, dataset, network, draw)
+            for fraction in FRACTIONS:
+                runs.append(classifier(settings, start, "frozen", fraction))
+                runs += readouts(settings, start, fraction)
+    return runs
+
+
+def readouts(settings: Settings, start: Pretraining, fraction: float) -> list[Experiment]:
+    """A linear probe and nearest neighbours in place of the source's head."""
+    return [
+        classifier(settings, start, "frozen", fraction, readout=readout, positions=False)
+        for readout in ("linear probe", "kNN")
+    ]
 
 
 def side_runs(settings: Settings, draw: int) -> list[Experiment]:

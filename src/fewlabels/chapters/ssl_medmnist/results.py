@@ -1,7 +1,6 @@
 """Chapter 5's records as frames: what its tables, figures and verdicts are made from."""
 
 import math
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +11,7 @@ from fewlabels.chapters.ssl_medmnist import planning
 from fewlabels.chapters.ssl_medmnist.planning import Settings
 from fewlabels.data import duplicates
 from fewlabels.experiments.ssl import predicted_classes
-from fewlabels.runs import Experiment, Record, Store
+from fewlabels.runs import Experiment, Record
 from fewlabels.statistics import (
     Interval,
     PairedDifference,
@@ -39,26 +38,18 @@ def measure(settings: Settings) -> pd.DataFrame:
     (for pretraining, its seed), ``id``, ``seconds``, every metric (fractions, 0..1) and the
     ``record`` itself.
     """
-    runs = planning.plan(settings)
-    own = planning.store(settings)
+    runs, own = planning.plan(settings), planning.store(settings)
     if settings.minutes:
-        compute(settings, own)
-    return frame(runs, [own.get(run) for run in runs])
-
-
-def compute(settings: Settings, own: Store) -> None:
-    """Make the runs that are missing, unit by unit, within ``minutes``."""
-    end = time.monotonic() + 60 * settings.minutes if settings.minutes > 0 else math.inf
-    for unit in planning.units(settings):
         run_all(
-            unit,
+            runs,
             own,
             settings.device,
             settings.precision,
             settings.workers,
-            minutes=(end - time.monotonic()) / 60,
-            skip_diverged=True,
+            minutes=settings.minutes if settings.minutes > 0 else math.inf,
+            keep_going=True,
         )
+    return frame(runs, [own.get(run) for run in runs])
 
 
 def frame(runs: Sequence[Experiment], records: Sequence[Record | None]) -> pd.DataFrame:

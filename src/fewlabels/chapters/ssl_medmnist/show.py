@@ -40,9 +40,9 @@ def summary(runs: pd.DataFrame, rows: list[dict], settings: Settings) -> str:
                 continue
             method, difference = best
             lines.append(
-                f"On {dataset} with {words} the fine-tuned method with the highest mean class "
+                f"On {dataset} with {words} the fine-tuned method with the highest validation "
                 f"accuracy, {results.named(method, 'scratch')}, differs from the supervised "
-                f"ResNet-18 by **{percent(difference, sign=True)}** points "
+                f"ResNet-18 by **{percent(difference, sign=True)}** points of mean class accuracy "
                 f"(n = {difference.n} paired draws)."
             )
     if not lines:
@@ -64,12 +64,12 @@ def summary(runs: pd.DataFrame, rows: list[dict], settings: Settings) -> str:
 
 
 def _best(here: pd.DataFrame, settings: Settings):
-    """The fine-tuned method with the highest mean, and its difference from supervised."""
-    means = {
-        method: np.mean([*results.values(here, method, "fine-tuned").values()])
-        for method in settings.methods
-        if len(results.cell(here, method, "fine-tuned"))
-    }
+    """The fine-tuned method that validates best, and its difference from supervised."""
+    means = {}
+    for method in settings.methods:
+        records = results.cell(here, method, "fine-tuned")["record"]
+        if len(records):
+            means[method] = np.mean([each.curves["valid_accuracy"][-1] for each in records])
     if not means or not len(results.cell(here, *SUPERVISED)):
         return None
     method = max(means, key=means.get)
@@ -209,8 +209,7 @@ def views(images: ImageData, method: str) -> Figure:
     """Five training images, each with four views as SimCLR's or MoCo's network meets them."""
     torch.manual_seed(SEED)
     size = images.train.images.shape[-1]
-    module = {"simclr": simclr, "moco": moco}[method]
-    view = module.views("report", size, blur=False)[0]
+    view = {"simclr": simclr, "moco": moco}[method].view("report", size, blur=False)
     originals = images.train.images[:5]
     shown = [originals, *(_colours(view(originals), view) for _ in range(4))]
     return figures.image_grid(torch.cat(shown).numpy(), columns=5)
@@ -521,7 +520,7 @@ def side_table(runs: pd.DataFrame, settings: Settings) -> Table:
         "tbl-ssl-side",
         "Small comparisons in protocol report: paired difference of mean class accuracy, mean over "
         f"n draws with 95% interval. {provenance.data_line(settings.blood)}; the extra cells are "
-        "squares cut from the BCCD data set, standing in for the source's two extra sets.",
+        "squares cut from the BCCD data set, the first of the source's two extra sets.",
     )
 
 
@@ -729,7 +728,7 @@ def cost_table(runs: pd.DataFrame, settings: Settings) -> Table:
                 if method == "supervised"
                 else _median(first["seconds"]),
                 "Classifier, s": _median(then["seconds"]),
-                "Memory, MB": _median(pd.concat([first, then])["peak_memory_mb"].dropna()),
+                "Memory, MB": _larger(first["peak_memory_mb"], then["peak_memory_mb"]),
             }
         )
     frame = pd.DataFrame(rows)
@@ -739,8 +738,14 @@ def cost_table(runs: pd.DataFrame, settings: Settings) -> Table:
         "tbl-ssl-cost",
         "Size and cost of each method in protocol report with all labels: parameters while "
         "fine-tuned, median seconds of a run (several may share one card, which slows each), and "
-        f"the most memory held on a graphics card. {provenance.data_line(settings.blood)}.",
+        "the most memory held on a graphics card, in the pretraining or the fine-tuning, whichever "
+        f"holds more (median over runs). {provenance.data_line(settings.blood)}.",
     )
+
+
+def _larger(*found: pd.Series) -> str:
+    medians = [each.median() for each in found if each.notna().any()]
+    return f"{max(medians):,.0f}" if medians else NOT_RUN
 
 
 def _median(values: pd.Series) -> str:
