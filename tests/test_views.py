@@ -137,3 +137,16 @@ def test_views_have_the_moments_of_lightlys(images, name):
         assert ((one.mean(dim=0) - other.mean(dim=0)).abs() < 4.5 * error + 0.01).all()
         spread = one.std(dim=0) / other.std(dim=0)
         assert ((spread > 0.85) & (spread < 1.18)).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
+def test_jitter_applies_each_of_its_four_changes_once(count, monkeypatch):
+    monkeypatch.setattr(
+        augment,
+        "_blended",
+        lambda images, kind, factor: images + (10.0 ** (kind + 1)).view(-1, 1, 1, 1),
+    )
+    monkeypatch.setattr(augment, "hue_shifted", lambda images, shift: images + 1)
+    images = torch.zeros(count, 3, 2, 2)
+    assert (augment.colour_jitter(images, 1.0, (0.4, 0.4, 0.4), hue=0.1) == 1111).all()
+    assert (augment.colour_jitter(images, 1.0, (0.4, 0.4, 0.4), hue=0.0) == 1110).all()

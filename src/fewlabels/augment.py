@@ -304,8 +304,8 @@ def colour_jitter(
     """torchvision's ``ColorJitter``, applied to each image with a probability.
 
     Brightness, contrast and saturation mix an image with black, its mean grey and its own grey;
-    they and the hue come in an order that each image draws for itself. As the batch is shuffled
-    and cut in four, a quarter of it has its hue shifted at each of the four places of that order.
+    they and the hue come in an order that each image draws for itself. The batch is shuffled and
+    cut in four; at each of the four places of that order one quarter has its hue shifted.
 
     Args:
         images: float [N, 3, H, W] in 0..1.
@@ -322,17 +322,15 @@ def colour_jitter(
     factors = torch.where(jittered.unsqueeze(1), factors, torch.ones_like(factors))
     shift = (2 * torch.rand(n, device=device) - 1) * hue * jittered
     order = torch.rand(n, 3, device=device).argsort(dim=1)
-    parts = []
-    for place, part in enumerate(torch.arange(n, device=device).chunk(4)):
-        views = images[part]
-        for turn in range(4):
-            if turn == place:
-                views = hue_shifted(views, shift[part]) if hue else views
-            else:
-                kind = order[part, turn - (turn > place)].view(-1, 1)
-                views = _blended(views, kind, factors[part].gather(1, kind))
-        parts.append(views)
-    return torch.empty_like(images).index_copy_(0, shuffled, torch.cat(parts))
+    for turn in range(4):
+        now = slice(turn * n // 4, (turn + 1) * n // 4)
+        # Of the others, those before have had their hue shifted and are one behind in their order.
+        behind = torch.arange(n, device=device) < now.start
+        kind = order.gather(1, (turn - behind.long()).clamp(max=2).view(-1, 1))
+        changed = _blended(images, kind, factors.gather(1, kind))
+        changed[now] = hue_shifted(images[now], shift[now]) if hue else images[now]
+        images = changed
+    return torch.empty_like(images).index_copy_(0, shuffled, images)
 
 
 def _blended(images: Tensor, kind: Tensor, factor: Tensor) -> Tensor:
