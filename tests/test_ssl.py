@@ -419,6 +419,7 @@ def without_images(monkeypatch):
     }
     monkeypatch.setattr(claims, "_trio", lambda *_: rows["S12"])
     monkeypatch.setattr(claims, "_duplicates", lambda *_: rows["S16"])
+    monkeypatch.setattr(results, "split_luck", lambda *_: 0.01)
 
 
 def verdicts_of(runs):
@@ -509,6 +510,17 @@ def test_a_frozen_figure_is_held_against_one_more_untrained_run(offset, side):
     assert found["bloodmnist", "a quarter of the labels", "moco"] == side
     assert (found == "not run").sum() == len(found) - 2, "SimCLR has the same backbone"
     assert ("MoCo" in show.floors_in_words(runs, Settings())) == (side != "above")
+
+
+def test_the_luck_of_two_test_splits_by_hand(monkeypatch):
+    whole = SimpleNamespace(test=SimpleNamespace(labels=torch.tensor([0] * 100 + [1] * 25)))
+    monkeypatch.setattr(results.data, "load", lambda name: whole)
+    runs = pd.DataFrame([{"dataset": "cells", "recall_class_0": 0.5, "recall_class_1": 0.8}])
+    # Variances of the recalls: 0.25 / 100 and 0.16 / 25.
+    classes = 1.96 * math.sqrt(2 * (0.0025 + 0.0064) / 4)
+    images = 1.96 * math.sqrt(2 * (0.64 * 0.0025 + 0.04 * 0.0064))
+    assert results.split_luck(runs, "mean_class_accuracy") == pytest.approx(classes)
+    assert results.split_luck(runs, "accuracy") == pytest.approx(images)
 
 
 def test_the_method_in_the_summary_is_chosen_on_validation_images():

@@ -115,6 +115,20 @@ def one_more(found: Sequence[float]) -> Interval | None:
     return prediction_interval(list(found)) if len(found) >= 3 else None
 
 
+def split_luck(rows: pd.DataFrame, metric: str) -> float:
+    """How far apart two draws of the test images put a figure, 95% of the time (fraction).
+
+    Every class keeps its number of images, and each image is right with its class's recall:
+    1.96 sqrt(2 v), where v is the variance of ``accuracy`` or of the class mean over such draws.
+    rows: runs on one data set, of which the mean recalls are taken.
+    """
+    counts = data.load(rows["dataset"].iloc[0]).test.labels.bincount().numpy()
+    recalls = np.array([rows[f"recall_class_{k}"].mean() for k in range(len(counts))])
+    share = 1 / len(counts) if metric == MEAN else counts / counts.sum()
+    variance = (share**2 * recalls * (1 - recalls) / counts).sum()
+    return float(1.96 * np.sqrt(2 * variance))
+
+
 def named(method: str, backbone: str) -> str:
     """A cell's method and backbone as tables and figures call it."""
     first, *rest = method.split(", ")
