@@ -53,6 +53,8 @@ def summary(runs: pd.DataFrame, rows: list[dict], settings: Settings) -> str:
     words = [row["verdict"].word for row in rows]
     counted = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(sorted(words)))
     lines.append(f"Of the source's {len(words)} claims: {counted}.")
+    if (floors(runs, settings)["side"] != NOT_RUN).any():
+        lines.append(f"{floors_in_words(runs, settings)[:-1]} (@tbl-ssl-floors).")
     record = results.search(runs, settings.blood)
     if record is not None:
         count = record.metrics
@@ -366,21 +368,21 @@ def floors_table(runs: pd.DataFrame, settings: Settings) -> Table:
         rows.append(
             {
                 "Data set": each.dataset,
-                "Labels": each.labels,
-                "Method": results.named(each.method, "scratch"),
-                "Source, frozen": f"{each.figure:.2f}",
-                "Backbone": results.named(each.floor, "scratch"),
+                "Labels": "all" if each.labels == LABELS[ALL] else "quarter",
+                "Source, frozen": results.named(each.method, "scratch"),
+                "%": f"{each.figure:.2f}",
                 "n": str(len(each.untrained)),
                 "Untrained": percent(results.interval(each.untrained)),
-                "One more run": span,
-                "The source's figure": each.side,
+                "One more": span,
+                "Source is": each.side,
             }
         )
     return tables.show(
         pd.DataFrame(rows),
         "tbl-ssl-floors",
         "What pretraining adds to a frozen backbone: mean class accuracy, %, of the source's "
-        "frozen networks (one run each, on the official data) beside the same networks before any "
+        "frozen networks (one run each, on the official data) beside the same networks (ResNet-18 "
+        "for SimCLR and MoCo, ViT-B/32 for MAE, the causal transformer for AIM) before any "
         "training under the same head, mean over n seeds with 95% interval; where one more "
         "untrained run is expected (95%), and on which side of that the source's figure lies. "
         f"{sources(settings)}.",
