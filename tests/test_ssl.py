@@ -499,7 +499,7 @@ def test_tables_without_runs_say_so():
 @pytest.mark.parametrize(
     ("offset", "side"), [(-0.02, "above"), (-0.001, "inside"), (0.02, "below")]
 )
-def test_a_frozen_figure_is_held_against_one_more_untrained_run(offset, side):
+def test_a_frozen_figure_is_held_against_one_more_untrained_run(offset, side, without_images):
     where = ("bloodmnist", results.QUARTER)
     figure = results.printed(*where, "moco", "frozen") / 100
     runs = pd.DataFrame(

@@ -114,15 +114,25 @@ def figure(
         return Verdict("not tested", reason)
     scale = 100 if in_percent else 1
     low, high = scale * prediction.low, scale * prediction.high
-    # The last term keeps 73.5 = 73 + 0.5 inside, whatever binary fractions make of it.
-    slack = rounding / 2 + 1e-9
-    side = "below" if published < low - slack else "above" if published > high + slack else "inside"
+    where = side(published, low, high, rounding)
     decimals = max(1, -math.floor(math.log10(rounding)))
     span = f"{number(low, decimals)} to {number(high, decimals)}"
-    if side == "inside" and not low <= published <= high:
+    if where == "inside" and not low <= published <= high:
         span += ", give or take the rounding"
-    reason = f"published {published:,.12g} {side} {span} (n = {prediction.n})"
-    return Verdict("holds" if side == "inside" else "reversed", reason)
+    reason = f"published {published:,.12g} {where} {span} (n = {prediction.n})"
+    return Verdict("holds" if where == "inside" else "reversed", reason)
+
+
+def side(published: float, low: float, high: float, rounding: float) -> str:
+    """Where a printed figure lies: ``below``, ``inside`` or ``above`` low..high, all in its unit.
+
+    Half the last place it is printed with is allowed on both sides.
+    """
+    # The last term keeps 73.5 = 73 + 0.5 inside, whatever binary fractions make of it.
+    slack = rounding / 2 + 1e-9
+    if published < low - slack:
+        return "below"
+    return "above" if published > high + slack else "inside"
 
 
 def extreme(values: pd.DataFrame, name: str, worst: bool = True) -> Verdict:

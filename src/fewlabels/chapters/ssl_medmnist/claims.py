@@ -160,8 +160,8 @@ def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
 
 
 DEVIATIONS = {
-    "S18": "The extra cells are those of the first of the source's two sets (it counts 4,889 of "
-    "them, ours are 4,886): 41% more images, where it has 92% more."
+    "S18": "The extra cells are those of the first of the source's two sets, which is 4,889 of its "
+    "11,033 images."
 }
 READINGS = {
     "S13": "The source says this of SimCLR; its MoCo goes without blur as well.",
