@@ -4,7 +4,8 @@ Nothing here is measured by this book. Figures keep the units they were printed 
 between the sources; each function says which.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 
@@ -15,6 +16,11 @@ from fewlabels.errors import UserError
 
 _REFERENCE = files("fewlabels") / "reference"
 
+KINDS = ("figure", "difference", "order", "limit", "count", "time", "question")
+"""What a claim's verdict judges: printed figures; the sign of a difference, or of several that all
+have to hold; that a limit is not exceeded; a count; seconds on the source's machine; a hypothesis.
+"""
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -24,6 +30,12 @@ class Claim:
     otherwise (``epoch``, ``minutes``, ``seconds_...`` as [low, high], ``trainable_...`` a count).
     It is None where only prose makes the claim. ``decide`` says which measurement settles it.
     ``erratum`` says where the source contradicts itself, None where it does not.
+
+    How it is judged was decided before the results that `fewlabels.verdicts` names: ``kind`` is one
+    of `KINDS`; ``direction`` says which comparison has which sign; ``luck`` what counts as one
+    independent unit, a key of `units_of_luck`; ``hypothesis`` is what a question is taken to ask;
+    ``reduced`` how it is judged where the training budget is smaller than the source's, a key of
+    `reduced_rules`, None where every run has the source's. ``margin``: see `margin_of`.
     """
 
     id: str
@@ -32,7 +44,23 @@ class Claim:
     text: str
     published: dict | None
     decide: str
+    kind: str = "figure"
+    direction: str | None = None
+    luck: str = "run"
+    margin: Mapping[str, float] = field(default_factory=dict)
+    hypothesis: str | None = None
+    reduced: str | None = None
     erratum: str | None = None
+
+    def margin_of(self, quantity: str) -> float:
+        """The smallest distance that counts: of a printed figure by its name, or of a kind of
+        quantity, as ``difference``; in the printed unit (points, for percentages).
+
+        The claim's own where it has one, else the default of the kind of quantity.
+        """
+        defaults = _document()["margins"]
+        kind = next((kind for kind in defaults if kind in quantity), "accuracy")
+        return float(self.margin.get(kind, defaults[kind]["margin"]))
 
 
 @cache
@@ -43,6 +71,21 @@ def _document() -> dict:
 def sources() -> dict[str, str]:
     """Short name of every source -> its full title."""
     return dict(_document()["sources"])
+
+
+def margins() -> dict[str, dict]:
+    """Kind of quantity -> its default ``margin`` and ``why``."""
+    return dict(_document()["margins"])
+
+
+def units_of_luck() -> dict[str, str]:
+    """Key in the claims -> what counts as one independent unit."""
+    return dict(_document()["luck"])
+
+
+def reduced_rules() -> dict[str, str]:
+    """Key in the claims -> how a claim is judged under protocol ``reduced``."""
+    return dict(_document()["reduced"])
 
 
 def claims(chapter: str | None = None) -> dict[str, Claim]:
@@ -58,6 +101,12 @@ def claims(chapter: str | None = None) -> dict[str, Claim]:
             text=entry["claim"],
             published=entry["published"],
             decide=entry["decide"],
+            kind=entry["kind"],
+            direction=entry.get("direction"),
+            luck=entry["luck"],
+            margin=entry.get("margin", {}),
+            hypothesis=entry.get("hypothesis"),
+            reduced=entry.get("reduced"),
             erratum=entry.get("erratum"),
         )
         for entry in _document()["claims"]

@@ -1,23 +1,34 @@
-"""Intervals, paired comparisons and variance components over repeated runs.
+"""Intervals, comparisons and power over repeated runs.
 
-Values are one number per run (usually a metric in 0..1), where runs differ in their label draw or
-seed. How sure one is of a mean over label draws (`mean_interval`), of one run's accuracy on other
-test images (`image_interval`) and of the next run (`prediction_interval`) are three questions; an
-`Interval` says in ``method`` which of them it answers.
+Values are one number per run (usually a metric in 0..1). Runs that start from one trained network
+share its luck: ``luck`` names, for every value, what it shares with others (`shared_luck` reads it
+off a run's config), and n counts these units and not the runs. How sure one is of a mean
+(`mean_interval`, `fraction_interval`), of a share (`share_interval`), of a difference
+(`paired_difference`) and of the distance from a figure that somebody printed (`from_printed`) are
+four questions; an `Interval` says in ``method`` which of them it answers.
+
+No interval is given under `FEWEST` units, and none where all of them agree exactly: they do not
+tell how far another one may lie.
 """
 
+import json
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import optimize, stats
 
 from fewlabels.errors import UserError
 
-RESAMPLES = 9_999
-FEWEST_RESAMPLED = 6
-"""Runs from which on a bootstrap can cover 95%: fewer get Student's t interval."""
+FEWEST = 3
+"""Units of luck under which nothing is said about another one."""
+ALPHA = 0.05
+POWER = 0.8
+EQUAL = 1e-9
+"""Units whose means differ by no more agree exactly: the rest is floating-point arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +44,96 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean of a - b over the draws, its interval, and the two-sided sign-flip p value."""
+    """A mean difference with its standard error, both in the unit of the values.
+
+    Its interval and its p value are those of Student's t with ``df`` degrees of freedom, and so
+    agree: the 95% interval excludes zero where p is below 5%. Both are nan under `FEWEST` units.
+    Where all units agree exactly the error is zero: there is no interval, and p is the sign
+    test's, 2 / 2**n, or 1 where there is no difference.
+    """
 
     mean: float
-    low: float
-    high: float
+    error: float
+    df: float
     n: int
-    p: float
     method: str
+
+    def ends(self, confidence: float) -> tuple[float, float]:
+        """Low and high end of the interval at a confidence between 0 and 1."""
+        if self.n < FEWEST or not self.error > 0:
+            return math.nan, math.nan
+        half = float(stats.t.ppf((1 + confidence) / 2, self.df)) * self.error
+        return self.mean - half, self.mean + half
+
+    @property
+    def low(self) -> float:
+        return self.ends(1 - ALPHA)[0]
+
+    @property
+    def high(self) -> float:
+        return self.ends(1 - ALPHA)[1]
+
+    @property
+    def p(self) -> float:
+        """Two-sided p value of no difference."""
+        if self.n < FEWEST:
+            return math.nan
+        if not self.error > 0:
+            return min(1.0, 2.0 ** (1 - self.n)) if self.mean else 1.0
+        return float(2 * stats.t.sf(abs(self.mean) / self.error, self.df))
+
+    def p_above(self, limit: float) -> float:
+        """One-sided p value of a true difference of at least ``limit``: small where it is less."""
+        if self.n < FEWEST:
+            return math.nan
+        if not self.error > 0:
+            return 0.5**self.n if self.mean < limit else 1.0
+        return float(stats.t.cdf((self.mean - limit) / self.error, self.df))
+
+
+@dataclass(frozen=True)
+class FromPrinted:
+    """How far a printed figure lies from the mean of our runs, in its unit.
+
+    ``difference``: printed minus mean; ``slack``: half the last place it is printed with;
+    ``error``: standard error of the difference, of which ``spread`` is what single runs scatter
+    (standard deviation); ``n``: units of luck.
+    """
+
+    difference: float
+    slack: float
+    error: float
+    df: float
+    spread: float
+    n: int
+
+    @property
+    def p(self) -> float:
+        """Two-sided p value of the distance that the rounding leaves."""
+        distance = max(0.0, abs(self.difference) - self.slack)
+        return float(2 * stats.t.sf(distance / self.error, self.df))
+
+    def contradicted_beyond(self, figures: int = 1) -> float:
+        """The distance from our mean beyond which a figure is contradicted, as one of so many."""
+        return float(stats.t.ppf(1 - ALPHA / figures / 2, self.df)) * self.error + self.slack
+
+    def within(self, margin: float) -> bool:
+        """Whether two one-sided tests at 5% put the distance below a margin."""
+        reach = abs(self.difference) + self.slack
+        return bool(reach + stats.t.ppf(1 - ALPHA, self.df) * self.error <= margin)
+
+
+def shared_luck(config: Mapping[str, Any]) -> str | None:
+    """What a run shares with others: the config of the trained run that it starts from.
+
+    config: a record's, with the configs of the runs it builds on nested in it (they have a
+    ``kind``). None for a run that builds on no other, whose luck is its own.
+    """
+    nested = [value for value in config.values() if isinstance(value, dict) and "kind" in value]
+    if not nested:
+        return None
+    deepest = [shared_luck(each) or json.dumps(each, sort_keys=True) for each in nested]
+    return "; ".join(sorted(deepest))
 
 
 def _sample(values: ArrayLike, name: str = "values") -> np.ndarray:
@@ -61,120 +154,162 @@ def _percent(confidence: float) -> str:
     return f"{100 * confidence:g}%"
 
 
-def _expanded_tail(n: int, confidence: float) -> float:
-    """Probability left out on each side (Hesterberg 2015, expanded percentile intervals)."""
-    t = stats.t.ppf((1 + confidence) / 2, n - 1)
-    return float(stats.norm.cdf(-np.sqrt(n / (n - 1)) * t))
+@dataclass(frozen=True)
+class _Levels:
+    """Runs in units of luck, by a two-level random-effects model.
+
+    ``mean``: of the units' means; ``among``: variance of the units' means; ``single``: variance of
+    a single run of a new unit; ``n``: units.
+    """
+
+    mean: float
+    among: float
+    single: float
+    n: int
 
 
-def _expanded_bootstrap(
-    values: np.ndarray, confidence: float, seed: int, n_resamples: int = RESAMPLES
-) -> tuple[np.ndarray, np.ndarray]:
-    """Low and high ends [...] for samples [..., n], all from the same resampling indices."""
-    result = stats.bootstrap(
-        (values,),
-        np.mean,
-        axis=-1,
-        vectorized=True,
-        n_resamples=n_resamples,
-        confidence_level=1 - 2 * _expanded_tail(values.shape[-1], confidence),
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    return result.confidence_interval.low, result.confidence_interval.high
+def _levels(values: ArrayLike, luck: Sequence[Hashable | None] | None) -> _Levels:
+    """Means and variances with runs grouped by ``luck``; None stands for a unit of its own.
 
-
-def mean_interval(values: ArrayLike, confidence: float = 0.95, seed: int = 0) -> Interval:
-    """Interval of the mean over label draws (or seeds): expanded percentile bootstrap.
-
-    The percentile bootstrap is too narrow for few runs: it lacks the n - 1 of the variance and
-    the t quantile. Hesterberg (2015, "What teachers should know about the bootstrap", the section
-    on expanded percentile intervals) widens its level: with z = sqrt(n / (n - 1)) * t, where t is
-    the (1 + confidence) / 2 quantile of Student's t with n - 1 degrees of freedom, Phi(-z) is left
-    out on each side. Coverage of the 95% interval as measured for 10 and 20 runs: 95 and 95% for
-    normal values, 91 and 92% for exponential ones (tests/test_statistics.py).
-
-    No bootstrap reaches beyond the smallest and largest value, which limits its coverage to
-    1 - 2**(1 - n), 75% for three runs. Fewer than `FEWEST_RESAMPLED` runs therefore get Student's t
-    interval, mean +- t s / sqrt(n), which covers as much as it says where values are normal. Its
-    ends may leave the metric's range, as those of `prediction_interval` may: so little do so few
-    runs say.
-
-    values: [n], finite. One run has no interval: low and high are nan. Equal values give an
-    interval of zero width, which says that the values do not vary, not that the mean is certain.
-    The same seed gives the same interval. Raises UserError for empty or non-finite values.
+    A unit's mean varies by the units' variance and a part of the runs' variance within a unit,
+    which is that part for 1 / (its number of runs), so that ``among`` plus the rest of the
+    variance within estimates without bias how a single run varies (Searle, Casella and McCulloch
+    1992, section 3.6, for unweighted means).
     """
     sample = _sample(values)
-    level = _percent(confidence)
-    n, mean = sample.size, float(sample.mean())
-    if n == 1:
-        return Interval(mean, np.nan, np.nan, n, "no interval: one run")
-    few = n < FEWEST_RESAMPLED
-    method = "Student t" if few else "expanded percentile bootstrap"
-    method = f"{level} {method} over label draws"
-    if np.ptp(sample) == 0:
-        value = float(sample[0])
-        return Interval(value, value, value, n, method)
-    if few:
-        half = stats.t.ppf((1 + confidence) / 2, n - 1) * sample.std(ddof=1) / np.sqrt(n)
-        return Interval(mean, float(mean - half), float(mean + half), n, method)
-    low, high = _expanded_bootstrap(sample, confidence, seed)
-    return Interval(mean, float(low), float(high), n, method)
+    if luck is None:
+        luck = [None] * sample.size
+    if len(luck) != sample.size:
+        raise UserError(f"luck has {len(luck)} names for {sample.size} values: give one for each.")
+    units: dict[Hashable, list[float]] = {}
+    for place, (value, unit) in enumerate(zip(sample, luck, strict=True)):
+        units.setdefault((unit is None, place if unit is None else unit), []).append(value)
+    groups = [np.array(group) for group in units.values()]
+    means = np.array([group.mean() for group in groups])
+    n = len(groups)
+    among = float(means.var(ddof=1)) if n > 1 and np.ptp(means) > EQUAL else 0.0
+    single = among
+    if sample.size > n:
+        within = sum(((g - g.mean()) ** 2).sum() for g in groups) / (sample.size - n)
+        single += float(within) * (1 - float(np.mean([1 / g.size for g in groups])))
+    return _Levels(float(means.mean()), among, single, n)
 
 
-def image_interval(correct: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Wilson interval of one run's accuracy over test images, its label draw and seed fixed.
+def mean_interval(
+    values: ArrayLike, luck: Sequence[Hashable | None] | None = None, confidence: float = 0.95
+) -> Interval:
+    """Student's t interval of the mean over units of luck: mean +- t s / sqrt(n), df = n - 1.
 
-    correct: [N] booleans (or 0 and 1), whether each test image was classified correctly.
-    Raises UserError for an empty array or other values.
+    values: [runs], finite, in any unit; luck: for every value what it shares with others, None
+    where it shares nothing; runs of one unit are averaged first. Under `FEWEST` units, and where
+    all agree exactly, low and high are nan. For fractions there is `fraction_interval`. Coverage
+    is in the appendix "Protocol and statistics". Raises UserError for empty or non-finite values.
     """
-    hits = _sample(correct, "correct")
     level = _percent(confidence)
-    if not np.isin(hits, (0, 1)).all():
-        raise UserError("correct holds values other than 0 and 1: pass predicted == labels.")
-    test = stats.binomtest(int(hits.sum()), hits.size)
+    found = _levels(values, luck)
+    if found.n < FEWEST or not found.among:
+        return Interval(found.mean, np.nan, np.nan, found.n, _none(found.n))
+    half = float(stats.t.ppf((1 + confidence) / 2, found.n - 1)) * math.sqrt(found.among / found.n)
+    method = f"{level} Student t over runs"
+    return Interval(found.mean, found.mean - half, found.mean + half, found.n, method)
+
+
+def fraction_interval(
+    values: ArrayLike, luck: Sequence[Hashable | None] | None = None, confidence: float = 0.95
+) -> Interval:
+    """Interval of the mean of fractions, within 0..1: Student's t on the logit scale.
+
+    The standard error of the mean m is carried to the logit scale by the delta method, divided by
+    m (1 - m), and the ends are carried back. values: [runs], each in 0..1; luck, nan and errors as
+    in `mean_interval`; UserError also for values outside 0..1.
+    """
+    level = _percent(confidence)
+    found = _fractions(values, luck)
+    if found.n < FEWEST or not found.among:
+        return Interval(found.mean, np.nan, np.nan, found.n, _none(found.n))
+    low, high = _logit_ends(found, found.among / found.n, confidence)
+    return Interval(found.mean, low, high, found.n, f"{level} Student t over runs, logit scale")
+
+
+def prediction_interval(
+    values: ArrayLike, luck: Sequence[Hashable | None] | None = None, confidence: float = 0.95
+) -> Interval:
+    """Where one further run is expected, for fractions, within 0..1: t on the logit scale.
+
+    The run has luck of its own: its variance is that of a single run plus that of the mean. At
+    least `FEWEST` units; values and errors as in `fraction_interval`.
+    """
+    level = _percent(confidence)
+    found = _fractions(values, luck)
+    if found.n < FEWEST:
+        raise UserError(
+            f"a prediction interval needs at least {FEWEST} runs, here {found.n}: add label draws."
+        )
+    method = f"{level} prediction of one further run, logit scale"
+    if not found.among:
+        return Interval(found.mean, np.nan, np.nan, found.n, _none(found.n))
+    low, high = _logit_ends(found, found.single + found.among / found.n, confidence)
+    return Interval(found.mean, low, high, found.n, method)
+
+
+def _fractions(values: ArrayLike, luck: Sequence[Hashable | None] | None) -> _Levels:
+    sample = _sample(values)
+    if (sample < 0).any() or (sample > 1).any():
+        raise UserError("values has entries outside 0..1: pass fractions, or use mean_interval.")
+    return _levels(sample, luck)
+
+
+def _logit_ends(found: _Levels, variance: float, confidence: float) -> tuple[float, float]:
+    middle = found.mean * (1 - found.mean)
+    half = float(stats.t.ppf((1 + confidence) / 2, found.n - 1)) * math.sqrt(variance) / middle
+    odds = math.log(found.mean / (1 - found.mean))
+    low, high = (1 / (1 + math.exp(-max(-700.0, end))) for end in (odds - half, odds + half))
+    return low, high
+
+
+def _none(n: int) -> str:
+    return f"no interval: {'all runs agree' if n >= FEWEST else f'{n} of {FEWEST} runs'}"
+
+
+def share_interval(hits: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Wilson interval of a share, of test images of one run or of runs that learn.
+
+    hits: [N] booleans (or 0 and 1). Raises UserError for an empty array or other values.
+    """
+    found = _sample(hits, "hits")
+    level = _percent(confidence)
+    if not np.isin(found, (0, 1)).all():
+        raise UserError("hits holds values other than 0 and 1: pass one yes or no for each.")
+    test = stats.binomtest(int(found.sum()), found.size)
     ci = test.proportion_ci(confidence, method="wilson")
-    method = f"{level} Wilson over test images of one run"
-    return Interval(float(hits.mean()), float(ci.low), float(ci.high), hits.size, method)
+    method = f"{level} Wilson"
+    return Interval(float(found.mean()), float(ci.low), float(ci.high), found.size, method)
 
 
-def prediction_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Where one further run of the same protocol is expected: mean +- t s sqrt(1 + 1/n).
+def mean_difference(
+    values: ArrayLike, luck: Sequence[Hashable | None] | None = None
+) -> PairedDifference:
+    """Mean of differences that are already taken, one per run or pair of runs.
 
-    Normal theory: t is Student's quantile with n - 1 degrees of freedom, s the sample's standard
-    deviation. The ends are not clipped to the metric's range. values: [n] with n >= 3, finite;
-    UserError otherwise.
+    values: [pairs], finite, in any unit; luck as in `mean_interval`: n counts units.
     """
-    sample = _sample(values)
-    level = _percent(confidence)
-    n, mean = sample.size, float(sample.mean())
-    if n < 3:
-        raise UserError(f"a prediction interval needs at least 3 runs, here {n}: add label draws.")
-    half = stats.t.ppf((1 + confidence) / 2, n - 1) * sample.std(ddof=1) * np.sqrt(1 + 1 / n)
-    method = f"{level} prediction of one further run, normal theory"
-    return Interval(mean, float(mean - half), float(mean + half), n, method)
+    found = _levels(values, luck)
+    error = math.sqrt(found.among / found.n)
+    return PairedDifference(found.mean, error, found.n - 1, found.n, "Student t over runs")
 
 
 def paired_difference(
     a: Mapping[Hashable, float],
     b: Mapping[Hashable, float],
-    confidence: float = 0.95,
-    seed: int = 0,
+    luck: Mapping[Hashable, Hashable | None] | None = None,
 ) -> PairedDifference:
-    """a - b over the same label draws: mean, interval (`mean_interval`) and sign-flip p value.
+    """a - b over the same label draws: `mean_difference` of the pairs.
 
     a, b: label draw -> value, with the same draws in both; otherwise UserError names the missing.
-    The test is two-sided and exact up to 13 draws (all 2**n sign patterns), beyond that from 9,999
-    random patterns and the observed one. The smallest p value n draws can give is 2 / 2**n: five
-    draws never reach 0.05, six give 0.031, ten 0.002. The interval and the test are two methods
-    and may disagree near the limit.
+    luck: label draw -> what its pair shares with others.
     """
     difference = _paired(a, b)
-    interval = mean_interval(difference, confidence, seed)
-    method = f"{interval.method}; two-sided sign-flip test"
-    return PairedDifference(
-        interval.mean, interval.low, interval.high, interval.n, _sign_flip(difference, seed), method
-    )
+    return mean_difference(difference, [(luck or {}).get(draw) for draw in sorted(a)])
 
 
 def _paired(a: Mapping[Hashable, float], b: Mapping[Hashable, float]) -> np.ndarray:
@@ -189,104 +324,101 @@ def _paired(a: Mapping[Hashable, float], b: Mapping[Hashable, float]) -> np.ndar
     return _sample([a[draw] for draw in draws], "a") - _sample([b[draw] for draw in draws], "b")
 
 
-def unpaired_difference(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Mean of ``a`` minus mean of ``b`` for runs that share no draw: Welch's t interval.
+def unpaired_difference(a: ArrayLike, b: ArrayLike) -> PairedDifference:
+    """Mean of ``a`` minus mean of ``b`` for runs that share no draw: Welch's t.
 
-    n is the smaller of the two numbers of runs. Raises UserError as `mean_interval` does, and for
-    fewer than two values on a side.
+    n is the smaller of the two numbers of runs. Raises UserError as `mean_interval` does.
     """
     a, b = _sample(a, "a"), _sample(b, "b")
-    if min(len(a), len(b)) < 2:
-        raise UserError(
-            f"a has {len(a)} values and b {len(b)}: an interval needs two on each side."
-        )
-    bounds = stats.ttest_ind(a, b, equal_var=False).confidence_interval(confidence)
-    method = f"{_percent(confidence)} Welch t"
-    return Interval(a.mean() - b.mean(), bounds.low, bounds.high, min(len(a), len(b)), method)
+    n = min(a.size, b.size)
+    mean = float(a.mean() - b.mean())
+    if n < 2:
+        return PairedDifference(mean, math.nan, math.nan, n, "Welch t")
+    parts = [each.var(ddof=1) / each.size for each in (a, b)]
+    total = sum(parts)
+    weight = sum(p**2 / (each.size - 1) for p, each in zip(parts, (a, b), strict=True))
+    df = float(total**2 / weight) if weight else float(n - 1)
+    return PairedDifference(mean, math.sqrt(total), df, n, "Welch t")
 
 
 def resampled_interval(
     values: ArrayLike, test_to_train: float, confidence: float = 0.95
 ) -> Interval:
-    """Interval of the mean over random splits of one data set into training and test part.
+    """Interval of the mean accuracy over random splits of one data set into training and test part.
 
     Two such splits share many of their images, so their results are not independent and the usual
     interval is too narrow. Nadeau and Bengio (2003, section 3.3) take the correlation of two splits
     to be the share of images that are tested, which turns the variance of the mean of J splits from
     s2 / J into (1 / J + n_test / n_train) s2; the interval then is Student's with J - 1 degrees of
-    freedom. More splits make it narrower only down to the second term: the images are no more.
+    freedom, here on the logit scale. More splits make it narrower only down to the second term:
+    the images are no more.
 
-    values: [J], finite, one per split. test_to_train: n_test / n_train, above zero. One split has
-    no interval: low and high are nan. Raises UserError for other values.
+    values: [J], fractions, one per split. test_to_train: n_test / n_train, above zero. Nan and
+    errors as in `fraction_interval`.
     """
-    sample = _sample(values)
     level = _percent(confidence)
-    n, mean = sample.size, float(sample.mean())
-    if n == 1:
-        return Interval(mean, np.nan, np.nan, n, "no interval: one split")
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * _resampled_error(sample, test_to_train))
-    method = f"{level} corrected resampled t over overlapping splits"
-    return Interval(mean, mean - half, mean + half, n, method)
+    found = _fractions(values, None)
+    variance = _resampled(found, test_to_train)
+    if found.n < FEWEST or not found.among:
+        return Interval(found.mean, np.nan, np.nan, found.n, _none(found.n))
+    low, high = _logit_ends(found, variance, confidence)
+    method = f"{level} corrected resampled t over overlapping splits, logit scale"
+    return Interval(found.mean, low, high, found.n, method)
 
 
 def resampled_difference(
-    a: Mapping[Hashable, float],
-    b: Mapping[Hashable, float],
-    test_to_train: float,
-    confidence: float = 0.95,
+    a: Mapping[Hashable, float], b: Mapping[Hashable, float], test_to_train: float
 ) -> PairedDifference:
-    """a - b over the same overlapping splits: `resampled_interval` and the p value of its t test.
+    """a - b over the same overlapping splits, with the variance of `resampled_interval`.
 
     a, b: split -> value, with the same splits in both; otherwise UserError names the missing.
-    Differences that are all equal have p = 1 if they are zero, else 0; one split has p = 1.
     """
-    difference = _paired(a, b)
-    interval = resampled_interval(difference, test_to_train, confidence)
-    p = 1.0
-    if interval.n > 1:
-        error = _resampled_error(difference, test_to_train)
-        t = abs(interval.mean) / error if error else np.inf if interval.mean else 0.0
-        p = float(2 * stats.t.sf(t, interval.n - 1))
-    method = f"{interval.method}; two-sided corrected resampled t test"
-    return PairedDifference(interval.mean, interval.low, interval.high, interval.n, p, method)
+    found = _levels(_paired(a, b), None)
+    error = math.sqrt(_resampled(found, test_to_train))
+    method = "corrected resampled t over overlapping splits"
+    return PairedDifference(found.mean, error, found.n - 1, found.n, method)
 
 
-def _resampled_error(sample: np.ndarray, test_to_train: float) -> float:
-    """Standard error of the mean over overlapping splits."""
+def _resampled(found: _Levels, test_to_train: float) -> float:
+    """Variance of the mean over overlapping splits."""
     if not np.isfinite(test_to_train) or test_to_train <= 0:
         raise UserError(f"test_to_train is {test_to_train}: give n_test / n_train, above zero.")
-    return float(np.sqrt((1 / sample.size + test_to_train) * sample.var(ddof=1)))
+    return (1 / found.n + test_to_train) * found.among
 
 
-def _sign_flip(difference: np.ndarray, seed: int) -> float:
-    # Exchanging a difference with zero inside a pair is flipping its sign. SciPy refuses a single
-    # pair, whose two sign patterns give p = 1.
-    if difference.size == 1:
-        return 1.0
-    test = stats.permutation_test(
-        (difference, np.zeros_like(difference)),
-        lambda x, y, axis: np.mean(x - y, axis=axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        rng=np.random.default_rng(seed),
-    )
-    return float(test.pvalue)
+def from_printed(
+    printed: float,
+    values: ArrayLike,
+    rounding: float,
+    luck: Sequence[Hashable | None] | None = None,
+    split_variance: float = 0.0,
+) -> FromPrinted:
+    """A figure that somebody printed, of one run, against our runs of the same protocol.
 
+    The variance of printed minus mean is that of a single run plus that of our mean, with n - 1
+    degrees of freedom for n units of luck; where the two were scored on different draws of the
+    test images, ``split_variance`` is added, which is known (Satterthwaite 1946 gives the degrees
+    of freedom of the sum).
 
-def t_test(values: ArrayLike) -> float:
-    """Two-sided p value of Student's t test that the mean of `values` is zero.
-
-    For so few draws that no sign-flip test could be significant, at the price of assuming normal
-    values. values: [n], finite, n >= 2. Equal values have p = 1 if they are zero, else 0. Raises
-    UserError for one value and as `mean_interval` does.
+    values: [runs] in the printed unit; rounding: the unit's last place, 1 for "73%". Raises
+    UserError for fewer than `FEWEST` units, and where all agree and nothing else varies.
     """
-    sample = _sample(values)
-    if sample.size < 2:
-        raise UserError("a t test needs at least 2 values: add label draws.")
-    if np.ptp(sample) == 0:
-        return 0.0 if sample[0] else 1.0
-    return float(stats.ttest_1samp(sample, 0.0).pvalue)
+    found = _levels(values, luck)
+    if found.n < FEWEST:
+        raise UserError(f"{found.n} runs do not tell where another may lie: at least {FEWEST} do.")
+    own = found.single + found.among / found.n
+    variance = own + split_variance
+    if not variance:
+        raise UserError("all runs agree exactly: they do not tell how far another may lie.")
+    df = (found.n - 1) * (variance / own) ** 2 if own else math.inf
+    return FromPrinted(
+        printed - found.mean,
+        rounding / 2,
+        math.sqrt(variance),
+        df,
+        math.sqrt(found.single),
+        found.n,
+    )
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -302,6 +434,45 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     adjusted = np.empty_like(p)
     adjusted[order] = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1)).clip(max=1)
     return adjusted
+
+
+def detectable(error: float, df: float) -> float:
+    """The true difference that a t test at 5% finds with a probability of `POWER`.
+
+    error: standard error of the mean difference, in whose unit the answer is; df: degrees of
+    freedom.
+    """
+
+    def lacking(effect: float) -> float:
+        return _power(effect, df) - POWER
+
+    return error * float(optimize.brentq(lacking, 0.0, 100.0, xtol=1e-6))
+
+
+def _power(effect: float, df: float) -> float:
+    """Probability that |t| exceeds its critical value; effect in standard errors."""
+    # The mean over the sample variance, at its quantiles: SciPy's noncentral t gives nan in places.
+    variance = stats.chi2.ppf((np.arange(1000) + 0.5) / 1000, df) / df
+    limit = stats.t.ppf(1 - ALPHA / 2, df) * np.sqrt(variance)
+    return float((stats.norm.sf(limit - effect) + stats.norm.cdf(-limit - effect)).mean())
+
+
+def runs_needed(difference: float, spread: float) -> int:
+    """Pairs of runs with which a t test at 5% finds a difference with a probability of `POWER`.
+
+    difference, and spread, the standard deviation of the difference between single runs: in one
+    unit. To show that a difference stays below a margin, pass the margin: about as many are needed
+    where there is no difference. Raises UserError for a difference of zero or without spread.
+    """
+    if difference == 0 or not spread > 0:
+        raise UserError(
+            f"difference is {difference} and spread {spread}: no number of runs follows from that."
+        )
+    effect = abs(difference) / spread
+    n = FEWEST
+    while _power(effect * math.sqrt(n), n - 1) < POWER:
+        n += max(1, n // 50)
+    return n
 
 
 def variance_components(values: ArrayLike) -> dict[str, float]:

@@ -1,65 +1,72 @@
-"""The rule by which a claim gets its verdict.
+"""The rules by which a claim gets its verdict, decided on 2026-11-27.
 
-A claim about a difference (A is better than B) states its sign. The interval of the mean paired
-difference over label draws (95%) decides: wholly on the claimed side of zero, the claim *holds*;
-wholly on the other side, it is *reversed*; with zero inside or at an end, it is *within noise*.
+Decided before any result of chapters 5 and 6 was known but that of the supervised networks; the
+former verdicts of the other chapters were. The margins are in ``reference/claims.yaml``.
 
-A printed figure is one run of the source. It *holds* when it lies in the interval in which 95% of
-further runs of the same protocol are expected, after allowing half a unit of the printed rounding;
-otherwise our runs contradict it and the verdict is *reversed*, and the reason says on which side of
-the interval it lies.
+A **printed figure** is one run of the source (`printed_figures`). It is *contradicted* where it
+lies further from the mean of our runs than one more run would, by a t test at 5%, Holm's
+correction over the figures of a claim, half a unit of rounding allowed. It *agrees* where two
+one-sided t tests at 5% put that distance below the margin. Otherwise our runs *cannot tell*: the
+reason says how far off a figure would have been contradicted.
 
-A claim that one class is the worst (or best) is compared with every other class by paired
-sign-flip tests over label draws, with Holm's correction at 5%. It *holds* when the class is
-significantly lower (higher) than every other one; it is *reversed* when some other class is
-significantly lower (higher) than it; otherwise it is *within noise*.
+A **difference** (`direction`) of a claimed sign *holds* or is *opposite* where the 95% interval of
+Student's t lies on one side of zero; where it does not and the 90% interval lies within the margin
+on both sides, there is *no difference* above the margin; else it is *undecided*, and the reason
+says which difference these runs would have found with a probability of 80%. That something *does
+not exceed* a limit (`at_most`; "no improvement": the margin; "does not reach": zero) holds, or is
+opposite, where a one-sided t test at 5% says so. A claim about many cells or classes holds where
+every one does; it is opposite where one is after Holm's correction over them.
 
-A claim in several parts *holds* where all parts hold and is *reversed* where one part is; else it
-is *not tested* where one part is not, and *within noise* where all are tested. Where the parts are
-differences in many cells ("always", "never", "in every table"), one may be reversed by chance
-alone: it then counts as reversed only after Holm's correction over the cells, at 5%. That all cells
-hold needs no correction.
+A **question** of a source gets an *answer*, yes or no, to the hypothesis printed with it, by the
+same tests (`answer`). Answers are counted apart from claims.
 
-A claim is *not tested* when it was not run, when fewer than three runs measure it, or, where a
-sign-flip test decides, when even complete agreement among so few runs could not be significant.
-
-The rule is applied to the protocol that the claim was made under.
+A claim is *not tested* where fewer than three units of luck measure it, and *not identifiable*
+where the settings that the source leaves open decide it. Runs that fail to learn are counted, and
+what is then said of the others is said of runs that learn.
 """
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
+from fewlabels import statistics
 from fewlabels.errors import UserError
-from fewlabels.statistics import (
-    Interval,
-    PairedDifference,
-    holm,
-    mean_interval,
-    paired_difference,
-    t_test,
-)
+from fewlabels.published import Claim
+from fewlabels.statistics import ALPHA, FEWEST, FromPrinted, PairedDifference, holm
 from fewlabels.tables import NOT_RUN, number, percent
 
-WORDS = ("holds", "reversed", "within noise", "not tested")
-FEWEST_RUNS = 3
-ALPHA = 0.05
+OPEN = ("not identifiable", "not tested")
+FIGURE_WORDS = ("agrees", "contradicted", "cannot tell", *OPEN)
+DIFFERENCE_WORDS = ("holds", "opposite", "no difference", "undecided", *OPEN)
+ANSWERS = ("yes", "no", "no difference", "undecided", *OPEN)
+WORST_FIRST = (
+    *("contradicted", "opposite", "no", *OPEN, "no difference"),
+    *("cannot tell", "undecided", "agrees", "holds", "yes"),
+)
+"""Of several parts the first of these that occurs is the claim's."""
+BOUND = "a bound only, as the first was trained for less than in the source"
 SHOWN = 4
 """Parts of a claim whose reasons are all given; of more, those that decide, and a count."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One of `WORDS`, and the computed reason for it. As a string it is the word."""
+    """One of the words above, and the computed reason for it. As a string it is the word.
 
-    word: Literal["holds", "reversed", "within noise", "not tested"]
+    ``p``: the p value that it rests on, nan where none does; ``above``: of *no difference*, the
+    margin with its unit.
+    """
+
+    word: str
     reason: str
+    p: float = math.nan
+    above: str = ""
 
     def __str__(self) -> str:
-        return self.word
+        return f"{self.word} above {self.above}" if self.above else self.word
 
 
 @dataclass(frozen=True)
@@ -67,118 +74,191 @@ class Printed:
     """A figure that a source prints, and what our runs of its protocol gave for it.
 
     key: its name in the claim's ``published``; values: one per run, in the printed unit; rounding:
-    the unit's last place, as in `figure`.
+    the unit's last place, 1 for "73%"; luck: of every run (`fewlabels.statistics.shared_luck`),
+    None where runs share nothing; split_variance: that two draws of the test images add, in the
+    printed unit squared, where ours are others than the source's.
     """
 
     key: str
     values: Sequence[float]
     rounding: float
+    luck: Sequence[str | None] | None = None
+    split_variance: float = 0.0
 
     @classmethod
-    def percent(cls, key: str, fractions: Iterable[float], rounding: float) -> "Printed":
-        """For a figure in percent, from fractions (0..1)."""
-        return cls(key, [100 * float(value) for value in fractions], rounding)
+    def percent(
+        cls,
+        key: str,
+        fractions: Iterable[float],
+        rounding: float,
+        luck: Sequence[str | None] | None = None,
+        split_variance: float = 0.0,
+    ) -> "Printed":
+        """For a figure in percent, from fractions (0..1) and the variance of a fraction."""
+        values = [100 * float(value) for value in fractions]
+        return cls(key, values, rounding, luck, 1e4 * split_variance)
+
+    def against(self, printed: float) -> FromPrinted | None:
+        """How far the printed figure lies from these runs; None where too few could tell."""
+        if not len(self.values):
+            return None
+        units = statistics.mean_difference(self.values, self.luck)
+        if units.n < FEWEST or not (units.error or self.split_variance):
+            return None
+        return statistics.from_printed(
+            printed, self.values, self.rounding, self.luck, self.split_variance
+        )
+
+
+def printed_figures(claim: Claim, parts: Sequence[Printed]) -> list[Verdict]:
+    """A verdict on each figure of a claim, corrected for their number.
+
+    Raises UserError where the claim prints no such figure.
+    """
+    if unknown := sorted({part.key for part in parts} - (claim.published or {}).keys()):
+        raise UserError(f"claim {claim.id} prints no {', '.join(unknown)}.")
+    found = [part.against(claim.published[part.key]) for part in parts]
+    tested = [each for each in found if each is not None]
+    adjusted = iter(holm([each.p for each in tested]) if tested else ())
+    return [
+        _figure(claim, part, each, len(tested), next(adjusted) if each else math.nan)
+        for part, each in zip(parts, found, strict=True)
+    ]
+
+
+def _figure(
+    claim: Claim, part: Printed, found: FromPrinted | None, figures: int, p: float
+) -> Verdict:
+    printed = claim.published[part.key]
+    if found is None:
+        return Verdict("not tested", _too_few(part))
+    margin = claim.margin_of(part.key)
+    if p <= ALPHA:
+        word = "contradicted"
+    elif found.within(margin):
+        word = "agrees"
+    else:
+        word = "cannot tell"
+    places = 2 if part.rounding < 1 else 1
+    beyond = number(found.contradicted_beyond(figures), places)
+    reason = (
+        f"printed {printed:,.12g}, our mean {number(printed - found.difference, places)} "
+        f"(n = {found.n}); a figure more than {beyond} away would have been contradicted, one "
+        f"shown to be within {margin:g} would agree"
+    )
+    return Verdict(word, reason, p)
+
+
+def _too_few(part: Printed) -> str:
+    if not len(part.values):
+        return NOT_RUN
+    n = statistics.mean_difference(part.values, part.luck).n
+    return f"too few runs (n = {n})" if n < FEWEST else f"all runs agree exactly (n = {n})"
 
 
 def direction(
-    interval: Interval | PairedDifference | None, claimed: int, unit: str | None = None
+    found: PairedDifference | None,
+    claimed: int,
+    margin: float,
+    unit: str = "points",
+    less_trained: bool = False,
 ) -> Verdict:
-    """Verdict on a claimed sign (+1 or -1) of a difference, from the interval of its mean.
+    """Verdict on a claimed sign (+1 or -1) of a difference.
 
-    interval: of the paired difference, in fractions (0..1), which the reason gives in percentage
-    points; or in any `unit` that is named, as "degrees". Raises UserError for any other `claimed`.
+    found: in fractions (0..1), which the reason gives in percentage points; or in any other `unit`
+    that is named, as "degrees". margin: the smallest difference that counts, in `unit`.
+    less_trained: the first side had less training than in the source; where it is not ahead, that
+    may be why, and the difference is a bound. Raises UserError for any other `claimed`.
     """
     if claimed not in (1, -1):
         raise UserError(f"claimed is {claimed!r}: give +1 or -1, the sign the source claims.")
-    if reason := _untested(interval):
+    if reason := _untested(found):
         return Verdict("not tested", reason)
-    written = number(interval, sign=True) if unit else percent(interval, sign=True)
-    reason = f"difference {written} {unit or 'points'} (n = {interval.n})"
-    if interval.low <= 0 <= interval.high:
-        return Verdict("within noise", reason)
-    return Verdict("holds" if interval.low * claimed > 0 else "reversed", reason)
+    said, limit = _said(found, unit), _scaled(margin, unit)
+    if less_trained and not (found.mean > 0 and found.p <= ALPHA):
+        return Verdict("undecided", f"{said}, {BOUND}", found.p)
+    if found.p <= ALPHA:
+        word = "holds" if found.mean * claimed > 0 else "opposite"
+        low, high = found.ends(1 - 2 * ALPHA)
+        small = f", which is less than {margin:g}" if max(abs(low), abs(high)) < limit else ""
+        return Verdict(word, f"{said}{small}", found.p)
+    low, high = found.ends(1 - 2 * ALPHA)
+    if -limit < low and high < limit:
+        p = max(found.p_above(limit), replace(found, mean=-found.mean).p_above(limit))
+        above = f"{margin:g} {unit}" if margin != 1 else f"1 {unit.removesuffix('s')}"
+        return Verdict("no difference", said, p, above)
+    return Verdict("undecided", f"{said}; {_could(found, unit)}", found.p)
 
 
-def figure(
-    published: float, prediction: Interval | None, rounding: float, in_percent: bool = True
+def at_most(
+    found: PairedDifference | None,
+    limit: float,
+    unit: str = "points",
+    less_trained: bool = False,
 ) -> Verdict:
-    """Verdict on a printed figure, from the prediction interval for one further run.
+    """Verdict on a claim that a difference does not exceed a limit, in `unit`.
 
-    published: as printed, in percent unless `in_percent` is False. prediction: in fractions (0..1),
-    or in the printed unit where `in_percent` is False. rounding: the printed unit's last place, 1
-    for "73%", 0.01 for "93.48%"; half of it is allowed on both sides.
-
-    "reversed" means that our runs contradict the figure; the reason says on which side it lies.
+    found, unit, less_trained: as in `direction`; limit: zero for "does not reach", the margin for
+    "does not improve".
     """
-    if reason := _untested(prediction):
+    if reason := _untested(found):
         return Verdict("not tested", reason)
-    scale = 100 if in_percent else 1
-    low, high = scale * prediction.low, scale * prediction.high
-    where = side(published, low, high, rounding)
-    decimals = max(1, -math.floor(math.log10(rounding)))
-    span = f"{number(low, decimals)} to {number(high, decimals)}"
-    if where == "inside" and not low <= published <= high:
-        span += ", give or take the rounding"
-    reason = f"published {published:,.12g} {where} {span} (n = {prediction.n})"
-    return Verdict("holds" if where == "inside" else "reversed", reason)
+    said = f"{_said(found, unit)}, claimed to be at most {limit:g}"
+    below = found.p_above(_scaled(limit, unit))
+    above = replace(found, mean=-found.mean).p_above(-_scaled(limit, unit))
+    if above <= ALPHA:
+        return Verdict("opposite", said, above)
+    if less_trained:
+        return Verdict("undecided", f"{said}, {BOUND}", below)
+    if below <= ALPHA:
+        return Verdict("holds", said, below)
+    return Verdict("undecided", f"{said}; {_could(found, unit)}", min(below, above))
 
 
-def side(published: float, low: float, high: float, rounding: float) -> str:
-    """Where a printed figure lies: ``below``, ``inside`` or ``above`` low..high, all in its unit.
-
-    Half the last place it is printed with is allowed on both sides.
-    """
-    # The last term keeps 73.5 = 73 + 0.5 inside, whatever binary fractions make of it.
-    slack = rounding / 2 + 1e-9
-    if published < low - slack:
-        return "below"
-    return "above" if published > high + slack else "inside"
+def answer(verdict: Verdict) -> Verdict:
+    """The verdict on a hypothesis as the answer to the question that it stands for."""
+    return replace(verdict, word={"holds": "yes", "opposite": "no"}.get(verdict.word, verdict.word))
 
 
 def extreme(values: pd.DataFrame, name: str, worst: bool = True) -> Verdict:
     """Verdict on "class `name` is the worst of all" (or the best, with worst=False).
 
-    values: [draws, classes], a metric in fractions (0..1), one row per label draw, one column per
-    class. Raises UserError for an unknown class and for values that are missing.
+    values: [units of luck, classes], a metric in fractions (0..1). It holds where the class is
+    significantly lower (higher) than each other one, and is opposite where another one is than it,
+    after Holm's correction. Raises UserError for an unknown class and for values that are missing.
     """
     if name not in values.columns:
         raise UserError(f"no class {name!r}: choose one of {', '.join(map(str, values.columns))}")
     if values.isna().to_numpy().any():
         raise UserError("values has missing entries: leave those draws out of every class.")
     others = [column for column in values.columns if column != name]
-    n = len(values)
-    # 2 / 2**n is the smallest p value of a sign-flip test; Holm multiplies it by the comparisons.
-    if n < FEWEST_RUNS or len(others) * 2 / 2**n > ALPHA:
-        reason = f"{n} runs cannot separate {name} from {len(others)} others"
-        return Verdict("not tested", reason)
-    toward = 1 if worst else -1
-    comparisons = [
-        paired_difference((toward * values[name]).to_dict(), (toward * values[other]).to_dict())
-        for other in others
-    ]
-    frame = pd.DataFrame(
-        {"mean": [c.mean for c in comparisons], "p": holm([c.p for c in comparisons])},
-        index=others,
-    )
-    significant = frame[frame["p"] <= ALPHA]
-    lower = "lower" if worst else "higher"
+    n, claimed = len(values), -1 if worst else 1
+    if n < FEWEST:
+        return Verdict("not tested", f"too few runs (n = {n})")
+    found = {other: statistics.mean_difference(values[name] - values[other]) for other in others}
+    adjusted = dict(zip(others, holm([each.p for each in found.values()]), strict=True))
     ours = f"{name}: {percent(values[name].mean())}"
-    beaten_by = significant[significant["mean"] > 0]
-    if len(beaten_by):
-        other = beaten_by["mean"].idxmax()
-        rival = f"{other}: {percent(values[other].mean())}"
-        return Verdict("reversed", f"{rival} is {lower} than {ours} (n = {n})")
-    if len(significant) == len(others):
-        return Verdict("holds", f"{ours} is {lower} than all {len(others)} others (n = {n})")
-    close = frame.drop(significant.index)["mean"].idxmax()
-    rival = f"{close}: {percent(values[close].mean())}"
-    return Verdict("within noise", f"{ours} is not {lower} than {rival} for certain (n = {n})")
+    lower = "lower" if worst else "higher"
+    closest = min(others, key=lambda other: claimed * found[other].mean)
+    rival = f"{closest}: {percent(values[closest].mean())}"
+    said = f"difference {percent(found[closest], sign=True)} points, n = {n}"
+    behind = [o for o in others if found[o].mean * claimed < 0 and adjusted[o] <= ALPHA]
+    if behind:
+        p = min(adjusted[other] for other in behind)
+        return Verdict("opposite", f"{rival} is {lower} than {ours} ({said})", p)
+    p = max(each.p for each in found.values())
+    if p <= ALPHA:
+        reason = f"{ours} is {lower} than all {len(others)} others; the next is {rival} ({said})"
+        return Verdict("holds", reason, p)
+    could = _could(found[closest], "points")
+    return Verdict("undecided", f"{ours} beside {rival} ({said}); {could}", p)
 
 
 def together(parts: Iterable[Verdict]) -> Verdict:
     """One verdict for a claim of several parts, with their reasons.
 
-    Raises UserError where there are no parts.
+    The worst word is the claim's: what refutes it before what leaves it open before what supports
+    it. Raises UserError where there are no parts.
     """
     parts = list(parts)
     if not parts:
@@ -188,43 +268,63 @@ def together(parts: Iterable[Verdict]) -> Verdict:
     if all(part.reason.endswith(NOT_RUN) for part in parts):
         return Verdict("not tested", NOT_RUN)
     words = [part.word for part in parts]
-    order = ("reversed", "not tested", "within noise", "holds")
-    word = next(each for each in order if each in words)
+    word = next(each for each in WORST_FIRST if each in words)
+    deciding = [part for part in parts if part.word == word]
+    ps = [part.p for part in deciding if not math.isnan(part.p)]
+    # All parts have to hold, so the weakest counts; one is enough to refute.
+    worst = max if word in ("agrees", "holds", "yes") else min
+    p, above = (worst(ps) if ps else math.nan), deciding[0].above
     if len(parts) <= SHOWN:
-        return Verdict(word, "; ".join(dict.fromkeys(part.reason for part in parts)))
-    reasons = list(dict.fromkeys(part.reason for part in parts if part.word == word))
+        reason = "; ".join(dict.fromkeys(part.reason for part in parts))
+        return Verdict(word, reason, p, above)
+    reasons = list(dict.fromkeys(part.reason for part in deciding))
     more = f"; and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
-    counted = ", ".join(f"{words.count(each)} {each}" for each in WORDS if each in words)
-    return Verdict(word, f"{len(parts)} parts: {counted}. {'; '.join(reasons[:SHOWN])}{more}")
+    counted = ", ".join(f"{words.count(each)} {each}" for each in WORST_FIRST if each in words)
+    reason = f"{len(parts)} parts: {counted}. {'; '.join(reasons[:SHOWN])}{more}"
+    return Verdict(word, reason, p, above)
 
 
-def everywhere(cells: Iterable[tuple[str, Sequence[float], int]]) -> Verdict:
-    """Verdict on the sign of a difference in many cells, corrected for their number.
+def everywhere(cells: Iterable[tuple[str, Verdict]]) -> Verdict:
+    """One verdict on a claim about many cells, with what refutes it corrected for their number.
 
-    cells: of each its name, its paired differences (fractions, one per draw) and the claimed sign,
-    +1 or -1. That a cell is reversed is tested by a two-sided t test with Holm's correction over
-    all cells with at least `FEWEST_RUNS` draws; a sign-flip test of three draws could never be
-    significant. Raises UserError where there are no cells.
+    cells: of each its name and the verdict of `direction` or `at_most`. One cell may well be
+    opposite, or have no difference, by chance alone: it counts as such only where its p value is
+    at most 5% after Holm's correction over the cells that were tested, and is undecided otherwise.
+    That all hold needs no correction. Raises UserError where there are no cells.
     """
     cells = list(cells)
-    found = [
-        direction(mean_interval(values) if len(values) else None, sign) for _, values, sign in cells
-    ]
-    tested = [i for i, verdict in enumerate(found) if verdict.word != "not tested"]
-    adjusted = holm([t_test(cells[i][1]) for i in tested]) if tested else ()
+    found = [verdict for _, verdict in cells]
+    tested = [i for i, verdict in enumerate(found) if not math.isnan(verdict.p)]
+    adjusted = holm([found[i].p for i in tested]) if tested else np.array([])
     for i, p in zip(tested, adjusted, strict=True):
-        if found[i].word == "reversed" and p > ALPHA:
+        if found[i].word in ("opposite", "no difference") and p > ALPHA:
             reason = f"{found[i].reason}, not significant among {len(tested)} cells"
-            found[i] = Verdict("within noise", reason)
+            found[i] = Verdict("undecided", reason, p)
     return together(
-        Verdict(verdict.word, f"{name}: {verdict.reason}")
-        for (name, _, _), verdict in zip(cells, found, strict=True)
+        replace(verdict, reason=f"{name}: {verdict.reason}")
+        for (name, _), verdict in zip(cells, found, strict=True)
     )
 
 
-def _untested(interval: Interval | PairedDifference | None) -> str | None:
-    if interval is None:
+def _scaled(value: float, unit: str) -> float:
+    return value / 100 if unit == "points" else value
+
+
+def _said(found: PairedDifference, unit: str) -> str:
+    written = percent(found, sign=True) if unit == "points" else number(found, 2, sign=True)
+    return f"difference {written} {unit} (n = {found.n})"
+
+
+def _could(found: PairedDifference, unit: str) -> str:
+    """What these runs could have shown, whatever the outcome."""
+    if not found.error > 0:
+        return f"all {found.n} runs agree, which is too few to decide"
+    shown = statistics.detectable(found.error, found.df)
+    written = percent(shown) if unit == "points" else number(shown, 2)
+    return f"{written} {unit} would have been found with a probability of {statistics.POWER:.0%}"
+
+
+def _untested(found: PairedDifference | None) -> str | None:
+    if found is None:
         return NOT_RUN
-    if interval.n < FEWEST_RUNS or math.isnan(interval.low) or math.isnan(interval.high):
-        return f"too few runs (n = {interval.n})"
-    return None
+    return f"too few runs (n = {found.n})" if found.n < FEWEST else None
