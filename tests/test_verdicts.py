@@ -338,7 +338,7 @@ def test_how_every_claim_is_judged_is_stated_beforehand():
         assert claim.kind != "figure" or claim.published, claim.id
         if claim.chapter in ("ssl-medmnist", "fusion"):
             assert claim.reduced in published.reduced_rules(), claim.id
-    assert all(0 < each["margin"] and each["why"] for each in published.margins().values())
+    assert all(each["margin"] > 0 and each["why"] for each in published.margins().values())
     assert published.claim("R1").margin_of("rotation_accuracy") == 1
     assert published.claim("R3").margin_of("accuracy") == 3
     assert published.claim("C1").margin_of("cohen_kappa") == 6

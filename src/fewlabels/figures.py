@@ -461,6 +461,11 @@ def _need(frame: pd.DataFrame, *columns: str) -> None:
         raise UserError("the frame is empty: no run matches; check the parameters.")
 
 
+def shown(fig: Figure) -> Figure:
+    """A figure that a notebook has drawn itself, as the last value of its cell."""
+    return _finish(fig)
+
+
 def _finish(fig: Figure) -> Figure:
     # An open pyplot figure would be shown a second time at the end of the cell.
     plt.close(fig)

@@ -183,6 +183,19 @@ def execute(notebook: Path, output: Path, values: dict[str, Any]) -> None:
         raise ChapterFailed(f"{trace}\nThe notebook up to this cell: {output}") from None
 
 
+def evaluate(notebook: Path, values: dict[str, Any], *wanted: str) -> dict[str, Any]:
+    """The names that some of a notebook's cells define, run in this process: those tagged so.
+
+    values: parameters, in place of those of the cell tagged ``parameters``.
+    """
+    names: dict[str, Any] = {}
+    for cell in cells(notebook):
+        if cell["cell_type"] == "code" and {*tags(cell)} & {"parameters", *wanted}:
+            exec(compile(cell["source"], notebook.name, "exec"), names)
+            names |= values if "parameters" in tags(cell) else {}
+    return names
+
+
 class _Caption:
     """A file for the kernel's standard output: its last line stands behind the progress bar."""
 

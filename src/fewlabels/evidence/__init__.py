@@ -1,0 +1,48 @@
+"""From runs to tables, figures and verdicts: the words in which a notebook asks.
+
+    runs = ev.runs(chapter, settings)                  one row per planned run, all that is known
+    report = ev.where(runs, protocol="report", labels=100)
+    cnn, rotnet = (ev.where(report, name=n) for n in ("cnn", "rotnet (frozen)"))
+    ev.table(report, {"Method": "name"}, {"n": ev.count(), "%": ev.percent()}, label, caption)
+    gain = ev.difference(rotnet, cnn)                  f"{gain:+.1%}" prints it with its interval
+
+A *question* is a table of runs cut by `where`; a *column* says how the runs of one row become one
+cell; a *measure* is an interval that prints itself, "not run" where nothing was. Names that no
+planned run has are refused.
+"""
+
+from fewlabels.evidence.compare import Comparisons, versus
+from fewlabels.evidence.frame import done, frame, runs, where
+from fewlabels.evidence.measures import difference, fraction, mean, means, pairs, unpaired
+from fewlabels.evidence.predictions import classes, confused, confusion, curves, per_class, recalls
+from fewlabels.evidence.table import beside, count, median, number, percent, table, value
+from fewlabels.tables import show
+
+__all__ = [
+    "Comparisons",
+    "beside",
+    "classes",
+    "confused",
+    "confusion",
+    "count",
+    "curves",
+    "difference",
+    "done",
+    "fraction",
+    "frame",
+    "mean",
+    "means",
+    "median",
+    "number",
+    "pairs",
+    "per_class",
+    "percent",
+    "recalls",
+    "runs",
+    "show",
+    "table",
+    "unpaired",
+    "value",
+    "versus",
+    "where",
+]

@@ -1,0 +1,153 @@
+"""A chapter's runs as one tidy frame, and the questions that cut it."""
+
+import difflib
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+
+from fewlabels.errors import UserError
+from fewlabels.runs import Experiment, Record, Store
+from fewlabels.statistics import shared_luck
+from fewlabels.sweep import run_all
+
+REPEATED = ("draw", "split", "seed")
+"""Fields that say which repetition a run is, the first that it has."""
+
+
+def runs(chapter: ModuleType, settings: Any) -> pd.DataFrame:
+    """One row per run that the chapter plans, see `frame`; missing ones are computed first.
+
+    Where the settings have ``minutes``, none is started later than that; 0 starts none.
+    """
+    planned, store = chapter.plan(settings), chapter.store(settings)
+    minutes = getattr(settings, "minutes", -1)
+    if minutes:
+        run_all(
+            planned,
+            store,
+            settings.device,
+            settings.precision,
+            settings.workers,
+            minutes=minutes if minutes > 0 else math.inf,
+            keep_going=hasattr(settings, "minutes"),
+        )
+    found = frame(planned, store)
+    found.attrs["chapter"] = chapter.NAME
+    return found
+
+
+def frame(planned: Sequence[Experiment], store: Store) -> pd.DataFrame:
+    """One row per planned run, all that is known of it as a column.
+
+    What is planned: the config, its parts joined by ``_`` (``training_steps``,
+    ``pretraining_seed``); the cell (dataset, labels, method, backbone, protocol); ``name``, the
+    method as tables call it; ``draw``, which repetition of its cell the run is; ``luck``, what it
+    shares with others, and ``overlap``, test images per training image of random splits that share
+    images. What was measured, missing where the run is: every metric; ``last_...``, the end of
+    every learning curve; ``parameters_total`` and ``_trained``; ``id``, ``seconds``; and the
+    ``record``, for curves and predictions.
+
+    Raises UserError where a metric has the name of a planned column.
+    """
+    found = pd.DataFrame([_row(run, store.get(run)) for run in planned])
+    for column in ("record", "seconds", "luck", "overlap"):
+        if column not in found:
+            found[column] = None
+    return found
+
+
+def done(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose run has been made."""
+    return rows[rows["record"].notna()]
+
+
+def where(rows: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
+    """The rows whose columns have these values: one each, or a list of them.
+
+    An empty answer is fine where the book plans such runs and these settings do not. Raises
+    UserError for a column that no run has, and for a value that no planned run has.
+    """
+    found = rows
+    for column, value in wanted.items():
+        values = [*value] if isinstance(value, list | tuple | set) else [value]
+        if column not in found:
+            raise UserError(f"no run has {column!r}{_close(column, found.columns)}")
+        for each in values:
+            _must_exist(rows, column, each)
+        found = found[found[column].isin(values)]
+    return found
+
+
+def _must_exist(rows: pd.DataFrame, column: str, value: Any) -> None:
+    if rows[column].eq(value).any() or "chapter" not in rows.attrs:
+        return
+    known = _in_the_book(rows.attrs["chapter"]).get(column, [])
+    if value not in known:
+        raise UserError(f"no planned run has {column} {value!r}{_close(value, known)}")
+
+
+@cache
+def _in_the_book(chapter: str) -> dict[str, list]:
+    """Column -> its values among the runs that the book plans for a chapter."""
+    from fewlabels import chapters, notebooks
+
+    module = chapters.load(chapter)
+    planned = module.plan(module.Settings(**notebooks.parameters(chapter, "full")))
+    found = pd.DataFrame([_planned(run) for run in planned])
+    return {column: [*found[column].dropna().map(_hashable).unique()] for column in found}
+
+
+def _close(value: Any, known: Iterable) -> str:
+    names = [*map(str, known)]
+    near = difflib.get_close_matches(str(value), names, 5, 0.3) or names[:5]
+    return f"; there is {', '.join(near)}" if near else ""
+
+
+def _planned(run: Experiment) -> dict[str, Any]:
+    config = run.describe()
+    facts = {key: _hashable(value) for key, value in _flat(config)} | run.cell()
+    facts["draw"] = next((facts[key] for key in _repetition(facts)), 0)
+    method, backbone = facts.get("method", run.kind), facts.get("backbone", "")
+    plain = backbone in ("", "scratch", "none")
+    facts["name"] = method if plain else f"{method} ({backbone})"
+    return facts | {"luck": shared_luck(config), "overlap": getattr(run, "overlap", None)}
+
+
+def _repetition(facts: Mapping[str, Any]) -> Iterator[str]:
+    """The columns that tell repetitions apart: a run's own, else those of what it starts from."""
+    for name in REPEATED:
+        yield from (key for key in facts if key == name)
+    for name in REPEATED:
+        yield from (key for key in facts if key.endswith(f"_{name}"))
+
+
+def _row(run: Experiment, record: Record | None) -> dict[str, Any]:
+    planned, measured = _planned(run), _measured(record)
+    if taken := sorted(planned.keys() & measured.keys()):
+        raise UserError(f"{record.id} measures {', '.join(taken)}, which is a column already")
+    return planned | measured
+
+
+def _measured(record: Record | None) -> dict[str, Any]:
+    if record is None:
+        return {"record": None}
+    facts = {f"parameters_{key}": count for key, count in record.parameters.items()}
+    facts |= {f"last_{key}": curve[-1] for key, curve in record.curves.items() if curve}
+    facts |= {"id": record.id, "seconds": record.seconds, "record": record}
+    return facts | record.metrics
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, found in config.items():
+        if isinstance(found, Mapping):
+            yield from _flat(found, f"{prefix}{key}_")
+        else:
+            yield f"{prefix}{key}", found
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

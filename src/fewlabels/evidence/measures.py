@@ -1,0 +1,106 @@
+"""Means and differences with their intervals, by what the runs share.
+
+Each takes rows of `fewlabels.evidence.frame.frame`, so that nobody can forget what runs share: n
+counts pretrained networks where several runs start from one, and random splits of one data set
+that share images get the interval made for them. What was not run is an interval that prints
+itself as "not run".
+"""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from fewlabels import statistics
+from fewlabels.errors import UserError
+from fewlabels.evidence.frame import done
+from fewlabels.statistics import Interval, PairedDifference
+
+NOT_RUN = Interval(math.nan, math.nan, math.nan, 0, "not run")
+NO_DIFFERENCE = PairedDifference(math.nan, math.nan, math.nan, 0, "not run")
+
+
+def fraction(rows: pd.DataFrame, metric: str = "accuracy") -> Interval:
+    """Mean of a metric in 0..1, its interval within 0..1."""
+    made = _with(metric, rows)
+    if made.empty:
+        return NOT_RUN
+    if overlap := _overlap(made):
+        return statistics.resampled_interval(made[metric], overlap)
+    return statistics.fraction_interval(made[metric], _luck(made))
+
+
+def mean(rows: pd.DataFrame, metric: str) -> Interval:
+    """Mean of a metric in any unit."""
+    made = _with(metric, rows)
+    return statistics.mean_interval(made[metric], _luck(made)) if len(made) else NOT_RUN
+
+
+def means(rows: pd.DataFrame, by: str | Sequence[str], metric: str) -> pd.DataFrame:
+    """`fraction` by group, for figures: the columns ``by``, and mean, low, high and n."""
+    by = [by] if isinstance(by, str) else [*by]
+    found = []
+    for key, group in done(rows).groupby(by, sort=False):
+        each = fraction(group, metric)
+        bounds = {"mean": each.mean, "low": each.low, "high": each.high, "n": each.n}
+        found.append(dict(zip(by, key, strict=True)) | bounds)
+    return pd.DataFrame(found, columns=[*by, "mean", "low", "high", "n"])
+
+
+def difference(a: pd.DataFrame, b: pd.DataFrame, metric: str = "accuracy") -> PairedDifference:
+    """Mean of ``a`` minus ``b`` over the draws that both have, in the metric's unit.
+
+    Pairs of which a side starts from one trained network share its luck and count once. Raises
+    UserError where a side has two runs of one draw: the rows are of more than one cell.
+    """
+    found = pairs(a, b, metric)
+    if found.empty:
+        return NO_DIFFERENCE
+    values = dict(found["difference"])
+    if overlap := _overlap(a):
+        return statistics.resampled_difference(values, dict.fromkeys(values, 0.0), overlap)
+    return statistics.mean_difference([*values.values()], _luck(found))
+
+
+def pairs(a: pd.DataFrame, b: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
+    """What `difference` averages: by draw the ``difference``, and the ``luck`` of its pair."""
+    sides = []
+    for rows in (a, b):
+        side = _with(metric, rows).set_index("draw")
+        if not side.index.is_unique:
+            names = ", ".join(map(str, rows["name"].unique()))
+            raise UserError(f"two runs of one draw are to be paired ({names}): ask for one cell.")
+        sides.append(side)
+    both = sides[0].index.intersection(sides[1].index).sort_values()
+    first, second = (side.loc[both] for side in sides)
+    luck = first["luck"].where(first["luck"].notna(), second["luck"])
+    return pd.DataFrame({"difference": first[metric] - second[metric], "luck": luck})
+
+
+def unpaired(a: pd.DataFrame, b: pd.DataFrame, metric: str = "accuracy") -> PairedDifference:
+    """Mean of ``a`` minus mean of ``b``, for runs that share no draw (Welch)."""
+    first, second = (_with(metric, rows) for rows in (a, b))
+    if first.empty or second.empty:
+        return NO_DIFFERENCE
+    return statistics.unpaired_difference(first[metric], second[metric])
+
+
+def _with(metric: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """The runs that have been made and have a number for the metric."""
+    made = done(rows)
+    if metric in made:
+        return made[made[metric].notna()].astype({metric: float})
+    if made.empty:
+        return made.assign(**{metric: math.nan})
+    raise UserError(f"no run measures {metric!r}; a run of {made['kind'].iloc[0]} does not")
+
+
+def _luck(rows: pd.DataFrame) -> list[str | None]:
+    return [None if pd.isna(each) else each for each in rows["luck"]]
+
+
+def _overlap(rows: pd.DataFrame) -> float | None:
+    known = rows["overlap"].dropna().unique()
+    if len(known) > 1:
+        raise UserError("runs on splits of different sizes have no common interval.")
+    return float(known[0]) if len(known) else None

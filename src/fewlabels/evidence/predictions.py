@@ -1,0 +1,90 @@
+"""What stored predictions say, run by run: recalls, mix-ups, confusion matrices."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from fewlabels import evaluation, figures
+from fewlabels.evidence.frame import done
+from fewlabels.evidence.measures import fraction
+from fewlabels.tables import percent
+
+
+def classes(record) -> np.ndarray:
+    """Predicted test classes [N] of a record, whether it keeps classes or probabilities."""
+    if "classes" in record.predictions:
+        return record.predictions["classes"]
+    return record.predictions["test"].argmax(axis=1)
+
+
+def recalls(rows: pd.DataFrame, truth: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
+    """The rows that have been made, with the recall of every class (0..1) as a column."""
+    made = done(rows)
+    hits = [classes(record) == truth for record in made["record"]]
+    return made.assign(
+        **{name: [hit[truth == k].mean() for hit in hits] for k, name in enumerate(names)}
+    )
+
+
+def confused(rows: pd.DataFrame, truth: np.ndarray, first: int, second: int) -> pd.Series:
+    """By run: share of the two classes' images that are taken for the other of the two."""
+    swapped = np.where(truth == first, second, np.where(truth == second, first, -1))
+    return rows["record"].map(
+        lambda record: float((classes(record) == swapped)[swapped >= 0].mean()),
+        na_action="ignore",
+    )
+
+
+def confusion(rows: pd.DataFrame, truth: np.ndarray, names: Sequence[str]) -> Figure:
+    """Mean confusion matrix over the runs, in percent of the true class."""
+    made = done(rows)
+    if made.empty:
+        return figures.empty("not run")
+    each = [evaluation.confusion(classes(r), truth, len(names)) for r in made["record"]]
+    return figures.confusion(np.mean(each, axis=0), names)
+
+
+def per_class(
+    rows: pd.DataFrame,
+    truth: np.ndarray,
+    names: Sequence[str],
+    printed: pd.DataFrame,
+    heading: str = "Class",
+) -> pd.DataFrame:
+    """Precision, recall and F1 of every class beside the printed ones (rows ``class``, 0..1)."""
+    made = done(rows)
+    each = [evaluation.per_class(classes(r), truth, names) for r in made["record"]]
+    printed = printed.set_index(printed["class"].astype(str))
+    found = []
+    for k, name in enumerate(names):
+        row = {heading: name}
+        for metric, title in (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1")):
+            row[title] = f"{100 * printed.loc[name, metric]:.0f}"
+            ours = made.assign(ours=[one[metric].iloc[k] for one in each])
+            row[f"{title}, ours"] = percent(fraction(ours, "ours"))
+        found.append(row)
+    return pd.DataFrame(found)
+
+
+def curves(
+    rows: pd.DataFrame,
+    names: dict[str, str],
+    panel: str | None = None,
+    scale: float | None = 1.0,
+) -> pd.DataFrame:
+    """Recorded learning curves for `fewlabels.figures.learning_curves`: epoch, value, run, series.
+
+    names: curve in the record -> what the figure calls it. panel: its title. scale: of the steps;
+    None makes them the share of the training in percent, so that different lengths compare.
+    """
+    points = []
+    for record in done(rows)["record"]:
+        steps = record.curves.get("step", [])
+        factor = scale if scale is not None else 100 / steps[-1] if steps else 1
+        for name, series in names.items():
+            for step, height in zip(steps, record.curves.get(name, []), strict=False):
+                points.append((step * factor, height, record.id, series))
+    found = pd.DataFrame(points, columns=["epoch", "value", "run", "series"])
+    return found if panel is None else found.assign(panel=panel)

@@ -1,0 +1,121 @@
+"""A table: rows are groups of runs, and each column is a question asked of every group."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from fewlabels import tables
+from fewlabels.evidence import measures
+from fewlabels.evidence.frame import done, where
+from fewlabels.tables import NO_FIGURE, NOT_RUN, Table
+
+Column = Callable[[pd.DataFrame, tuple], Any]
+"""The runs of a row, and the row's key, -> its cell. ``only`` in the questions below cuts the runs
+of the row to those with these values first."""
+
+
+def count(**only: Any) -> Column:
+    """How many runs have been made."""
+    return lambda group, key: str(len(done(where(group, **only))))
+
+
+def percent(metric: str = "accuracy", decimals: int = 1, **only: Any) -> Column:
+    """Mean of a fraction with its interval, in percent."""
+    return lambda group, key: tables.percent(
+        measures.fraction(where(group, **only), metric), decimals
+    )
+
+
+def number(metric: str, decimals: int = 1, scale: float = 1, **only: Any) -> Column:
+    """Mean of a metric with its interval, times ``scale``."""
+
+    def of(group: pd.DataFrame, key: tuple) -> str:
+        rows = where(group, **only)
+        if scale != 1 and metric in rows:
+            rows = rows.assign(**{metric: scale * rows[metric]})
+        return tables.number(measures.mean(rows, metric), decimals)
+
+    return of
+
+
+def value(column: str, scale: float = 1, **only: Any) -> Column:
+    """What the row's runs have in common, or its only run measured; without an interval."""
+
+    def of(group: pd.DataFrame, key: tuple) -> Any:
+        rows = where(group, **only)
+        found = rows[column].dropna() if column in rows else []
+        if not len(found):
+            return NOT_RUN
+        first = found.iloc[0]
+        return first if isinstance(first, str) else scale * first
+
+    return of
+
+
+def median(column: str, decimals: int = 0) -> Column:
+    """The median of the runs that have been made, without an interval."""
+
+    def of(group: pd.DataFrame, key: tuple) -> str:
+        found = done(group)[column].dropna() if column in group else []
+        return tables.number(float(found.median()), decimals) if len(found) else NOT_RUN
+
+    return of
+
+
+def beside(printed: Mapping[Any, Any]) -> Column:
+    """Printed figures by the row's key, or its last part; a dash where there is none."""
+    return lambda group, key: str(printed.get(key, printed.get(key[-1], NO_FIGURE)))
+
+
+def table(
+    rows: pd.DataFrame,
+    by: Mapping[str, str],
+    columns: Mapping[str, Column],
+    label: str,
+    caption: str,
+    *,
+    pick: Sequence[Any] | Mapping[Any, str] | None = None,
+    order: str | None = None,
+    above: Iterable[Mapping[str, Any]] = (),
+    decimals: int = 1,
+) -> Table:
+    """One row per group of runs, one column per question.
+
+    Args:
+        rows: runs (`fewlabels.evidence.frame.runs`), cut to what the table is about.
+        by: heading -> column of ``rows``; these make the groups.
+        columns: heading -> `count`, `percent`, `number`, `value`, `median`, `beside`, or any
+            function of a group and its key.
+        pick: the groups that appear, in this order; as a mapping, what their last heading prints.
+        order: a metric by whose falling mean the rows come.
+        above: rows to print first, such as a source's; what they leave out is a dash.
+
+    Raises:
+        UserError: ``pick`` names a group that no planned run belongs to.
+    """
+    groups = {key: group for key, group in rows.groupby([*by.values()], sort=False, dropna=False)}
+    keys = [*groups] if pick is None else [_key(each) for each in pick]
+    for key in keys if pick is not None else ():
+        if key not in groups:
+            where(rows, **dict(zip(by.values(), key, strict=True)))
+    if order:
+        keys.sort(key=lambda key: -groups[key][order].mean() if key in groups else 0)
+    named = {_key(k): v for k, v in pick.items()} if isinstance(pick, Mapping) else {}
+    found = []
+    for key in keys:
+        group = groups.get(key, rows.iloc[:0])
+        heads = [*map(_heading, key)]
+        heads[-1] = named.get(key, heads[-1])
+        cells = {heading: of(group, key) for heading, of in columns.items()}
+        found.append(dict(zip(by, heads, strict=True)) | cells)
+    lines = [dict.fromkeys((*by, *columns), NO_FIGURE) | dict(line) for line in above]
+    return tables.show(pd.DataFrame([*lines, *found]), label, caption, decimals)
+
+
+def _key(each: Any) -> tuple:
+    return each if isinstance(each, tuple) else (each,)
+
+
+def _heading(key: Any) -> str:
+    return f"{key:g}" if isinstance(key, float) else str(key)

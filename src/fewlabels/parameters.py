@@ -1,0 +1,123 @@
+"""A chapter's parameters: a dataclass whose fields say what they may be.
+
+The values stand once, in the notebook's cell tagged ``parameters``; a chapter declares here what
+each of them may be, and the cell below makes an instance of them: ``Settings.of(globals())``.
+"""
+
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
+
+from fewlabels import config
+from fewlabels.errors import UserError
+
+
+class Range(NamedTuple):
+    """Whole numbers from ``low`` to ``high``, both included; None: no upper end."""
+
+    low: int
+    high: int | None = None
+
+
+class Real(NamedTuple):
+    """Finite numbers above ``low``, or from ``low`` on, up to ``high`` (None: no upper end)."""
+
+    low: float
+    high: float | None = None
+    with_low: bool = False
+
+
+Count = Annotated[int, Range(0)]
+"""A whole number, 0 or more."""
+Some = Annotated[int, Range(1)]
+"""A whole number, 1 or more."""
+Positive = Annotated[float, Real(0)]
+"""A finite number above zero."""
+Share = Annotated[float, Real(0, 1)]
+"""A number above 0 and at most 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """What every chapter can be told; refuses values that a field's type does not allow."""
+
+    store: Literal["results", "cache"]
+    """Where the records are: the book's own, or the reader's."""
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    """What computes the runs that are missing; auto takes a graphics card where there is one."""
+    precision: Literal["32-true", "bf16-mixed"]
+    """Number format while training."""
+    workers: Annotated[int, Range(0, 256)]
+    """Runs at once; 0 means one per CPU core."""
+
+    def __post_init__(self):
+        for key, hint in get_type_hints(type(self), include_extras=True).items():
+            if get_origin(hint) is not typing.ClassVar:
+                check(key, getattr(self, key), hint)
+
+    @classmethod
+    def of(cls, names: Mapping[str, Any], **changes: Any) -> Self:
+        """The parameters among ``names``, such as a notebook's ``globals()``."""
+        if missing := [item.name for item in fields(cls) if item.name not in {*names, *changes}]:
+            raise UserError(f"the parameters cell lacks {', '.join(missing)}.")
+        given = {item.name: names[item.name] for item in fields(cls) if item.name in names}
+        return cls(**given | changes)
+
+
+def check(key: str, value: Any, hint: Any) -> None:
+    """Refuse a value that a type hint does not allow, with its name and what is allowed.
+
+    Hints: bool, int, float, str, None, ``Literal``, ``list[...]`` of different values, unions, and
+    numbers with a `Range` or a `Real`.
+    """
+    origin = get_origin(hint)
+    if origin is Annotated:
+        limit = hint.__metadata__[0]
+        if isinstance(limit, Range):
+            config.whole(key, value, limit.low, limit.high)
+        else:
+            _real(key, value, limit)
+    elif origin is Literal:
+        config.one_of(key, value, get_args(hint))
+    elif origin is list:
+        config.distinct(key, value)
+        for item in value:
+            check(key, item, get_args(hint)[0])
+    elif origin in (typing.Union, types.UnionType):
+        _any(key, value, get_args(hint))
+    elif hint is float:
+        config.finite(key, value)
+    elif hint is type(None):
+        _of_type(key, value, hint, "none")
+    else:
+        _of_type(key, value, hint, WORDS[hint])
+
+
+WORDS = {bool: "true or false", int: "a whole number", str: "a text"}
+
+
+def _of_type(key: str, value: Any, kind: type, allowed: str) -> None:
+    # A bool is an int in Python, but nobody who writes true means one.
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise UserError(f"{key} is {value!r}; allowed: {allowed}")
+
+
+def _any(key: str, value: Any, hints: tuple) -> None:
+    refusals = []
+    for hint in hints:
+        try:
+            return check(key, value, hint)
+        except UserError as refusal:
+            refusals.append(str(refusal).split("allowed: ")[-1])
+    raise UserError(f"{key} is {value!r}; allowed: {' or '.join(refusals)}")
+
+
+def _real(key: str, value: Any, limit: Real) -> None:
+    above = f"a number {'of at least' if limit.with_low else 'above'} {limit.low:g}"
+    allowed = above if limit.high is None else f"{above} and at most {limit.high:g}"
+    config.finite(key, value, allowed)
+    low_enough = value >= limit.low if limit.with_low else value > limit.low
+    if not low_enough or (limit.high is not None and value > limit.high):
+        raise UserError(f"{key} is {value!r}; allowed: {allowed}")

@@ -1,0 +1,137 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import toy_run
+
+from fewlabels import evidence as ev
+from fewlabels import paths
+from fewlabels.errors import UserError
+from fewlabels.runs import Store
+
+
+def made(**columns) -> pd.DataFrame:
+    """Rows of runs that have been made, of one cell unless said."""
+    count = len(next(iter(columns.values())))
+    usual = {"name": "a", "kind": "toy", "draw": range(count), "luck": None, "overlap": None}
+    usual["record"] = [SimpleNamespace(id=str(i)) for i in range(count)]
+    return pd.DataFrame(usual | columns, index=range(count))
+
+
+@pytest.fixture
+def rows(record):
+    """Three planned runs of the toy chapter, two of them made: accuracies 0.5 and 0.6."""
+    record(toy_run(0), toy_run(1))
+    found = ev.frame([toy_run(draw) for draw in range(3)], Store(paths.RESULTS / "toy"))
+    found.attrs["chapter"] = "toy"
+    return found
+
+
+def test_every_planned_run_has_a_row_and_what_was_measured_where_it_was(rows):
+    assert list(rows["draw"]) == [0, 1, 2]
+    assert list(rows["name"]) == ["guess"] * 3
+    assert rows["accuracy"].tolist()[:2] == [0.5, 0.6] and np.isnan(rows["accuracy"][2])
+    assert len(ev.done(rows)) == 2
+
+
+def test_a_name_that_no_planned_run_has_is_refused_with_those_there_are(rows):
+    assert len(ev.where(rows, name="guess", draw=[0, 2])) == 2
+    with pytest.raises(UserError, match="no planned run has name 'gues'; there is guess"):
+        ev.where(rows, name="gues")
+    with pytest.raises(UserError, match="no run has 'nam'; there is name"):
+        ev.where(rows, nam="guess")
+    # Cut to nothing by what comes before, the name is still known.
+    assert ev.where(rows.iloc[:0], name="guess").empty
+
+
+def test_a_metric_may_not_take_the_name_of_what_was_planned(record, monkeypatch):
+    run = toy_run(0)
+    record(run)
+    monkeypatch.setattr(type(run), "cell", lambda self: {"accuracy": "a column already"})
+    with pytest.raises(UserError, match="measures accuracy, which is a column already"):
+        ev.frame([run], Store(paths.RESULTS / "toy"))
+
+
+def test_runs_that_start_from_one_network_count_once():
+    found = made(accuracy=[0.1, 0.3, 0.5, 0.7, 0.6, 0.8], luck=["x", "x", "y", "y", "z", "z"])
+    interval = ev.mean(found, "accuracy")
+    assert interval.n == 3
+    # Means of 0.2, 0.6 and 0.7: deviation 0.264575, t of two degrees of freedom 4.302653.
+    assert interval.mean == pytest.approx(0.5)
+    assert interval.high - interval.mean == pytest.approx(4.302653 * 0.264575 / 3**0.5, rel=1e-5)
+
+
+def test_splits_that_share_images_get_their_own_interval():
+    plain = made(accuracy=[0.7, 0.8, 0.9])
+    shared = plain.assign(overlap=1.0)
+    one, other = ev.fraction(plain), ev.fraction(shared)
+    assert other.low < one.low < one.high < other.high
+    gain = [ev.difference(r.assign(accuracy=[0.8, 0.9, 0.99]), r) for r in (plain, shared)]
+    # The variance is (1/3 + 1) s2 in place of s2 / 3.
+    assert gain[1].error == pytest.approx(2 * gain[0].error)
+
+
+def test_a_difference_pairs_the_draws_that_both_have():
+    a = made(accuracy=[0.9, 0.7, 0.8, 0.5], draw=[3, 1, 2, 9])
+    b = made(accuracy=[0.6, 0.6, 0.6], draw=[1, 2, 3], luck=["x", "y", "z"])
+    found = ev.difference(a, b)
+    assert found.n == 3 and found.mean == pytest.approx((0.1 + 0.2 + 0.3) / 3)
+    assert list(ev.pairs(a, b)["luck"]) == ["x", "y", "z"]
+    with pytest.raises(UserError, match="two runs of one draw"):
+        ev.difference(pd.concat([a, a]), b)
+
+
+def test_what_was_not_run_prints_so(rows):
+    nothing = rows[rows["record"].isna()]
+    assert ev.fraction(nothing).n == 0 and ev.difference(nothing, rows).n == 0
+    shown = ev.table(
+        nothing,
+        {"Method": "name"},
+        {"n": ev.count(), "%": ev.percent(), "s": ev.median("seconds"), "Source": ev.beside({})},
+        "tbl-x",
+        "Nothing yet.",
+    )
+    assert list(shown.frame.iloc[0]) == ["guess", "0", "not run", "not run", "\N{EN DASH}"]
+
+
+def test_a_metric_that_the_runs_do_not_have_is_refused(rows):
+    with pytest.raises(UserError, match="no run measures 'acuracy'"):
+        ev.fraction(rows, "acuracy")
+
+
+def test_a_table_has_a_row_a_group_in_the_order_asked_for():
+    found = made(accuracy=[0.2, 0.4, 0.9], name=["a", "a", "b"], labels=[10, 10, 20], seconds=1.0)
+    by, columns = {"Method": "name", "Labels": "labels"}, {"n": ev.count(), "%": ev.percent()}
+    shown = ev.table(found, by, columns, "tbl-x", "Cap.", order="accuracy")
+    assert shown.frame["Method"].tolist() == ["b", "a"]
+    shown = ev.table(
+        found,
+        {"Method": "name"},
+        columns | {"of 10": ev.count(labels=10), "Source": ev.beside({"b": 91})},
+        "tbl-x",
+        "Cap.",
+        pick={"a": "first", "b": "second"},
+        above=[{"Method": "the source", "%": "90"}],
+    )
+    assert shown.frame["Method"].tolist() == ["the source", "first", "second"]
+    assert shown.frame["of 10"].tolist() == ["\N{EN DASH}", "2", "0"]
+    assert shown.frame["Source"].tolist() == ["\N{EN DASH}"] * 2 + ["91"]
+
+
+def test_what_predictions_say():
+    truth = np.array([0, 0, 1, 1])
+    record = SimpleNamespace(id="1", predictions={"classes": np.array([0, 1, 1, 1])}, curves={})
+    found = made(accuracy=[0.75], record=[record])
+    assert ev.recalls(found, truth, ["zero", "one"])[["zero", "one"]].values.tolist() == [[0.5, 1]]
+    assert ev.confused(found, truth, 0, 1).tolist() == [0.25]
+    probabilities = SimpleNamespace(predictions={"test": np.array([[0.4, 0.6], [0.9, 0.1]])})
+    assert ev.classes(probabilities).tolist() == [1, 0]
+
+
+def test_curves_over_steps_and_over_the_share_of_the_training():
+    record = SimpleNamespace(id="r", curves={"step": [5.0, 10.0], "loss": [2.0, 1.0]})
+    found = made(accuracy=[1.0], record=[record])
+    assert ev.curves(found, {"loss": "training"})["epoch"].tolist() == [5, 10]
+    share = ev.curves(found, {"loss": "training"}, "panel", scale=None)
+    assert share["epoch"].tolist() == [50, 100] and set(share["panel"]) == {"panel"}
