@@ -92,12 +92,10 @@ def make_toy(root: Path) -> None:
     (root / "index.qmd").write_text("# Front {.unnumbered}\n\nBegin with @sec-toy [@holm1979].\n")
     (root / "chapters/01-toy.ipynb").write_text(json.dumps(notebook(FIRST)))
     (root / "chapters/02-other.ipynb").write_text(json.dumps(notebook(SECOND)))
-    values = {"epochs": 2, "dataset": "toy", "rate": 0.01, "sizes": [1, 2]}
-    for profile in ("full", "quick", "smoke"):
+    for profile in ("quick", "smoke"):
         folder = root / "params" / profile
         folder.mkdir(parents=True)
-        own = values if profile == "full" else {"epochs": 1}
-        (folder / "toy.yaml").write_text(yaml.safe_dump(own))
+        (folder / "toy.yaml").write_text(yaml.safe_dump({"epochs": 1}))
         (folder / "other.yaml").write_text("{}\n")
 
 

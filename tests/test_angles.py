@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from lightning.fabric import Fabric
 from scipy import stats
 from torch import nn
 from toy_runs import measured
 
-from fewlabels import angles, data, paths
+from fewlabels import angles, data, notebooks
 from fewlabels.augment import quarter_turns, rotated
 from fewlabels.chapters.rotation_equivariance import claims, planning, results
 from fewlabels.chapters.rotation_equivariance.planning import Settings
@@ -467,15 +466,13 @@ def test_an_impossible_network_is_refused_by_name(network, told):
 
 @pytest.mark.parametrize("profile", ["full", "quick", "smoke"])
 def test_every_profile_is_possible_and_its_plan_holds_all_it_starts_from(profile):
-    file = paths.PARAMS / profile / "rotation-equivariance.yaml"
-    runs = planning.plan(Settings(**yaml.safe_load(file.read_text())))
+    runs = planning.plan(Settings(**notebooks.parameters("rotation-equivariance", profile)))
     assert len({run.id for run in runs}) == len(runs)
     assert {need.id for run in runs for need in run.needs()} <= {run.id for run in runs}
 
 
 def test_the_full_profile_is_the_default():
-    file = paths.PARAMS / "full" / "rotation-equivariance.yaml"
-    assert Settings(**yaml.safe_load(file.read_text())) == Settings()
+    assert Settings(**notebooks.parameters("rotation-equivariance", "full")) == Settings()
 
 
 def test_the_plan_has_the_runs_counted_by_hand():

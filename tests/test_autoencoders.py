@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from toy_runs import measured
 
-from fewlabels import data, paths
+from fewlabels import data, notebooks, paths
 from fewlabels.chapters.autoencoders_vae import claims, planning, results, show
 from fewlabels.chapters.autoencoders_vae.planning import Settings
 from fewlabels.data import Split, digits
@@ -421,7 +421,7 @@ def test_every_profile_is_possible_and_its_plan_holds_all_it_starts_from(profile
 
 
 def test_the_full_profile_is_the_default():
-    values = yaml.safe_load((paths.PARAMS / "full" / "autoencoders-vae.yaml").read_text())
+    values = notebooks.parameters("autoencoders-vae", "full")
     assert Settings(**values) == Settings()
 
 

@@ -4,13 +4,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import yaml
 from lightning.fabric import Fabric
 from PIL import Image
 from torch import nn
 from toy_runs import measured
 
-from fewlabels import paths
+from fewlabels import notebooks
 from fewlabels.chapters.few_data_caltech import planning, recognise, results
 from fewlabels.chapters.few_data_caltech.planning import Settings
 from fewlabels.data import photographs
@@ -521,7 +520,7 @@ def test_an_unknown_network_is_refused():
 
 
 def profile(name):
-    return Settings(**yaml.safe_load((paths.PARAMS / name / f"{planning.NAME}.yaml").read_text()))
+    return Settings(**notebooks.parameters(planning.NAME, name))
 
 
 @pytest.mark.parametrize("name", ["full", "quick", "smoke"])

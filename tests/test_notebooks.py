@@ -92,10 +92,15 @@ def test_text_stays_text(toy):
     assert notebooks._as_type_of("a", "12", "name") == "12"
 
 
-def test_a_parameters_cell_that_differs_from_params_full_is_named(toy):
+def test_a_parameters_cell_that_differs_from_the_settings_is_named(toy):
     assert notebooks.mismatch("toy") is None
-    (toy / "params/full/toy.yaml").write_text("epochs: 3\n")
-    assert notebooks.mismatch("toy") == "epochs is 2 in the parameters cell and 3 in params/full"
+    file = toy / "chapters/01-toy.ipynb"
+    file.write_text(file.read_text().replace("epochs = 2", "epoch = 2"))
+    assert notebooks.mismatch("toy").startswith("epoch, epochs: not in both")
+
+
+def test_the_full_profile_is_the_notebook_s_own_cell(toy):
+    assert notebooks.parameters("toy", "full") == notebooks.defaults(toy / "chapters/01-toy.ipynb")
 
 
 def test_executing_passes_parameters_and_keeps_outputs(toy, tmp_path, capsys):
@@ -129,7 +134,7 @@ class TestCommittedChapter:
             assert not cell.get("outputs") and cell.get("execution_count") is None
             assert set(cell["metadata"]) <= {"tags", "editable", "slideshow"}
 
-    def test_parameters_cell_equals_the_full_profile(self, name):
+    def test_parameters_cell_has_what_the_settings_have(self, name):
         assert notebooks.mismatch(name) is None
 
     @pytest.mark.parametrize("profile", notebooks.PROFILES)

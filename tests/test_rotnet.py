@@ -8,7 +8,7 @@ import yaml
 from lightning.fabric import Fabric
 from toy_runs import measured
 
-from fewlabels import data, evaluation, paths
+from fewlabels import data, evaluation, notebooks, paths
 from fewlabels.chapters.rotnet_mnist import planning
 from fewlabels.chapters.rotnet_mnist.planning import Settings
 from fewlabels.data import ImageData, Split, digits
@@ -495,7 +495,7 @@ def test_every_profile_is_possible_and_its_plan_holds_all_it_starts_from(profile
 
 
 def test_the_full_profile_is_the_default():
-    values = yaml.safe_load((paths.PARAMS / "full" / "rotnet-mnist.yaml").read_text())
+    values = notebooks.parameters("rotnet-mnist", "full")
     assert Settings(**values) == Settings()
 
 

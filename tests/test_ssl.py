@@ -12,7 +12,7 @@ import yaml
 from lightning.fabric import Fabric
 from torch.nn import functional as F
 
-from fewlabels import data, paths, published
+from fewlabels import data, notebooks, paths, published
 from fewlabels.chapters.ssl_medmnist import Settings, claims, planning, results, show
 from fewlabels.errors import UserError
 from fewlabels.experiments import ssl
@@ -317,8 +317,7 @@ def test_a_data_set_that_cannot_be_run_is_refused_with_those_that_can():
 
 @pytest.mark.parametrize("profile", ["full", "quick", "smoke"])
 def test_every_profile_is_possible_and_its_plan_holds_all_it_starts_from(profile):
-    values = yaml.safe_load((paths.PARAMS / profile / "ssl-medmnist.yaml").read_text())
-    runs = planning.plan(Settings(**values))
+    runs = planning.plan(Settings(**notebooks.parameters("ssl-medmnist", profile)))
     assert len({run.id for run in runs}) == len(runs)
     order = {run.id: place for place, run in enumerate(runs)}
     assert all(order[need.id] < order[run.id] for run in runs for need in run.needs())
@@ -327,7 +326,7 @@ def test_every_profile_is_possible_and_its_plan_holds_all_it_starts_from(profile
 
 
 def test_the_full_profile_is_the_default():
-    values = yaml.safe_load((paths.PARAMS / "full" / "ssl-medmnist.yaml").read_text())
+    values = notebooks.parameters("ssl-medmnist", "full")
     assert Settings(**values) == Settings()
 
 

@@ -84,8 +84,10 @@ def parameters(
 ) -> dict[str, Any]:
     """Every parameter of a chapter in a profile, with ``overrides`` (as typed) on top.
 
-    The chapter's ``Settings`` have accepted the result. UserError lists what exists for an unknown
-    chapter, profile or parameter, and says what is allowed for a value of another type.
+    The notebook's own cell is the profile ``full``; files in ``params/`` say what ``quick`` and
+    ``smoke`` change. The chapter's ``Settings`` have accepted the result. UserError lists what
+    exists for an unknown chapter, profile or parameter, and says what is allowed for a value of
+    another type.
     """
     from fewlabels import chapters
 
@@ -93,11 +95,8 @@ def parameters(
     values = defaults(chapters.notebook(name))
     if profile not in PROFILES:
         raise UserError(f"There is no profile {profile!r}: choose from {', '.join(PROFILES)}.")
-    file = paths.PARAMS / profile / f"{name}.yaml"
-    if not file.exists():
-        raise UserError(f"Chapter {name} has no {profile} profile: add {file}.")
-    stored = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    for given, where in ((stored, f" ({profile}/{file.name})"), (overrides or {}, "")):
+    stored = {} if profile == "full" else _stored(name, profile)
+    for given, where in ((stored, f" ({profile}/{name}.yaml)"), (overrides or {}, "")):
         for key, value in given.items():
             if key not in values:
                 known = ", ".join(values)
@@ -105,6 +104,13 @@ def parameters(
             values[key] = _as_type_of(values[key], value, key)
     chapter.Settings(**values)
     return values
+
+
+def _stored(name: str, profile: str) -> dict[str, Any]:
+    file = paths.PARAMS / profile / f"{name}.yaml"
+    if not file.exists():
+        raise UserError(f"Chapter {name} has no {profile} profile: add {file}.")
+    return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
 
 
 def _as_type_of(default: Any, value: Any, key: str) -> Any:
@@ -127,7 +133,7 @@ def _as_type_of(default: Any, value: Any, key: str) -> Any:
 
 
 def mismatch(name: str) -> str | None:
-    """How the parameters cell differs from params/full and ``Settings``; None where it does not."""
+    """How the parameters cell differs from the fields of ``Settings``; None where it does not."""
     from fewlabels import chapters
 
     cell = defaults(chapters.notebook(name))
@@ -135,10 +141,6 @@ def mismatch(name: str) -> str | None:
     if sorted(fields) != sorted(cell):
         odd = sorted(set(fields) ^ set(cell))
         return f"{', '.join(odd)}: not in both the parameters cell and Settings"
-    full = parameters(name, "full")
-    for key, value in cell.items():
-        if full[key] != value:
-            return f"{key} is {value!r} in the parameters cell and {full[key]!r} in params/full"
     return None
 
 
