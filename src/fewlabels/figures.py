@@ -139,9 +139,9 @@ def learning_curves(
 
     frame: one row per run and epoch, with columns epoch (1, 2, ...), value, run, series (such as
     training and validation: told apart by colour and dash), and optionally panel: one axes for
-    each, side by side, and luck: what a run shares with others. With `ylabel`, all panels share that axis and are titled; without, each
-    panel's name is its own axis label, for panels of different units. The mean covers the epochs
-    that all runs of a series reached.
+    each, side by side, and luck: what a run shares with others. With `ylabel`, all panels share
+    that axis and are titled; without, each panel's name is its own axis label, for panels of
+    different units. The mean covers the epochs that all runs of a series reached.
     """
     _need(frame, "epoch", "value", "run", "series")
     panels = list(dict.fromkeys(frame["panel"])) if "panel" in frame else [None]

@@ -327,7 +327,9 @@ def paired_difference(
     luck: label draw -> what its pair shares with others.
     """
     difference = _paired(a, b)
-    return mean_difference(difference, [(luck or {}).get(draw) for draw in sorted(a)], test_to_train)
+    return mean_difference(
+        difference, [(luck or {}).get(draw) for draw in sorted(a)], test_to_train
+    )
 
 
 def _paired(a: Mapping[Hashable, float], b: Mapping[Hashable, float]) -> np.ndarray:

@@ -85,10 +85,10 @@ class Printed:
     """A figure that a source prints, and what our runs of its protocol gave for it.
 
     key: its name in the claim's ``published``; values: one per run, in the printed unit; rounding:
-    the unit's last place, 1 for "73%", 0 for a count; luck: of every run (`fewlabels.statistics.shared_luck`),
-    None where runs share nothing; split_variance: that two draws of the test images add, in the
-    printed unit squared, where ours are others than the source's; unknown: what the source leaves
-    open, where that decides the figure.
+    the unit's last place, 1 for "73%", 0 for a count; luck: of every run, see
+    `fewlabels.statistics.shared_luck`, None where runs share nothing; split_variance: that two
+    draws of the test images add, in the printed unit squared, where ours are others than the
+    source's; unknown: what the source leaves open, where that decides the figure.
     """
 
     key: str
@@ -328,9 +328,11 @@ def everywhere(cells: Iterable[tuple[str, Verdict]]) -> Verdict:
     tested = [i for i, verdict in enumerate(found) if not math.isnan(verdict.p)]
     adjusted = holm([found[i].p for i in tested]) if tested else np.array([])
     for i, p in zip(tested, adjusted, strict=True):
-        if found[i].word in ("opposite", "no difference") and p > ALPHA:
-            reason = f"{found[i].reason}, not significant among {len(tested)} cells"
-            found[i] = Verdict("undecided", reason, p)
+        if found[i].word in ("opposite", "no", "no difference"):
+            found[i] = replace(found[i], p=float(p))
+            if p > ALPHA:
+                reason = f"{found[i].reason}, not significant among {len(tested)} cells"
+                found[i] = Verdict("undecided", reason, float(p))
     return together(
         replace(verdict, reason=f"{name}: {verdict.reason}")
         for (name, _), verdict in zip(cells, found, strict=True)

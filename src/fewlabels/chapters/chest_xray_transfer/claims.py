@@ -94,8 +94,7 @@ def _figures(name: str, group: pd.DataFrame, note: str = "", unknown: str = "") 
         for key, (metric, _) in PRINTED.items()
     ]
     ours = [
-        f"{words} {percent(results.interval(group, metric))}"
-        for metric, words in PRINTED.values()
+        f"{words} {percent(results.interval(group, metric))}" for metric, words in PRINTED.values()
     ]
     verdict = verdicts.figures(published.claim(name), figures)
     note = f"{failures}. {note}".strip(". ") + "." if failures else note

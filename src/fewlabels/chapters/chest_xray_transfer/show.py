@@ -146,7 +146,7 @@ def _cause(runs: pd.DataFrame, role: str) -> str:
     why = {
         True: "class weights recover more recall than the population shift costs",
         None: "imbalance and the change of population cannot be told apart",
-        False: "the test images are unlike the training images, and imbalance explains little of it",
+        False: "the test images are unlike the training images, and imbalance explains little",
     }
     surplus = found["surplus"]
     told = surplus.mean > 0 if surplus.p <= ALPHA else None
@@ -250,8 +250,8 @@ def report_table(runs: pd.DataFrame, settings: Settings) -> Table:
     return tables.show(
         pd.DataFrame(rows),
         "tbl-xray-report",
-        f"Protocol report, % on the test images, mean with 95% interval over the n seeds that learn: "
-        "the others give every test image one answer. "
+        "Protocol report, % on the test images, mean with 95% interval over the n seeds that "
+        "learn: the others give every test image one answer. "
         f"{setting(settings)}, here at {settings.report_all_size}; ten convolutions from random "
         f"weights at {settings.cnn_size} pixels for {settings.cnn_epochs} epochs"
         f"{where_the_source(settings)}.",

@@ -30,6 +30,7 @@ from fewlabels.tables import Table, number
 
 SPAN = "\N{PLUS-MINUS SIGN}{}°"
 
+
 def summary(runs: pd.DataFrame, settings: Settings, images: ImageData) -> str:
     """The chapter in one paragraph, every figure from the runs."""
     verdicts = {row["claim"].id: row for row in claims.rows(runs, settings)}

@@ -106,7 +106,9 @@ def _oscillation(runs: pd.DataFrame) -> dict[str, Any]:
     # Not paired: the two protocols share no more than the number of the seed.
     difference = unpaired_difference([*report.values()], [*tuned.values()])
     verdict = verdicts.direction(difference, +1, published.claim("R7").margin_of("difference"))
-    ours = f"{percent(fraction_interval([*report.values()]))} points from the mean of its neighbours"
+    ours = (
+        f"{percent(fraction_interval([*report.values()]))} points from the mean of its neighbours"
+    )
     network = (
         "Points of the curve, each a twentieth of its training from the next; compared with "
         "protocol tuned, whose network, schedule and length differ as well as its rate."

@@ -384,7 +384,8 @@ def per_class_table(report: pd.DataFrame, settings: Settings, source: str, model
         results.per_class(rows, settings, model),
         f"tbl-rotnet-per-class-{model}",
         f"{name} at {LABELS} labels of {source}, protocol report: per digit, %, the source's one "
-        f"run beside our mean with 95% interval (n = {compare.fraction(rows, 'accuracy').n}). {COUNTS}",
+        f"run beside our mean with 95% interval (n = {compare.fraction(rows, 'accuracy').n}). "
+        f"{COUNTS}",
     )
 
 
