@@ -23,9 +23,12 @@ import torch
 from filelock import FileLock
 from lightning.fabric import Fabric
 
-from fewlabels import cached, data, paths
+from fewlabels import cached, code, data, paths
 
 FORMAT = 1
+ADDED = {"added": True}
+"""Metadata of a field that a kind of run got later: at its default it is left out of the identity,
+so that records from before it stay valid."""
 LIBRARIES = ("torch", "torchvision", "lightning", "numpy", "scikit-learn", "fewlabels")
 
 
@@ -74,6 +77,8 @@ class Experiment:
         described: dict[str, Any] = {"kind": self.kind, "recipe": self.recipe}
         for item in fields(self):
             value = getattr(self, item.name)
+            if item.metadata == ADDED and value == item.default:
+                continue
             if isinstance(value, Experiment):
                 value = value.describe()
             elif hasattr(value, "__dataclass_fields__"):
@@ -111,6 +116,10 @@ class Record:
     """UTC time, ISO 8601."""
     versions: dict[str, str]
     hardware: dict[str, str | int]
+    weights: str = ""
+    """sha256 of the weights the run left in the cache; empty where it left none."""
+    source: str = ""
+    """Hash of the code that made it, see `fewlabels.code`; records from before it have none."""
 
 
 class Store:
@@ -188,8 +197,9 @@ class Store:
         start = time.perf_counter()
         outcome = experiment.execute(fabric, self)
         seconds = time.perf_counter() - start
+        weights = self._weights_path(experiment)
         if outcome.weights is not None:
-            cached.save(outcome.weights, self._weights_path(experiment))
+            cached.save(outcome.weights, weights)
         record = Record(
             id=experiment.id,
             config=_plain(experiment.describe()),
@@ -204,6 +214,8 @@ class Store:
             finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             versions={name: _version(name) for name in LIBRARIES} | {"python": _python()},
             hardware=hardware(fabric),
+            weights="" if outcome.weights is None else _sha256(weights),
+            source=code.digest(type(experiment).__module__),
         )
         self._write(self.path(experiment), record)
         return record

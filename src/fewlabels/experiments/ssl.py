@@ -3,6 +3,8 @@
 Protocol ``report`` repeats the source: Lightly's examples for the pretraining, and over the
 backbone two linear layers (2,048 wide) trained with SGD at 0.01 and a cosine over the epochs;
 images as they come, in 0..1; classes weighted by one minus their share; the last epoch scored.
+Protocol ``reduced`` is the same procedure with fewer epochs and narrower transformers, for two CPU
+cores (`fewlabels.pretext.methods.NARROW`, `fewlabels.chapters.ssl_medmnist.planning`).
 Protocol ``tuned`` is ours: networks for small images, standardised channels, augmented labelled
 images.
 
@@ -11,7 +13,7 @@ halved, here it is carried on; PIL rounds views to whole grey levels, here they 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -28,11 +30,11 @@ from fewlabels.models.backbones import NAMES, backbone
 from fewlabels.models.frozen import Frozen
 from fewlabels.pretext import rotation
 from fewlabels.pretext.mae import MAE, repainted
-from fewlabels.pretext.methods import METHODS
-from fewlabels.runs import Experiment, Outcome, Store
+from fewlabels.pretext.methods import METHODS, backbone_name
+from fewlabels.runs import ADDED, Experiment, Outcome, Store
 from fewlabels.training import Course, NonFiniteLoss, fit, predict
 
-PROTOCOLS = ("report", "tuned")
+PROTOCOLS = ("report", "reduced", "tuned")
 BACKBONES = ("scratch", "frozen", "fine-tuned")
 READOUTS = ("head", "linear probe", "kNN")
 SUBSETS = ("all", "balanced", "unbalanced")
@@ -99,6 +101,21 @@ def new_images(dataset: str) -> np.ndarray:
     if lesions := data.lesions(dataset):
         new &= ~np.isin(lesions["test"], lesions["train"])
     return new
+
+
+def on_new_images(dataset: str, predicted: np.ndarray) -> dict[str, float]:
+    """Accuracy and mean class accuracy (0..1) on the test images of :func:`new_images` alone.
+
+    predicted: classes [N] of all test images. Computed when a record is read: the table of lesions
+    decides it, which is no part of a run's identity. Empty where every test image is new.
+    """
+    new = new_images(dataset)
+    if new.all():
+        return {}
+    truth = data.load(dataset).test.labels.numpy()[new]
+    right = predicted[new] == truth
+    recalls = [right[truth == k].mean() for k in np.unique(truth)]
+    return {"accuracy_new": float(right.mean()), "mean_class_accuracy_new": float(np.mean(recalls))}
 
 
 @dataclass(frozen=True)
@@ -175,6 +192,8 @@ class Pretraining(Experiment):
     """At most this many training images, the first ones; 0 takes all."""
     tiny: bool = False
     """A small network of the same kind, for tests."""
+    variant: str = field(default="", metadata=ADDED)
+    """What tables call a course that is not the protocol's own."""
 
     def __post_init__(self):
         config.one_of("protocol", self.protocol, PROTOCOLS)
@@ -199,12 +218,13 @@ class Pretraining(Experiment):
         """What tables call the method with its variant."""
         if not self.course.epochs:
             return f"random {self.network}"
-        own = METHODS[self.method].NETWORKS[self.protocol]
+        own = backbone_name(self.method, self.protocol)
         variant = [
             "" if self.network == own else self.network,
             "blur" if self.blur else "",
             "extra cells" if self.extra else "",
             f"{self.subset} images" if self.subset != "all" else "",
+            self.variant,
         ]
         return ", ".join([self.method, *filter(None, variant)])
 
@@ -239,7 +259,8 @@ class Pretraining(Experiment):
         """The method's network with new weights, for ``count`` images of ``size`` pixels."""
         trunk = backbone(self.network, size, channels, self.tiny)
         recipe = self.course.recipe(count)
-        return METHODS[self.method].build(self.protocol, trunk, size, recipe, self.blur)
+        procedure = "report" if self.protocol == "reduced" else self.protocol
+        return METHODS[self.method].build(procedure, trunk, size, recipe, self.blur)
 
     def _images(self, seen: Task) -> Tensor:
         images = seen.train.images
@@ -335,7 +356,7 @@ class Classification(Experiment):
             raise UserError("backbone is scratch without pretraining, else frozen or fine-tuned")
         if self.backbone != "frozen" and (self.moving or self.readout != "head"):
             raise UserError("moving statistics, linear probe and kNN go with a frozen backbone")
-        if self.positions and self.network != "aim":
+        if self.positions and not self.network.startswith("aim"):
             raise UserError("positions go with the network aim")
         if self.pretraining is not None:
             for key in ("dataset", "network", "images", "tiny", "protocol"):
@@ -347,7 +368,7 @@ class Classification(Experiment):
         """What tables call the method with its variant."""
         start = self.pretraining
         random = start is not None and not start.course.epochs
-        pooled = self.network == "aim" and not self.positions and not random
+        pooled = self.network in ("aim", "aim-narrow") and not self.positions and not random
         variant = [
             "mean of positions" if pooled else "",
             "moving statistics" if self.moving else "",
@@ -527,13 +548,6 @@ class Classification(Experiment):
         for k in range(seen.classes):
             right = scored[truth == k].argmax(axis=1) == k
             metrics[f"recall_class_{k}"] = float(right.mean()) if len(right) else float("nan")
-        if self.scored_on == "test":
-            new = new_images(self.dataset)
-            if not new.all():
-                right = scored[new].argmax(axis=1) == truth[new]
-                recalls = [right[truth[new] == k].mean() for k in np.unique(truth[new])]
-                metrics["accuracy_new"] = float(right.mean())
-                metrics["mean_class_accuracy_new"] = float(np.mean(recalls))
         if self.probabilities:
             predictions = {part: array.astype(np.float16) for part, array in arrays.items()}
         else:

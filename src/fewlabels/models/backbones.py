@@ -11,10 +11,13 @@ NAMES = (
     "resnet18-small",
     "vit-b32",
     "vit-28",
+    "vit-narrow",
     "aim",
     "aim-tuned",
+    "aim-narrow",
 )
-"""``resnet18-small`` has the stem for small images; ``vit-b32`` takes images of 224 pixels."""
+"""``resnet18-small`` has the stem for small images; ``vit-b32`` takes images of 224 pixels;
+``vit-narrow`` and ``aim-narrow`` are for two CPU cores."""
 
 
 def backbone(name: str, size: int, channels: int = 3, tiny: bool = False) -> nn.Module:
@@ -45,6 +48,11 @@ def backbone(name: str, size: int, channels: int = 3, tiny: bool = False) -> nn.
             return MaskedViT(224, patch=32, width=768, depth=12, heads=12, channels=channels)
         case "vit-28":
             return MaskedViT(size, size // 7, width=192, depth=12, heads=3, channels=channels)
+        case "vit-narrow":
+            return MaskedViT(size, size // 7, width=128, depth=4, heads=4, channels=channels)
+        case "aim-narrow":
+            shape = {"width": 128, "depth": 4, "heads": 4, "channels": channels}
+            return CausalViT(size, size // 7, **shape, outputs=100)
         case "aim":
             return CausalViT(size, size // 7, width=280, depth=12, heads=1, channels=channels)
         case _:

@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 from torchvision import models
 
+from fewlabels.models.small_maps import on_small_maps
+
 DEPTHS = {"resnet18": models.resnet18, "resnet34": models.resnet34}
 
 
@@ -29,7 +31,7 @@ class ResNet(nn.Module):
         elif channels != 3:
             network.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
         network.fc = nn.Identity()
-        self.network = network
+        self.network = on_small_maps(network)
 
     def forward(self, images: Tensor) -> Tensor:
         """Float [N, C, H, W] to features [N, 512]."""

@@ -94,5 +94,5 @@ class AIM(nn.Module):
 
 def build(protocol: str, backbone: CausalViT, size: int, recipe: Recipe, blur: bool) -> AIM:
     """The method for images of the transformer's size."""
-    width = 2048 if backbone.features >= 128 else 64
+    width = 2048 if backbone.features >= 256 else max(64, 2 * backbone.features)
     return AIM(backbone, view(protocol, backbone.size), width, following=protocol == "tuned")

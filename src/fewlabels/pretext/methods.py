@@ -15,3 +15,14 @@ METHODS = {
     "rotation": rotation,
     "vicreg": vicreg,
 }
+
+NARROW = {"vit-b32": "vit-narrow", "aim": "aim-narrow"}
+"""What protocol ``reduced`` trains in place of the source's transformers."""
+
+
+def backbone_name(method: str, protocol: str) -> str:
+    """The backbone of a method: its own, or in ``reduced`` what two CPU cores can train."""
+    if protocol == "reduced":
+        source = METHODS[method].NETWORKS["report"]
+        return NARROW.get(source, source)
+    return METHODS[method].NETWORKS[protocol]

@@ -4,7 +4,6 @@ The source does not have it. It shows what one more method takes: this file, and
 ``fewlabels.pretext.methods``.
 """
 
-import torch
 from lightly.loss import VICRegLoss
 from lightly.models.modules.heads import VICRegProjectionHead
 from torch import Tensor, nn
@@ -58,11 +57,15 @@ class VICReg(nn.Module):
         return two_views(self._view, images)
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings [N, width] of both views."""
-        return self.projection_head(self.backbone(torch.cat([first, second]))).chunk(2)
+        """Embeddings [N, width] of both views; batch norm sees one view at a time."""
+        return tuple(self.projection_head(self.backbone(view)) for view in (first, second))
 
     def loss(self, first: Tensor, second: Tensor) -> Tensor:
-        """Invariance, variance and covariance (equation 6), weighted 25, 25 and 1."""
+        """Invariance, variance and covariance, weighted 25, 25 and 1.
+
+        As equation 6, but that Lightly takes the mean of the variance terms of both views where
+        the paper takes their sum.
+        """
         return self.criterion(first, second)
 
 

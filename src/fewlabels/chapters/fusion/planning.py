@@ -1,7 +1,7 @@
 """The parameters of chapter 6 and the runs of chapter 5 that it reads.
 
 The chapter trains nothing of its own. The members of one fusion are chapter 5's fine-tuned
-networks of protocol ``report``, on one data set, with one share of the labels and of one draw: they
+networks of the source's grid, on one data set, with one share of the labels and of one draw: they
 have seen the same labelled images. Their records lie in chapter 5's store; those that a reader's
 cache lacks are computed as chapter 5 plans them.
 """
@@ -36,11 +36,13 @@ class Settings:
     minutes: float = 0.0
     """No missing run of chapter 5 is started later than this; 0 starts none and shows what is
     there, a negative number is no limit."""
+    budget: Literal["reduced", "source"] = "reduced"
     seeds: int = 3
     """Draws of every method."""
     methods: list[str] = field(default_factory=lambda: ["simclr", "moco", "aim", "mae"])
     """Those that are fused: two to four of the source's."""
     epochs: int = 100
+    reduced_epochs: int = 25
     images: int = 0
     """At most this many training images, the first ones; 0 takes all."""
     tiny: bool = False

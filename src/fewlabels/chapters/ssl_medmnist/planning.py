@@ -1,4 +1,10 @@
-"""The parameters of chapter 5 and every run it needs.
+"""The parameters of chapter 5 and every run it needs, at two budgets.
+
+``source`` is the source's own, for a graphics card; ``reduced`` is what two CPU cores finish in
+some fifteen hours: fewer epochs, and transformers with the same 49 patches but fewer and narrower
+blocks. What is smaller is said here (`REDUCED_EPOCHS`, `FINE_TUNING_EPOCHS`) and in
+`fewlabels.pretext.methods.NARROW`. Supervised networks, and heads on frozen backbones, take the
+source's epochs in both.
 
 A pretraining is one run whose weights stay in the cache; every classifier that starts from it needs
 it. Draw d of the labels goes with the pretraining of seed d: all methods are paired by draw.
@@ -12,7 +18,7 @@ from fewlabels import config, data
 from fewlabels.data import medmnist
 from fewlabels.errors import UserError
 from fewlabels.experiments.ssl import Classification, DuplicateSearch, Pretraining
-from fewlabels.pretext.methods import METHODS
+from fewlabels.pretext.methods import METHODS, backbone_name
 from fewlabels.runs import Experiment, Store
 from fewlabels.training import Course
 
@@ -22,8 +28,19 @@ SOURCE_METHODS = ("simclr", "moco", "aim", "mae")
 QUARTER = 0.25
 FRACTIONS = (1.0, QUARTER)
 SOURCE_EPOCHS = 100
-RANDOM = {"resnet18": "simclr", "vit-b32": "mae", "aim": "aim"}
-"""Untrained backbones, the floors of the frozen ones, and a method that has them."""
+REDUCED_EPOCHS = 25
+FINE_TUNING_EPOCHS = {1.0: 15, QUARTER: 30}
+"""In protocol ``reduced``, by the share of labels, beside 25 of pretraining."""
+LONGER = (10, 50, 100)
+"""Epochs beside 25 at which one method and its control show what the smaller budget costs."""
+RANDOM = {
+    "resnet18": "simclr",
+    "vit-b32": "mae",
+    "vit-narrow": "mae",
+    "aim": "aim",
+    "aim-narrow": "aim",
+}
+"""Untrained backbones, the controls of the pretrained ones, and a method that has them."""
 STATIC_RATES = (1e-3, 1e-4)
 CHOICE_DRAW = 1000
 TWICE = "twice the epochs"
@@ -48,8 +65,10 @@ class Settings:
     minutes: float = 0.0
     """No run is started later than this after the first one; 0 starts none and shows what is
     there, a negative number is no limit."""
+    budget: Literal["reduced", "source"] = "reduced"
+    """Which of the two budgets the runs are made with, and the tables read."""
     seeds: int = 3
-    """Draws of every method in protocol ``report``."""
+    """Draws of every method in the source's grid."""
     side_seeds: int = 3
     """Draws of the small comparisons: blur, epochs, rates, ResNet-34, extra cells, imbalance."""
     tuned_seeds: int = 3
@@ -61,7 +80,11 @@ class Settings:
     fractions: list[float] = field(default_factory=lambda: [0.01, 0.05, 0.1, 0.25, 1.0])
     """Shares of the training labels in the curves of protocol ``tuned``."""
     epochs: int = 100
-    """In protocol ``report``, of pretraining and classifier alike; MAE takes half of them."""
+    """Of supervised networks, of heads on frozen backbones and, with ``budget`` source, of
+    pretraining and fine-tuning; MAE takes half of them."""
+    reduced_epochs: int = 25
+    """Of pretraining with ``budget`` reduced; fine-tuning takes three fifths of them with all
+    labels and twice that with a quarter."""
     tuned_epochs: int = 200
     """Of pretraining in protocol ``tuned``; MAE and AIM take twice as many, rotation half."""
     tuned_class_epochs: int = 100
@@ -80,7 +103,7 @@ class Settings:
         config.finite("minutes", self.minutes, "a number, negative for no limit")
         for key in ("workers", "seeds", "side_seeds", "tuned_seeds", "choice_seeds", "images"):
             config.whole(key, getattr(self, key), 0)
-        for key in ("epochs", "tuned_epochs", "tuned_class_epochs"):
+        for key in ("epochs", "reduced_epochs", "tuned_epochs", "tuned_class_epochs"):
             config.whole(key, getattr(self, key), 1)
         for key in ("methods", "fractions"):
             if not isinstance(getattr(self, key), list):
@@ -95,6 +118,11 @@ class Settings:
                 raise UserError(f"fractions holds {fraction}; allowed: above 0 and at most 1")
 
     @property
+    def grid(self) -> str:
+        """The protocol of the source's grid at this budget."""
+        return "reduced" if self.budget == "reduced" else "report"
+
+    @property
     def datasets(self) -> tuple[str, ...]:
         """The names of both data sets, or of the one that plays both parts."""
         return tuple(dict.fromkeys((self.blood, self.derma)))
@@ -106,12 +134,60 @@ def store(settings: Settings) -> Store:
 
 
 def plan(settings: Settings) -> list[Experiment]:
-    """Every run of the chapter, each once, in the order in which they are made.
+    """Every run of the chapter at its budget, each once, in the order in which they are made.
 
-    The source's own grid comes first, draw by draw, then what it lacks. A pretraining is followed
-    by its classifiers: its weights lie in the cache, which may not outlive the machine.
+    A pretraining is followed by its classifiers: its weights lie in the cache, which may not
+    outlive the machine.
     """
-    runs: list[Experiment] = [DuplicateSearch(dataset) for dataset in settings.datasets]
+    searches: list[Experiment] = [DuplicateSearch(dataset) for dataset in settings.datasets]
+    own = reduced_plan(settings) if settings.budget == "reduced" else source_plan(settings)
+    return list(dict.fromkeys([*searches, *_with_needs(own)]))
+
+
+def beyond(settings: Settings) -> list[Experiment]:
+    """What the source's own budget still asks for where the plan is the reduced one."""
+    if settings.budget == "source":
+        return []
+    planned = {*plan(settings)}
+    return [run for run in plan(replace(settings, budget="source")) if run not in planned]
+
+
+def _with_needs(runs: Sequence[Experiment]) -> list[Experiment]:
+    return [each for run in runs for each in (*run.needs(), run)]
+
+
+def reduced_plan(settings: Settings) -> list[Experiment]:
+    """All draws of a method and its control before the next method: a stop leaves whole claims."""
+    runs: list[Experiment] = []
+    draws = range(settings.seeds)
+    parts = [("moco", "simclr"), ("mae",), ("aim",), ("rotation", "vicreg")]
+    for methods in parts:
+        methods = [method for method in methods if method in settings.methods]
+        for dataset in settings.datasets:
+            for draw in draws:
+                runs += [supervised(settings, dataset, fraction, draw) for fraction in FRACTIONS]
+            for method in methods:
+                network = backbone_name(method, "reduced")
+                for draw in draws:
+                    runs += classifiers(settings, pretraining(settings, dataset, method, draw))
+                for draw in draws:
+                    runs += classifiers(settings, untrained(settings, dataset, network, draw))
+    if "moco" in settings.methods:
+        runs += budget_runs(settings)
+    for draw in draws:
+        for dataset in settings.datasets:
+            starts = [pretraining(settings, dataset, m, draw) for m in settings.methods]
+            starts += [untrained(settings, dataset, each, draw) for each in floored(settings)]
+            runs += [
+                run for start in starts for f in FRACTIONS for run in readouts(settings, start, f)
+            ]
+    for draw in range(settings.side_seeds):
+        runs += side_runs(settings, draw)
+    return runs
+
+
+def source_plan(settings: Settings) -> list[Experiment]:
+    """The source's own grid draw by draw, then what it lacks."""
     own = [method for method in settings.methods if method in SOURCE_METHODS]
     others = [method for method in settings.methods if method not in SOURCE_METHODS]
     parts: list[tuple[int, Callable[[int], list[Experiment]]]] = [
@@ -122,10 +198,28 @@ def plan(settings: Settings) -> list[Experiment]:
         (settings.choice_seeds, lambda draw: candidates(settings, draw)),
         (settings.tuned_seeds, lambda draw: tuned_runs(settings, draw)),
     ]
-    for count, part in parts:
-        for draw in range(count):
-            runs += [each for run in part(draw) for each in (*run.needs(), run)]
-    return list(dict.fromkeys(runs))
+    return [run for count, part in parts for draw in range(count) for run in part(draw)]
+
+
+def classifiers(settings: Settings, start: Pretraining) -> list[Experiment]:
+    """The source's classifier on one backbone, frozen and fine-tuned, at both shares of labels."""
+    return [
+        classifier(settings, start, backbone, fraction)
+        for fraction in FRACTIONS
+        for backbone in FROZEN_AND_TUNED
+    ]
+
+
+def budget_runs(settings: Settings) -> list[Experiment]:
+    """MoCo and its control on the balanced set, one draw, at other numbers of epochs."""
+    runs: list[Experiment] = []
+    for epochs in LONGER:
+        longer = replace(settings, reduced_epochs=max(1, settings.reduced_epochs * epochs // 25))
+        said = f"{epochs} epochs"
+        runs += classifiers(longer, pretraining(longer, settings.blood, "moco", 0, variant=said))
+        control = classifiers(longer, untrained(settings, settings.blood, "resnet18", 0))
+        runs += [replace(run, variant=said) for run in control]
+    return runs
 
 
 def pretraining(
@@ -133,17 +227,22 @@ def pretraining(
     dataset: str,
     method: str,
     seed: int,
-    protocol: str = "report",
+    protocol: str = "",
     **changes: Any,
 ) -> Pretraining:
-    """A method's pretraining, in a protocol's own network and course unless ``changes`` differ."""
-    own = METHODS[method]
-    course = own.COURSES[protocol]
-    if protocol == "report":
-        epochs = _share(settings.epochs, course.epochs)
-    else:
-        epochs = _share(settings.tuned_epochs, course.epochs, 200)
-    given = {"network": own.NETWORKS[protocol], "course": replace(course, epochs=epochs)} | changes
+    """A method's pretraining, in a protocol's own network and course unless ``changes`` differ.
+
+    Without a ``protocol`` it is the grid's.
+    """
+    protocol = protocol or settings.grid
+    course = METHODS[method].COURSES["tuned" if protocol == "tuned" else "report"]
+    epochs = {
+        "report": _share(settings.epochs, course.epochs),
+        "reduced": settings.reduced_epochs,
+        "tuned": _share(settings.tuned_epochs, course.epochs, 200),
+    }[protocol]
+    network = backbone_name(method, protocol)
+    given = {"network": network, "course": replace(course, epochs=epochs)} | changes
     return Pretraining(
         dataset, protocol, method, seed=seed, images=settings.images, tiny=settings.tiny, **given
     )
@@ -167,8 +266,8 @@ def untrained(settings: Settings, dataset: str, network: str, seed: int) -> Pret
 
 
 def floored(settings: Settings) -> list[str]:
-    """The backbones of protocol ``report`` that some of the methods have."""
-    used = {METHODS[method].NETWORKS["report"] for method in settings.methods}
+    """The backbones of the grid that some of the methods have."""
+    used = {backbone_name(method, settings.grid) for method in settings.methods}
     return [network for network in RANDOM if network in used]
 
 
@@ -184,16 +283,19 @@ def classifier(
 ) -> Classification:
     """The source's classifier on a pretrained backbone; ``positions`` is its choice for AIM."""
     if positions is None:
-        positions = start.network == "aim"
+        positions = start.network.startswith("aim")
     mae = start.method == "mae" and start.course.epochs > 0
+    epochs = _share(settings.epochs, 50 if mae else 100)
+    if start.protocol == "reduced" and backbone == "fine-tuned":
+        epochs = _share(settings.reduced_epochs, FINE_TUNING_EPOCHS[fraction], REDUCED_EPOCHS)
     return Classification(
         start.dataset,
-        "report",
+        start.protocol,
         backbone,
         start.network,
         fraction,
         start.seed,
-        Course(epochs=_share(settings.epochs, 50 if mae else 100), rate=0.01),
+        Course(epochs=epochs, rate=0.01),
         pretraining=start,
         readout=readout,
         moving=moving,

@@ -10,7 +10,7 @@ from fewlabels import data, evaluation, figures, published
 from fewlabels.chapters.ssl_medmnist import planning
 from fewlabels.chapters.ssl_medmnist.planning import Settings
 from fewlabels.data import duplicates
-from fewlabels.experiments.ssl import predicted_classes
+from fewlabels.experiments.ssl import on_new_images, predicted_classes
 from fewlabels.runs import Experiment, Record
 from fewlabels.statistics import (
     Interval,
@@ -60,7 +60,9 @@ def frame(runs: Sequence[Experiment], records: Sequence[Record | None]) -> pd.Da
             draw = record.config.get("draw", record.config.get("seed", 0))
             facts = {"kind": run.kind, "draw": draw, "record": record}
             facts |= {"id": record.id, "seconds": record.seconds}
-            rows.append(record.cell | facts | record.metrics)
+            if run.kind == "classes" and run.scored_on == "test":
+                facts |= on_new_images(run.dataset, predicted_classes(record.predictions))
+            rows.append(record.cell | record.metrics | facts)
     found = pd.DataFrame(rows)
     missing = [column for column in COLUMNS if column not in found]
     return found.assign(**dict.fromkeys(missing, np.nan)) if missing else found

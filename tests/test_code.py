@@ -1,0 +1,25 @@
+import ast
+
+from fewlabels import code
+
+
+def test_a_hash_follows_the_code_and_not_its_comments():
+    def text(source: str) -> str:
+        return code._stripped(ast.parse(source))
+
+    one = text('def f(x):\n    """Says what."""\n    return x + 1\n')
+    assert text("def f(x):\n    # Why.\n    return (x + 1)\n") == one
+    assert text("def f(x):\n    return x + 2\n") != one
+
+
+def test_what_is_imported_counts_also_inside_functions():
+    found = code._imports(
+        ast.parse("from fewlabels import data, errors\ndef f():\n    import fewlabels.paths\n")
+    )
+    assert {"fewlabels.data", "fewlabels.errors", "fewlabels.paths"} <= found
+    assert code.digest("fewlabels.errors") != code.digest("fewlabels.paths")
+    assert code.digest("fewlabels.experiments.ssl") == code.digest("fewlabels.experiments.ssl")
+
+
+def test_a_kind_of_run_from_elsewhere_has_no_hash():
+    assert code.digest("toy_runs") == ""
