@@ -581,7 +581,7 @@ def test_verdicts_on_rates_follow_the_differences():
 
 @pytest.mark.parametrize(
     ("gaps", "word"),
-    [((-0.5, -0.4, -0.6), "holds"), ((-0.5, 0.4, 0.1), "within noise"), ((2, 2.5, 3), "reversed")],
+    [((-0.5, -0.4, -0.6), "holds"), ((-0.5, 0.4, 0.1), "undecided"), ((2, 2.2, 2.4), "opposite")],
 )
 def test_the_verdict_on_test_below_training_follows_the_gaps(gaps, word):
     rows = [

@@ -1,11 +1,14 @@
+import json
 import math
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from fewlabels import paths
 from fewlabels.errors import UserError
 from fewlabels.statistics import (
+    STARTS,
     detectable,
     fraction_interval,
     from_printed,
@@ -14,8 +17,6 @@ from fewlabels.statistics import (
     mean_interval,
     paired_difference,
     prediction_interval,
-    resampled_difference,
-    resampled_interval,
     runs_needed,
     share_interval,
     shared_luck,
@@ -34,7 +35,7 @@ def test_mean_interval_is_students_at_every_n(n):
     low, high = stats.t.interval(0.95, n - 1, values.mean(), values.std(ddof=1) / n**0.5)
     assert (interval.low, interval.high) == pytest.approx((low, high))
     assert (interval.mean, interval.n) == (pytest.approx(values.mean()), n)
-    assert interval.method == "95% Student t over runs"
+    assert interval.method == "95% Student t"
 
 
 def test_runs_that_share_luck_count_as_one():
@@ -49,14 +50,23 @@ def test_runs_that_share_luck_count_as_one():
 
 
 def test_shared_luck_is_the_trained_run_that_a_run_starts_from():
-    start = {"kind": "rotation", "seed": 3, "training": {"steps": 5}}
-    run = {"kind": "digits", "draw": 7, "pretraining": start}
+    start = {"seed": 3, "training": {"steps": 5}}
+    run = {"draw": 7, "pretraining": start}
     assert shared_luck(start) is None
     assert shared_luck(run) == shared_luck(run | {"draw": 8})
     assert shared_luck(run) != shared_luck(run | {"pretraining": start | {"seed": 4}})
     # What a probe of a classifier shares is the pretraining of that classifier.
-    assert shared_luck({"kind": "probe", "run": run}) == shared_luck(run)
-    assert shared_luck({"kind": "digits", "pretraining": None}) is None
+    assert shared_luck({"start": run}) == shared_luck(run)
+    assert shared_luck({"draw": 7, "pretraining": None}) is None
+
+
+def test_no_kind_of_run_starts_from_another_under_a_name_that_is_not_known():
+    """A run's luck would count as its own."""
+    known = {*STARTS, "reader", "run"}  # a scale that others are read on; a config with other seeds
+    for file in paths.RESULTS.glob("*/*.json"):
+        config = json.loads(file.read_text())["record"]["config"]
+        nested = {k for k, v in config.items() if isinstance(v, dict) and "recipe" in v}
+        assert nested <= known, file.name
 
 
 def test_fewer_than_three_runs_have_no_interval():
@@ -89,12 +99,12 @@ def test_fraction_interval_by_hand_and_within_bounds():
     ends = [1 / (1 + math.exp(-1.3862944 - sign * T2 * 0.3608439)) for sign in (-1, 1)]
     assert (interval.low, interval.high) == pytest.approx(tuple(ends), abs=1e-6)
     assert 0.45 < interval.low < 0.8 < interval.high < 0.96
-    assert interval.method == "95% Student t over runs, logit scale"
+    assert interval.method == "95% Student t, logit scale"
     for values in ([0.999, 0.5, 0.2], [0.0, 0.0, 1.0], [1.0, 1.0, 0.99]):
         for function in (fraction_interval, prediction_interval):
             found = function(values)
             assert 0 <= found.low < found.mean < found.high <= 1
-    with pytest.raises(UserError, match="outside 0..1"):
+    with pytest.raises(UserError, match=r"outside 0\.\.1"):
         fraction_interval([0.5, 1.5, 0.7])
 
 
@@ -132,11 +142,10 @@ def test_share_interval_refuses_probabilities():
 
 
 def test_prediction_interval_by_hand():
-    # As the mean's above, with s sqrt(1 + 1/3) = 0.1154701 in the place of s / sqrt(3).
-    interval = prediction_interval([0.7, 0.8, 0.9])
-    half = T2 * 0.1154701 / 0.16
-    ends = [1 / (1 + math.exp(-1.3862944 - sign * half)) for sign in (-1, 1)]
-    assert (interval.low, interval.high) == pytest.approx(tuple(ends), abs=1e-6)
+    # s sqrt(1 + 1/3) = 0.1154701; not beyond 1.
+    interval = prediction_interval([0.5, 0.6, 0.7])
+    assert (interval.low, interval.high) == pytest.approx((0.6 - T2 * 0.1154701, 1), abs=1e-6)
+    assert interval.low == pytest.approx(0.1031721, abs=1e-6)
 
 
 def test_prediction_interval_needs_three_runs():
@@ -350,34 +359,33 @@ def test_unpaired_difference_of_too_few_values_decides_nothing():
     assert (found.mean, found.n) == (0.5, 1) and math.isnan(found.p)
 
 
-def test_resampled_interval_by_hand():
+def test_overlapping_splits_interval_by_hand():
     # Mean 0.8, variance 0.01; three splits with a third tested for every image trained on:
     # error sqrt((1/3 + 1/2) * 0.01) = 0.0912871, over 0.16 on the logit scale.
-    interval = resampled_interval([0.7, 0.8, 0.9], test_to_train=0.5)
+    interval = fraction_interval([0.7, 0.8, 0.9], test_to_train=0.5)
     assert (interval.mean, interval.n) == (pytest.approx(0.8), 3)
     for end, sign in ((interval.low, -1), (interval.high, 1)):
         logit = 1.3862944 + sign * T2 * 0.0912871 / 0.16
         assert end == pytest.approx(1 / (1 + math.exp(-logit)), abs=1e-6)
-    assert "overlapping splits" in interval.method
 
 
-def test_resampled_difference_by_hand():
+def test_overlapping_splits_difference_by_hand():
     # Differences 0.1, 0.2, 0.3, 0.4: mean 0.25, variance 1/60; error with n_test / n_train = 1/4:
     # sqrt((1/4 + 1/4) / 60) = 0.0912871; t = 2.73861 with 3 degrees of freedom.
     a = {0: 0.5, 1: 0.7, 2: 0.9, 3: 0.9}
     b = {3: 0.5, 2: 0.6, 1: 0.5, 0: 0.4}
-    found = resampled_difference(a, b, test_to_train=0.25)
+    found = paired_difference(a, b, test_to_train=0.25)
     assert found.mean == pytest.approx(0.25)
     assert found.p == pytest.approx(0.0714, abs=1e-4)
     assert found.high - found.mean == pytest.approx(3.18245 * 0.0912871, rel=1e-5)
-    assert resampled_difference(b, a, 0.25).mean == pytest.approx(-0.25)
+    assert paired_difference(b, a, test_to_train=0.25).mean == pytest.approx(-0.25)
 
 
 def test_more_splits_of_the_same_images_do_not_make_a_mean_certain():
     values = np.tile([0.6, 0.8], 500)
     width = {}
     for n in (10, 1000):
-        interval = resampled_interval(values[:n], test_to_train=3 / 7)
+        interval = fraction_interval(values[:n], test_to_train=3 / 7)
         width[n] = interval.high - interval.low
     # Without the correction ten times narrower; the second term stays.
     assert 0.7 < width[1000] / width[10] < 1
@@ -391,7 +399,7 @@ def test_corrected_intervals_cover_the_accuracy_of_overlapping_splits():
     for _ in range(300):
         right = rng.random(60) < 0.7
         splits = [right[rng.permutation(60)[:18]].mean() for _ in range(15)]
-        interval = resampled_interval(splits, test_to_train=18 / 42)
+        interval = fraction_interval(splits, test_to_train=18 / 42)
         corrected += interval.low <= 0.7 <= interval.high
         plain = mean_interval(splits)
         usual += plain.low <= 0.7 <= plain.high
@@ -399,20 +407,15 @@ def test_corrected_intervals_cover_the_accuracy_of_overlapping_splits():
     assert corrected > 0.9 * 300
 
 
-def test_resampled_difference_without_variation_or_with_one_split():
+def test_overlapping_splits_difference_without_variation_or_with_one_split():
     same = dict.fromkeys(range(5), 0.5)
-    found = resampled_difference(same, same, 0.4)
+    found = paired_difference(same, same, test_to_train=0.4)
     assert (found.mean, found.p) == (0, 1) and math.isnan(found.low)
-    one = resampled_difference({0: 0.9}, {0: 0.5}, 0.4)
+    one = paired_difference({0: 0.9}, {0: 0.5}, test_to_train=0.4)
     assert math.isnan(one.p) and math.isnan(one.low)
 
 
-@pytest.mark.parametrize("ratio", [0, -1, np.nan, np.inf])
-def test_resampled_interval_refuses_an_impossible_ratio(ratio):
+@pytest.mark.parametrize("ratio", [-1, np.nan, np.inf])
+def test_an_impossible_ratio_of_test_to_training_images_is_refused(ratio):
     with pytest.raises(UserError, match="n_test / n_train"):
-        resampled_interval([0.1, 0.2], ratio)
-
-
-def test_resampled_difference_needs_the_same_splits():
-    with pytest.raises(UserError, match="b lacks label draw 1"):
-        resampled_difference({0: 0.1, 1: 0.2}, {0: 0.1}, 0.4)
+        mean_interval([0.1, 0.2], test_to_train=ratio)

@@ -5,7 +5,7 @@ from conftest import toy_run
 
 from fewlabels import chapters, summary
 from fewlabels.errors import UserError
-from fewlabels.statistics import Interval, mean_interval
+from fewlabels.statistics import fraction_interval
 
 
 def read():
@@ -26,7 +26,7 @@ def test_one_row_per_mean_of_the_planned_runs(toy, record):
     (row,) = read()
     columns = "chapter dataset data_md5 labels method backbone protocol metric n mean low high"
     assert " ".join(row) == columns
-    interval = mean_interval([0.5, 0.6, 0.7])
+    interval = fraction_interval([0.5, 0.6, 0.7])
     assert row == {
         "chapter": "toy",
         "dataset": "toy",
@@ -56,14 +56,14 @@ def test_one_run_has_no_interval(toy, record):
     assert (row["n"], row["mean"], row["low"], row["high"]) == ("1", "0.5", "", "")
 
 
-def test_a_chapter_may_have_its_own_interval(toy, record, monkeypatch):
-    def wide(values):
-        return Interval(sum(values) / len(values), 0.0, 1.0, len(values), "wide")
-
-    monkeypatch.setattr(chapters.load("toy"), "interval", wide, raising=False)
-    record(toy_run(0), toy_run(1))
+def test_a_chapter_whose_splits_overlap_says_so(toy, record, monkeypatch):
+    runs = [toy_run(0), toy_run(1), toy_run(2)]
+    record(*runs)
+    monkeypatch.setattr(chapters.load("toy"), "plan", lambda settings: runs)
+    monkeypatch.setattr(chapters.load("toy"), "TEST_TO_TRAIN", 0.5, raising=False)
     (row,) = read()
-    assert (row["low"], row["high"]) == ("0", "1")
+    interval = fraction_interval([0.5, 0.6, 0.7], test_to_train=0.5)
+    assert (row["low"], row["high"]) == (f"{interval.low:.6g}", f"{interval.high:.6g}")
 
 
 def test_without_records_it_says_so(toy):

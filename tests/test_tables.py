@@ -6,7 +6,6 @@ import pytest
 from fewlabels import published, tables
 from fewlabels.errors import UserError
 from fewlabels.statistics import Interval, PairedDifference
-from fewlabels.verdicts import Verdict
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -42,7 +41,7 @@ def test_percent(value, text):
 
 
 def test_differences_carry_their_sign():
-    difference = PairedDifference(-0.021, -0.043, 0.001, 20, 0.06, "by hand")
+    difference = PairedDifference(-0.021, 0.0105, 19, 20, "by hand")
     text = f"{MINUS}2.1 [{MINUS}4.3, +0.1]"
     assert tables.percent(difference, sign=True) == text
     # A difference that rounds to zero has no minus.
@@ -116,51 +115,13 @@ def test_show_refuses(frame, label, caption, message):
         tables.show(frame, label, caption)
 
 
-def test_published_against_ours():
-    rows = [
-        {
-            "quantity": "RotNet, 100 labels",
-            "published": 73,
-            "ours": interval(0.765, 0.751, 0.779),
-            "verdict": Verdict("holds", "published 73 inside"),
-        },
-        {
-            "quantity": "RotNet against CNN",
-            "published": -2,
-            "ours": PairedDifference(-0.03, -0.041, 0.019, 12, 0.2, ""),
-            "verdict": "within noise",
-        },
-        {
-            "quantity": "epoch",
-            "published": 10,
-            "ours": "8.2 [7.9, 9.1]",
-            "n": 15,
-            "verdict": "reversed",
-        },
-        {"quantity": "tuned", "published": None, "ours": None, "verdict": "not tested"},
-    ]
-    assert cells(tables.published_against_ours(rows, "tbl-x", "Caption.")) == [
-        ["Quantity", "Published", "Ours", "n", "Verdict"],
-        ["RotNet, 100 labels", "73", "76.5 [75.1, 77.9]", "20", "holds"],
-        [
-            "RotNet against CNN",
-            f"{MINUS}2",
-            f"{MINUS}3.0 [{MINUS}4.1, +1.9]",
-            "12",
-            "within noise",
-        ],
-        ["epoch", "10", "8.2 [7.9, 9.1]", "15", "reversed"],
-        ["tuned", "\N{EN DASH}", "not run", "0", "not tested"],
-    ]
-
-
 def test_claims_table():
     rows = [
         {
             "claim": published.claim("C5"),
             "ours": "4,098 and 2,262,434",
             "n": 1,
-            "verdict": "reversed",
+            "verdict": "contradicted",
             "note": "Counted.",
         },
         {"claim": published.claim("R8"), "ours": None, "verdict": "not tested"},
@@ -173,7 +134,7 @@ def test_claims_table():
         "trainable transfer 13,696; trainable cnn 2,326,082",
         "4,098 and 2,262,434",
         "1",
-        "reversed",
+        "contradicted",
     ]
     assert second[1:] == ["\N{EN DASH}", "not run", "0", "not tested"]
 
@@ -189,9 +150,26 @@ def test_every_claim_of_the_book_can_be_a_row():
     assert e6 == "seconds mlp 69 to 99; seconds cnn 55 to 81"
 
 
+def test_a_question_is_printed_with_the_hypothesis_that_is_answered():
+    row = {"claim": published.claim("D2"), "ours": None, "verdict": "not tested"}
+    (_, (claim, *_)) = cells(tables.claims_table([row], "tbl-x", "Caption."))
+    assert "*Hypothesis: The sheet's example, a vertical flip, raises test accuracy.*" in claim
+
+
 def test_a_row_with_a_wrong_key_names_the_right_ones():
-    with pytest.raises(UserError, match="ours, published, quantity, verdict"):
-        tables.published_against_ours([{"quantity": "x", "value": 3}], "tbl-x", "Caption.")
+    with pytest.raises(UserError, match="claim, ours, verdict"):
+        tables.claims_table([{"claim": "x", "value": 3}], "tbl-x", "Caption.")
+
+
+def test_where_there_is_no_interval_the_number_says_why():
+    assert [tables.number(interval(2, math.nan, math.nan, n)) for n in (1, 2, 3)] == [
+        *("2.0 (one run)", "2.0 (two runs)", "2.0 (all runs agree)")
+    ]
+
+
+def test_a_share_comes_with_its_interval():
+    hits = [True] * 3 + [False] * 7
+    assert tables.share(hits, "seeds") == "3 of 10 seeds (30%, 95% interval 11 to 60%)"
 
 
 def test_a_text_beside_many_numbers_is_not_squeezed_to_its_longest_word():
@@ -201,19 +179,23 @@ def test_a_text_beside_many_numbers_is_not_squeezed_to_its_longest_word():
     assert len(rule.split("|")[1].strip()) == 20
 
 
-def difference(mean, p):
-    return PairedDifference(mean, mean - 0.01, mean + 0.01, 20, p, "by hand")
-
-
 def test_comparisons_are_corrected_for_those_that_were_run():
-    found = {"a": difference(0.02, 0.02), "b": None, "c": difference(-0.03, 0.0001)}
+    # Errors for 19 degrees of freedom, t = 2.093024 at 97.5%: t = 2.5 and p = 0.0218; t = 5.
+    found = {
+        "a": PairedDifference(0.02, 0.008, 19, 20, "by hand"),
+        "b": None,
+        "c": PairedDifference(-0.03, 0.006, 19, 20, "by hand"),
+        "d": PairedDifference(-0.03, 0.006, 1, 2, "by hand"),
+    }
     frame = tables.compared(found)
-    assert frame["comparison"].tolist() == ["a", "c"]
-    assert frame["p"].tolist() == [0.02, 0.0002]
+    assert frame["comparison"].tolist() == ["a", "c", "d"]
+    # Two tests: two runs have none.
+    assert frame["p"].tolist()[:2] == pytest.approx([0.0217, 0.0002], abs=1e-4)
     assert cells(tables.comparisons(frame, "tbl-compared", "By hand.")) == [
         ["Comparison", "n", "Difference, points", "p (Holm)"],
-        ["a", "20", "+2.0 [+1.0, +3.0]", "0.020"],
-        ["c", "20", f"{MINUS}3.0 [{MINUS}4.0, {MINUS}2.0]", "<0.001"],
+        ["a", "20", "+2.0 [+0.3, +3.7]", "0.022"],
+        ["c", "20", f"{MINUS}3.0 [{MINUS}4.3, {MINUS}1.7]", "<0.001"],
+        ["d", "2", f"{MINUS}3.0 (two runs)", "\N{EN DASH}"],
     ]
 
 

@@ -176,6 +176,14 @@ def test_another_test_set_and_shared_luck_make_a_figure_harder_to_contradict():
     assert figure("R3", [72.0] * 3).reason == "all runs agree exactly (n = 3)"
 
 
+def test_a_count_is_exact_and_what_the_source_leaves_open_is_not_judged():
+    assert figure("C5", [13_696], "trainable_transfer", rounding=0).word == "agrees"
+    verdict = figure("C5", [4_098], "trainable_transfer", rounding=0)
+    assert verdict == Verdict("contradicted", "printed 13,696, counted 4,098")
+    verdict = figure("R3", [70.0, 71.0, 72.0], unknown="the layers")
+    assert verdict == Verdict("not identifiable", "the layers")
+
+
 def test_printed_percentages_come_from_fractions():
     part = Printed.percent("accuracy", [0.7, 0.72], 1, split_variance=0.01**2)
     assert part.values == pytest.approx([70, 72]) and part.split_variance == pytest.approx(1)
@@ -324,6 +332,11 @@ def test_a_question_gets_an_answer_by_the_same_tests():
 def test_every_word_has_its_place_among_the_parts_of_a_claim():
     assert set(WORST_FIRST) == {*FIGURE_WORDS, *DIFFERENCE_WORDS, *ANSWERS}
     assert str(Verdict("undecided", "because")) == "undecided"
+    assert Verdict("holds", "").predicate == "holds"
+    assert Verdict("opposite", "").predicate == "is opposite"
+    assert Verdict("no difference", "", above="1 point").predicate == (
+        "finds no difference above 1 point"
+    )
 
 
 def test_how_every_claim_is_judged_is_stated_beforehand():

@@ -116,6 +116,15 @@ def per_class(predicted: np.ndarray, labels: np.ndarray, classes: Sequence[str])
     )
 
 
+def one_answer(recalls: Sequence[float]) -> bool:
+    """Whether a classifier with these recalls, one per class, gives every image the same answer.
+
+    Then one class has a recall of 1 and every other of 0. Such a run has failed to learn, whatever
+    the order is in which its probabilities put the images.
+    """
+    return sorted(recalls) == [0.0] * (len(recalls) - 1) + [1.0]
+
+
 def confusion(predicted: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     """Counts [K, K], true classes in rows, predicted classes in columns; UserError as above."""
     predicted, labels = _checked_pair(predicted, labels, k)

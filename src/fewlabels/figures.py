@@ -139,9 +139,9 @@ def learning_curves(
 
     frame: one row per run and epoch, with columns epoch (1, 2, ...), value, run, series (such as
     training and validation: told apart by colour and dash), and optionally panel: one axes for
-    each, side by side. With `ylabel`, all panels share that axis and are titled; without, each
-    panel's name is its own axis label, for panels of different units. The mean covers the epochs
-    that all runs of a series reached.
+    each, side by side, and luck: what a run shares with others. With `ylabel`, all panels share
+    that axis and are titled; without, each panel's name is its own axis label, for panels of
+    different units. The mean covers the epochs that all runs of a series reached.
     """
     _need(frame, "epoch", "value", "run", "series")
     panels = list(dict.fromkeys(frame["panel"])) if "panel" in frame else [None]
@@ -160,7 +160,10 @@ def learning_curves(
             if runs.shape[1] > 1:
                 ax.plot(runs.index, runs, color=colour, lw=0.6, alpha=0.45)
                 runs = runs.dropna()
-                interval = [mean_interval(values) for values in runs.to_numpy()]
+                luck = None
+                if "luck" in rows:
+                    luck = [*rows.drop_duplicates("run").set_index("run")["luck"][runs.columns]]
+                interval = [mean_interval(values, luck) for values in runs.to_numpy()]
                 ax.fill_between(
                     runs.index,
                     [i.low for i in interval],
@@ -373,11 +376,11 @@ def paired_differences(frame: pd.DataFrame) -> Figure:
     return _finish(fig)
 
 
-def published_against_ours(frame: pd.DataFrame) -> Figure:
-    """Forest plot: our mean and where one further run is expected, with the printed figure.
+def published_against_ours(frame: pd.DataFrame, bar: str) -> Figure:
+    """Forest plot: our mean, the printed figure, and a range for it that `bar` names.
 
-    frame: columns quantity (text), published, mean, low, high (all fractions 0..1; low and high of
-    the prediction interval that `fewlabels.verdicts.figure` uses), n. Missing ours are "not run".
+    frame: columns quantity (text), published, mean, low, high (all fractions 0..1; the range's
+    ends), n.
     """
     _need(frame, "quantity", "published", "mean", "low", "high", "n")
     fig, ax = _forest(frame["quantity"])
@@ -390,7 +393,7 @@ def published_against_ours(frame: pd.DataFrame) -> Figure:
             lw=1.8,
             marker="|",
             ms=8,
-            label="95% of further runs" if first else None,
+            label=bar if first else None,
         )
         ax.plot(100 * row.mean, y, "o", color=BLUE, label="our mean" if first else None)
         ax.plot(

@@ -12,23 +12,25 @@ import pandas as pd
 from fewlabels import notebooks, paths, published, verdicts
 from fewlabels.errors import UserError
 from fewlabels.published import Claim
-from fewlabels.statistics import Interval, PairedDifference, mean_interval, prediction_interval
+from fewlabels.statistics import Interval, PairedDifference, fraction_interval, mean_interval
 from fewlabels.tables import NOT_RUN, percent
-from fewlabels.verdicts import Printed
+from fewlabels.verdicts import Printed, Verdict
 
 COLUMNS = [
-    *("claim", "source", "chapter", "quantity", "published", "unit"),
-    *("ours", "low", "high", "n", "spread", "expected_low", "expected_high", "inside"),
-    *("verdict", "protocol", "in_words", "reason", "deviation"),
+    *("claim", "source", "chapter", "kind", "quantity", "published", "unit"),
+    *("ours", "low", "high", "n", "spread", "margin", "beyond", "figure"),
+    *("verdict", "above", "p", "claim_n", "protocol", "in_words", "reason", "deviation"),
     *("run_seconds", "devices", "command", "records"),
 ]
 """One row per printed figure, and one for a claim without any. ``ours``, ``low``, ``high``: mean
-and 95% interval in ``unit``; ``spread``: standard deviation of single runs; ``expected_...``: where
-one further run is expected, and ``inside`` whether the printed figure lies there (yes, no, or
-empty where fewer than three runs could tell). ``verdict``, ``in_words``, ``reason`` and
+and 95% interval in ``unit``, over ``n`` units of luck; ``spread``: standard deviation of single
+runs; ``figure``: the verdict on this figure, which agrees where it is shown to lie within
+``margin`` of ours and is contradicted from ``beyond`` on. ``verdict`` with its ``p`` value, and
+with the margin that no difference is ``above``; ``claim_n``, ``in_words``, ``reason`` and
 ``deviation`` are the claim's. ``run_seconds`` and ``devices``: of all runs of the chapter.
 ``records``: a hash of their records."""
-NUMBERS = ["ours", "low", "high", "spread", "expected_low", "expected_high", "run_seconds"]
+NUMBERS = ["ours", "low", "high", "spread", "margin", "beyond", "p", "run_seconds"]
+COUNTS = ["n", "claim_n"]
 COUNTED = "parameters"
 
 
@@ -63,7 +65,9 @@ def read() -> pd.DataFrame:
         )
     for column in NUMBERS:
         table[column] = pd.to_numeric(table[column])
-    return table.assign(n=pd.to_numeric(table["n"]).fillna(0).astype(int))
+    for column in COUNTS:
+        table[column] = pd.to_numeric(table[column]).fillna(0).astype(int)
+    return table
 
 
 def stale() -> list[str]:
@@ -138,46 +142,48 @@ def _records(name: str) -> str:
 
 def _rows(row: Mapping[str, Any], made: Mapping[str, Any]) -> list[dict[str, Any]]:
     claim: Claim = row["claim"]
+    verdict: Verdict = row["verdict"]
     base = {
         "claim": claim.id,
         "source": claim.source,
         "chapter": claim.chapter,
-        "verdict": str(row["verdict"]),
+        "kind": claim.kind,
+        "verdict": verdict.word,
+        "above": verdict.above,
+        "p": _digits(verdict.p),
+        "claim_n": _n(row),
         "protocol": row.get("protocol", "report"),
         "in_words": in_words(row["ours"]),
         "reason": row.get("note", ""),
         "deviation": row.get("deviation", ""),
         **made,
     }
-    figures = {figure.key: figure for figure in row.get("figures", ())}
-    if unknown := sorted(figures.keys() - (claim.published or {}).keys()):
-        raise UserError(f"claim {claim.id} prints no {', '.join(unknown)}.")
+    parts = {part.key: part for part in row.get("figures", ())}
+    words = dict(zip(parts, verdicts.printed_figures(claim, [*parts.values()]), strict=True))
     found = [
         base
         | {"quantity": key, "published": _written(value), "unit": unit(key)}
-        | _measured(value, unit(key), figures.get(key))
+        | (_measured(claim, parts[key], words[key]) if key in parts else {"n": base["claim_n"]})
         for key, value in (claim.published or {}).items()
     ]
     return found or [base | _own(row)]
 
 
-def _measured(value: Any, unit: str, figure: Printed | None) -> dict[str, Any]:
-    """Ours of one printed figure, in its unit."""
-    if figure is None or not len(figure.values):
-        return {"n": 0}
-    interval = mean_interval(figure.values)
-    measured = _bounds(interval) | {"n": interval.n}
-    if unit == COUNTED:
-        return measured | {"inside": "yes" if interval.mean == value else "no"}
-    if interval.n < verdicts.FEWEST_RUNS:
-        return measured
-    expected = prediction_interval(figure.values)
-    verdict = verdicts.figure(value, expected, figure.rounding, in_percent=False)
-    return measured | {
-        "spread": _digits(pd.Series(figure.values).std(ddof=1)),
-        "expected_low": _digits(expected.low),
-        "expected_high": _digits(expected.high),
-        "inside": "yes" if verdict.word == "holds" else "no",
+def _measured(claim: Claim, part: Printed, verdict: Verdict) -> dict[str, Any]:
+    """Ours of one printed figure, in its unit, and the verdict on it."""
+    if not len(part.values):
+        return {"n": 0, "figure": verdict.word}
+    if unit(part.key) == "%" and part.key != "cohen_kappa":
+        interval = _times(fraction_interval([v / 100 for v in part.values], part.luck), 100)
+    else:
+        interval = mean_interval(part.values, part.luck)
+    found = part.against(claim.published[part.key])
+    return _bounds(interval) | {
+        "n": interval.n,
+        "spread": _digits(found.spread) if found else "",
+        "margin": _digits(claim.margin_of(part.key)) if found else "",
+        "beyond": _digits(verdict.beyond),
+        "figure": verdict.word,
     }
 
 
@@ -185,10 +191,18 @@ def _own(row: Mapping[str, Any]) -> dict[str, Any]:
     """Ours of a claim that prints no figure."""
     ours = row["ours"]
     if isinstance(ours, Interval | PairedDifference):
-        scaled = Interval(100 * ours.mean, 100 * ours.low, 100 * ours.high, ours.n, ours.method)
         unit = "points" if isinstance(ours, PairedDifference) else "%"
-        return {"unit": unit, "n": ours.n} | _bounds(scaled)
-    return {"n": row.get("n", 0)}
+        return {"unit": unit, "n": ours.n} | _bounds(_times(ours, 100))
+    return {"n": _n(row)}
+
+
+def _n(row: Mapping[str, Any]) -> int:
+    ours = row["ours"]
+    return ours.n if isinstance(ours, Interval | PairedDifference) else row.get("n", 0)
+
+
+def _times(value: Interval | PairedDifference, factor: float) -> Interval:
+    return Interval(factor * value.mean, factor * value.low, factor * value.high, value.n, "")
 
 
 def _bounds(interval: Interval) -> dict[str, str]:

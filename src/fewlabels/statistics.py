@@ -2,7 +2,8 @@
 
 Values are one number per run (usually a metric in 0..1). Runs that start from one trained network
 share its luck: ``luck`` names, for every value, what it shares with others (`shared_luck` reads it
-off a run's config), and n counts these units and not the runs. How sure one is of a mean
+off a run's config), and n counts these units and not the runs. Random splits of one data set into
+training and test images overlap: ``test_to_train`` corrects for that. How sure one is of a mean
 (`mean_interval`, `fraction_interval`), of a share (`share_interval`), of a difference
 (`paired_difference`) and of the distance from a figure that somebody printed (`from_printed`) are
 four questions; an `Interval` says in ``method`` which of them it answers.
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from fewlabels.errors import UserError
 
@@ -123,17 +124,17 @@ class FromPrinted:
         return bool(reach + stats.t.ppf(1 - ALPHA, self.df) * self.error <= margin)
 
 
+STARTS = ("pretraining", "start", "head")
+"""Under which of these a config holds that of the trained run it starts from."""
+
+
 def shared_luck(config: Mapping[str, Any]) -> str | None:
     """What a run shares with others: the config of the trained run that it starts from.
 
-    config: a record's, with the configs of the runs it builds on nested in it (they have a
-    ``kind``). None for a run that builds on no other, whose luck is its own.
+    config: a record's. None for a run that starts from no other, whose luck is its own.
     """
-    nested = [value for value in config.values() if isinstance(value, dict) and "kind" in value]
-    if not nested:
-        return None
-    deepest = [shared_luck(each) or json.dumps(each, sort_keys=True) for each in nested]
-    return "; ".join(sorted(deepest))
+    start = next((config[key] for key in STARTS if config.get(key)), None)
+    return start and (shared_luck(start) or json.dumps(start, sort_keys=True))
 
 
 def _sample(values: ArrayLike, name: str = "values") -> np.ndarray:
@@ -158,18 +159,27 @@ def _percent(confidence: float) -> str:
 class _Levels:
     """Runs in units of luck, by a two-level random-effects model.
 
-    ``mean``: of the units' means; ``among``: variance of the units' means; ``single``: variance of
-    a single run of a new unit; ``n``: units.
+    ``mean``: of the units' means; ``among``: their variance, and ``error`` the standard error of
+    their mean; ``single``: variance of a single run of a new unit; ``n``: units.
     """
 
     mean: float
     among: float
+    error: float
     single: float
     n: int
 
 
-def _levels(values: ArrayLike, luck: Sequence[Hashable | None] | None) -> _Levels:
+def _levels(
+    values: ArrayLike, luck: Sequence[Hashable | None] | None, test_to_train: float = 0.0
+) -> _Levels:
     """Means and variances with runs grouped by ``luck``; None stands for a unit of its own.
+
+    Two random splits share many of their images, so their results are not independent. Nadeau and
+    Bengio (2003, section 3.3) take the correlation of two splits to be the share of images that are
+    tested, which turns the variance of the mean of J splits from s2 / J into
+    (1 / J + n_test / n_train) s2. More splits lower it only down to the second term: the images are
+    no more.
 
     A unit's mean varies by the units' variance and a part of the runs' variance within a unit,
     which is that part for 1 / (its number of runs), so that ``among`` plus the rest of the
@@ -177,6 +187,8 @@ def _levels(values: ArrayLike, luck: Sequence[Hashable | None] | None) -> _Level
     1992, section 3.6, for unweighted means).
     """
     sample = _sample(values)
+    if not np.isfinite(test_to_train) or test_to_train < 0:
+        raise UserError(f"test_to_train is {test_to_train}: give n_test / n_train.")
     if luck is None:
         luck = [None] * sample.size
     if len(luck) != sample.size:
@@ -192,79 +204,83 @@ def _levels(values: ArrayLike, luck: Sequence[Hashable | None] | None) -> _Level
     if sample.size > n:
         within = sum(((g - g.mean()) ** 2).sum() for g in groups) / (sample.size - n)
         single += float(within) * (1 - float(np.mean([1 / g.size for g in groups])))
-    return _Levels(float(means.mean()), among, single, n)
+    error = math.sqrt((1 / n + test_to_train) * among)
+    return _Levels(float(means.mean()), among, error, single, n)
 
 
 def mean_interval(
-    values: ArrayLike, luck: Sequence[Hashable | None] | None = None, confidence: float = 0.95
+    values: ArrayLike,
+    luck: Sequence[Hashable | None] | None = None,
+    test_to_train: float = 0.0,
+    confidence: float = 0.95,
 ) -> Interval:
     """Student's t interval of the mean over units of luck: mean +- t s / sqrt(n), df = n - 1.
 
-    values: [runs], finite, in any unit; luck: for every value what it shares with others, None
-    where it shares nothing; runs of one unit are averaged first. Under `FEWEST` units, and where
-    all agree exactly, low and high are nan. For fractions there is `fraction_interval`. Coverage
-    is in the appendix "Protocol and statistics". Raises UserError for empty or non-finite values.
+    values: [runs], finite, in any unit. luck: for every value what it shares with others, None
+    where it shares nothing; runs of one unit are averaged first. test_to_train: for overlapping
+    splits, the ratio of their parts. Under `FEWEST` units, and where all agree exactly, low and
+    high are nan. For fractions there is `fraction_interval`. Coverage is in the appendix "Protocol
+    and statistics". Raises UserError for empty or non-finite values.
     """
     level = _percent(confidence)
-    found = _levels(values, luck)
+    found = _levels(values, luck, test_to_train)
     if found.n < FEWEST or not found.among:
         return Interval(found.mean, np.nan, np.nan, found.n, _none(found.n))
-    half = float(stats.t.ppf((1 + confidence) / 2, found.n - 1)) * math.sqrt(found.among / found.n)
-    method = f"{level} Student t over runs"
-    return Interval(found.mean, found.mean - half, found.mean + half, found.n, method)
+    half = float(stats.t.ppf((1 + confidence) / 2, found.n - 1)) * found.error
+    return Interval(found.mean, found.mean - half, found.mean + half, found.n, f"{level} Student t")
 
 
 def fraction_interval(
-    values: ArrayLike, luck: Sequence[Hashable | None] | None = None, confidence: float = 0.95
+    values: ArrayLike,
+    luck: Sequence[Hashable | None] | None = None,
+    test_to_train: float = 0.0,
+    confidence: float = 0.95,
 ) -> Interval:
     """Interval of the mean of fractions, within 0..1: Student's t on the logit scale.
 
     The standard error of the mean m is carried to the logit scale by the delta method, divided by
-    m (1 - m), and the ends are carried back. values: [runs], each in 0..1; luck, nan and errors as
-    in `mean_interval`; UserError also for values outside 0..1.
+    m (1 - m), and the ends are carried back. values: [runs], each in 0..1; the rest as in
+    `mean_interval`. Raises UserError also for values outside 0..1.
     """
     level = _percent(confidence)
-    found = _fractions(values, luck)
+    found = _levels(_fractions(values), luck, test_to_train)
     if found.n < FEWEST or not found.among:
         return Interval(found.mean, np.nan, np.nan, found.n, _none(found.n))
-    low, high = _logit_ends(found, found.among / found.n, confidence)
-    return Interval(found.mean, low, high, found.n, f"{level} Student t over runs, logit scale")
+    half = float(stats.t.ppf((1 + confidence) / 2, found.n - 1)) * found.error
+    half /= found.mean * (1 - found.mean)
+    odds = math.log(found.mean / (1 - found.mean))
+    low, high = (float(special.expit(odds + sign * half)) for sign in (-1, 1))
+    return Interval(found.mean, low, high, found.n, f"{level} Student t, logit scale")
 
 
 def prediction_interval(
     values: ArrayLike, luck: Sequence[Hashable | None] | None = None, confidence: float = 0.95
 ) -> Interval:
-    """Where one further run is expected, for fractions, within 0..1: t on the logit scale.
+    """Where one further run with luck of its own is expected, for fractions.
 
-    The run has luck of its own: its variance is that of a single run plus that of the mean. At
-    least `FEWEST` units; values and errors as in `fraction_interval`.
+    Mean +- t times the root of a single run's variance plus the mean's, with ends no further than
+    0 and 1: on the logit scale coverage is worse (see the appendix). At least `FEWEST` units;
+    UserError otherwise, and as in `fraction_interval`; nan where all units agree exactly.
     """
     level = _percent(confidence)
-    found = _fractions(values, luck)
+    found = _levels(_fractions(values), luck)
     if found.n < FEWEST:
         raise UserError(
             f"a prediction interval needs at least {FEWEST} runs, here {found.n}: add label draws."
         )
-    method = f"{level} prediction of one further run, logit scale"
     if not found.among:
         return Interval(found.mean, np.nan, np.nan, found.n, _none(found.n))
-    low, high = _logit_ends(found, found.single + found.among / found.n, confidence)
-    return Interval(found.mean, low, high, found.n, method)
+    half = float(stats.t.ppf((1 + confidence) / 2, found.n - 1))
+    half *= math.sqrt(found.single + found.error**2)
+    low, high = max(0.0, found.mean - half), min(1.0, found.mean + half)
+    return Interval(found.mean, low, high, found.n, f"{level} prediction of one further run")
 
 
-def _fractions(values: ArrayLike, luck: Sequence[Hashable | None] | None) -> _Levels:
+def _fractions(values: ArrayLike) -> np.ndarray:
     sample = _sample(values)
     if (sample < 0).any() or (sample > 1).any():
         raise UserError("values has entries outside 0..1: pass fractions, or use mean_interval.")
-    return _levels(sample, luck)
-
-
-def _logit_ends(found: _Levels, variance: float, confidence: float) -> tuple[float, float]:
-    middle = found.mean * (1 - found.mean)
-    half = float(stats.t.ppf((1 + confidence) / 2, found.n - 1)) * math.sqrt(variance) / middle
-    odds = math.log(found.mean / (1 - found.mean))
-    low, high = (1 / (1 + math.exp(-max(-700.0, end))) for end in (odds - half, odds + half))
-    return low, high
+    return sample
 
 
 def _none(n: int) -> str:
@@ -287,21 +303,23 @@ def share_interval(hits: ArrayLike, confidence: float = 0.95) -> Interval:
 
 
 def mean_difference(
-    values: ArrayLike, luck: Sequence[Hashable | None] | None = None
+    values: ArrayLike,
+    luck: Sequence[Hashable | None] | None = None,
+    test_to_train: float = 0.0,
 ) -> PairedDifference:
     """Mean of differences that are already taken, one per run or pair of runs.
 
-    values: [pairs], finite, in any unit; luck as in `mean_interval`: n counts units.
+    values: [pairs], finite, in any unit; luck and test_to_train as in `mean_interval`.
     """
-    found = _levels(values, luck)
-    error = math.sqrt(found.among / found.n)
-    return PairedDifference(found.mean, error, found.n - 1, found.n, "Student t over runs")
+    found = _levels(values, luck, test_to_train)
+    return PairedDifference(found.mean, found.error, found.n - 1, found.n, "Student t")
 
 
 def paired_difference(
     a: Mapping[Hashable, float],
     b: Mapping[Hashable, float],
     luck: Mapping[Hashable, Hashable | None] | None = None,
+    test_to_train: float = 0.0,
 ) -> PairedDifference:
     """a - b over the same label draws: `mean_difference` of the pairs.
 
@@ -309,7 +327,9 @@ def paired_difference(
     luck: label draw -> what its pair shares with others.
     """
     difference = _paired(a, b)
-    return mean_difference(difference, [(luck or {}).get(draw) for draw in sorted(a)])
+    return mean_difference(
+        difference, [(luck or {}).get(draw) for draw in sorted(a)], test_to_train
+    )
 
 
 def _paired(a: Mapping[Hashable, float], b: Mapping[Hashable, float]) -> np.ndarray:
@@ -341,51 +361,6 @@ def unpaired_difference(a: ArrayLike, b: ArrayLike) -> PairedDifference:
     return PairedDifference(mean, math.sqrt(total), df, n, "Welch t")
 
 
-def resampled_interval(
-    values: ArrayLike, test_to_train: float, confidence: float = 0.95
-) -> Interval:
-    """Interval of the mean accuracy over random splits of one data set into training and test part.
-
-    Two such splits share many of their images, so their results are not independent and the usual
-    interval is too narrow. Nadeau and Bengio (2003, section 3.3) take the correlation of two splits
-    to be the share of images that are tested, which turns the variance of the mean of J splits from
-    s2 / J into (1 / J + n_test / n_train) s2; the interval then is Student's with J - 1 degrees of
-    freedom, here on the logit scale. More splits make it narrower only down to the second term:
-    the images are no more.
-
-    values: [J], fractions, one per split. test_to_train: n_test / n_train, above zero. Nan and
-    errors as in `fraction_interval`.
-    """
-    level = _percent(confidence)
-    found = _fractions(values, None)
-    variance = _resampled(found, test_to_train)
-    if found.n < FEWEST or not found.among:
-        return Interval(found.mean, np.nan, np.nan, found.n, _none(found.n))
-    low, high = _logit_ends(found, variance, confidence)
-    method = f"{level} corrected resampled t over overlapping splits, logit scale"
-    return Interval(found.mean, low, high, found.n, method)
-
-
-def resampled_difference(
-    a: Mapping[Hashable, float], b: Mapping[Hashable, float], test_to_train: float
-) -> PairedDifference:
-    """a - b over the same overlapping splits, with the variance of `resampled_interval`.
-
-    a, b: split -> value, with the same splits in both; otherwise UserError names the missing.
-    """
-    found = _levels(_paired(a, b), None)
-    error = math.sqrt(_resampled(found, test_to_train))
-    method = "corrected resampled t over overlapping splits"
-    return PairedDifference(found.mean, error, found.n - 1, found.n, method)
-
-
-def _resampled(found: _Levels, test_to_train: float) -> float:
-    """Variance of the mean over overlapping splits."""
-    if not np.isfinite(test_to_train) or test_to_train <= 0:
-        raise UserError(f"test_to_train is {test_to_train}: give n_test / n_train, above zero.")
-    return (1 / found.n + test_to_train) * found.among
-
-
 def from_printed(
     printed: float,
     values: ArrayLike,
@@ -406,7 +381,7 @@ def from_printed(
     found = _levels(values, luck)
     if found.n < FEWEST:
         raise UserError(f"{found.n} runs do not tell where another may lie: at least {FEWEST} do.")
-    own = found.single + found.among / found.n
+    own = found.single + found.error**2
     variance = own + split_variance
     if not variance:
         raise UserError("all runs agree exactly: they do not tell how far another may lie.")

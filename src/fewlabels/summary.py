@@ -10,6 +10,11 @@ from fewlabels.errors import UserError
 
 CELL = ["dataset", "labels", "method", "backbone", "protocol"]
 MEASURED = ["mean", "low", "high"]
+FRACTIONS = (
+    *("accuracy", "recall", "precision", "f1", "auc", "confiden", "calibration_error"),
+    *("_lower", "beyond_90"),
+)
+"""Parts of the names of metrics that lie in 0..1: their intervals do, too."""
 COLUMNS = ["chapter", "dataset", "data_md5", *CELL[1:], "metric", "n", *MEASURED]
 
 
@@ -17,7 +22,8 @@ def write() -> Path:
     """Rewrite results/summary.csv from the records of the book's runs and return its path.
 
     One row per chapter, cell and metric: the mean over the runs that share a cell (label draws,
-    seeds) with its 95% interval, by the chapter's own ``interval`` where it has one. Only runs
+    seeds) with its 95% interval; n counts units of luck, and chapters whose splits overlap say so
+    by ``TEST_TO_TRAIN``. Only runs
     that the full profile plans count: records of former settings may lie beside them. Runs that a
     chapter shares with the one that made them have rows under that one only. Sorted, so that a
     new record changes its own rows only.
@@ -42,7 +48,7 @@ def rows(name: str) -> list[dict[str, str]]:
     """
     from fewlabels import chapters, data
     from fewlabels.runs import Store
-    from fewlabels.statistics import mean_interval
+    from fewlabels.statistics import fraction_interval, mean_interval, shared_luck
 
     chapter = chapters.load(name)
     store = Store(paths.RESULTS / name)
@@ -55,13 +61,16 @@ def rows(name: str) -> list[dict[str, str]]:
         cell = tuple(record.cell.get(column, "") for column in CELL)
         for metric, value in record.metrics.items():
             if math.isfinite(value):
-                groups[cell, digests, metric].append(value)
+                groups[cell, digests, metric].append((value, shared_luck(record.config)))
     found = []
-    for (cell, digests, metric), values in sorted(groups.items(), key=_order):
-        interval = getattr(chapter, "interval", mean_interval)(values)
+    overlap = getattr(chapter, "TEST_TO_TRAIN", 0.0)
+    for (cell, digests, metric), group in sorted(groups.items(), key=_order):
+        values, luck = zip(*group, strict=True)
+        measure = fraction_interval if any(part in metric for part in FRACTIONS) else mean_interval
+        interval = measure(values, luck, overlap)
         measured = (interval.mean, interval.low, interval.high)
         found.append(
-            {"chapter": name, "data_md5": digests, "metric": metric, "n": len(values)}
+            {"chapter": name, "data_md5": digests, "metric": metric, "n": interval.n}
             | dict(zip(CELL, cell, strict=True))
             | dict(zip(MEASURED, map(_printed, measured), strict=True))
         )

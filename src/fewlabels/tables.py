@@ -13,7 +13,7 @@ import pandas as pd
 
 from fewlabels.errors import UserError
 from fewlabels.published import Claim
-from fewlabels.statistics import Interval, PairedDifference, holm
+from fewlabels.statistics import Interval, PairedDifference, holm, share_interval
 
 NOT_RUN = "not run"
 NO_FIGURE = "\N{EN DASH}"
@@ -26,7 +26,7 @@ LEAST = 20
 OPTIONAL = {"n", "note", "deviation", "protocol", "figures"}
 """Keys that a row of a claims table may have."""
 
-_NUMBER = re.compile(rf"{NOT_RUN}|{NO_FIGURE}|[+{MINUS}]?\d[\d.,]*( \[[^\]]*\]| \(one run\))?")
+_NUMBER = re.compile(rf"{NOT_RUN}|{NO_FIGURE}|[+{MINUS}]?\d[\d.,]*( \[[^\]]*\]| \([a-z ]+\))?")
 
 
 def number(
@@ -34,8 +34,8 @@ def number(
 ) -> str:
     """A value, with its interval if it has one: ``"95.8 [94.9, 96.7]"``.
 
-    sign: write + as well as minus, for differences. None and nan are "not run"; an interval from
-    one run is the value with "(one run)".
+    sign: write + as well as minus, for differences. None and nan are "not run"; where there is no
+    interval, because of one run, two runs, or runs that agree exactly, the value says so.
     """
 
     def digits(x: float) -> str:
@@ -48,7 +48,8 @@ def number(
     if math.isnan(value.mean):
         return NOT_RUN
     if math.isnan(value.low) or math.isnan(value.high):
-        return f"{digits(value.mean)} (one run)"
+        why = {1: "one run", 2: "two runs"}.get(value.n, "all runs agree")
+        return f"{digits(value.mean)} ({why})"
     return f"{digits(value.mean)} [{digits(value.low)}, {digits(value.high)}]"
 
 
@@ -62,6 +63,15 @@ def percent(
         return number(100 * value, decimals, sign)
     scaled = Interval(100 * value.mean, 100 * value.low, 100 * value.high, value.n, "")
     return number(scaled, decimals, sign)
+
+
+def share(hits: Iterable[bool], of: str) -> str:
+    """A share with its Wilson interval: ``"3 of 10 seeds (30%, 95% interval 11 to 60%)"``."""
+    hits = list(hits)
+    found = share_interval(hits)
+    low, high = percent(found.low, 0), percent(found.high, 0)
+    counted = f"{sum(hits)} of {len(hits)} {of}"
+    return f"{counted} ({percent(found.mean, 0)}%, 95% interval {low} to {high}%)"
 
 
 @dataclass(frozen=True)
@@ -150,22 +160,31 @@ def _widths(frame: pd.DataFrame, numeric: list[bool]) -> list[int]:
     ]
 
 
+def corrected(found: Iterable[PairedDifference]) -> list[float]:
+    """Their p values after Holm's correction over those that have one; nan for the others."""
+    ps = [each.p for each in found]
+    tested = [p for p in ps if not math.isnan(p)]
+    adjusted = iter(holm(tested) if tested else ())
+    return [math.nan if math.isnan(p) else float(next(adjusted)) for p in ps]
+
+
 def compared(found: Mapping[str, PairedDifference | None]) -> pd.DataFrame:
     """Comparisons by name as a frame, with Holm's correction over those that were run.
 
     Columns: comparison, mean, low, high (fractions), n, p (corrected), difference.
     """
     run = {name: each for name, each in found.items() if each is not None}
-    corrected = holm([each.p for each in run.values()]) if run else []
     rows = [
         (name, each.mean, each.low, each.high, each.n, p, each)
-        for (name, each), p in zip(run.items(), corrected, strict=True)
+        for (name, each), p in zip(run.items(), corrected(run.values()), strict=True)
     ]
     return pd.DataFrame(rows, columns=["comparison", "mean", "low", "high", "n", "p", "difference"])
 
 
 def p_value(p: float) -> str:
-    """Three decimals, and ``<0.001`` below them."""
+    """Three decimals, and ``<0.001`` below them; a dash where there is no test."""
+    if math.isnan(p):
+        return NO_FIGURE
     return f"{p:.3f}" if p >= 0.001 else "<0.001"
 
 
@@ -180,36 +199,16 @@ def comparisons(frame: pd.DataFrame, label: str, caption: str) -> Table:
     return show(pd.DataFrame(shown), label, caption)
 
 
-def published_against_ours(rows: Iterable[Mapping], label: str, caption: str) -> Table:
-    """Printed figures beside ours. Each row has these keys, and no others:
-
-    quantity: what was measured; published: the printed figure, in percent as printed, or None;
-    ours: its `Interval` in fractions (0..1), or a text where the unit is another one; n: number of
-    runs, needed only with a text; verdict: a `fewlabels.verdicts.Verdict` or its word.
-    """
-    return show(
-        pd.DataFrame(
-            {
-                "Quantity": row["quantity"],
-                "Published": _published(row["published"]),
-                **_ours(row),
-                "Verdict": str(row["verdict"]),
-            }
-            for row in _checked(rows, {"quantity", "published", "ours", "verdict"}, {"n"})
-        ),
-        label,
-        caption,
-    )
-
-
 def claims_table(rows: Iterable[Mapping], label: str, caption: str) -> Table:
     """Claims with their verdicts. Each row has these keys, and no others:
 
-    claim: a `fewlabels.published.Claim`; ours, n, verdict: as in `published_against_ours`.
-    Optional: note and deviation (from the source's settings), texts; protocol (``report`` unless
-    said) and figures, a list of `fewlabels.verdicts.Printed`, for the ledger. The texts and the
-    source's own erratum follow the claim in italics: a column of their own would be empty in most
-    rows and narrow in all.
+    claim: a `fewlabels.published.Claim`; ours: an `Interval` in fractions (0..1), a difference, a
+    text where the unit is another one, or None; n: units of luck, needed only with a text; verdict:
+    a `fewlabels.verdicts.Verdict` or its word. Optional: note and deviation (from the source's
+    settings), texts; protocol (``report`` unless said) and figures, a list of
+    `fewlabels.verdicts.Printed`, for the ledger. The hypothesis that a question is taken as, the
+    texts and the source's own erratum follow the claim in italics: a column of their own would be
+    empty in most rows and narrow in all.
     """
     return show(
         pd.DataFrame(
@@ -262,10 +261,11 @@ def _ours(row: Mapping) -> dict[str, str]:
 
 
 def _notes(row: Mapping) -> list[str]:
-    erratum = row["claim"].erratum
+    claim = row["claim"]
     notes = [
+        f"Hypothesis: {claim.hypothesis}" if claim.hypothesis else None,
         row.get("note"),
         row.get("deviation"),
-        f"In the source, {erratum}." if erratum else None,
+        f"In the source, {claim.erratum}." if claim.erratum else None,
     ]
     return [f"*{note}*" for note in notes if note]

@@ -57,16 +57,27 @@ class Verdict:
     """One of the words above, and the computed reason for it. As a string it is the word.
 
     ``p``: the p value that it rests on, nan where none does; ``above``: of *no difference*, the
-    margin with its unit.
+    margin with its unit; ``beyond``: of a printed figure, the distance from our mean from which on
+    it would have been contradicted, in its unit.
     """
 
     word: str
     reason: str
     p: float = math.nan
     above: str = ""
+    beyond: float = math.nan
 
     def __str__(self) -> str:
         return f"{self.word} above {self.above}" if self.above else self.word
+
+    @property
+    def predicate(self) -> str:
+        """The word as what a sentence says of a claim: ``"is undecided"``."""
+        if self.word in ("holds", "agrees"):
+            return self.word
+        if self.word == "no difference":
+            return f"finds {self}"
+        return "cannot be told" if self.word == "cannot tell" else f"is {self.word}"
 
 
 @dataclass(frozen=True)
@@ -74,9 +85,10 @@ class Printed:
     """A figure that a source prints, and what our runs of its protocol gave for it.
 
     key: its name in the claim's ``published``; values: one per run, in the printed unit; rounding:
-    the unit's last place, 1 for "73%"; luck: of every run (`fewlabels.statistics.shared_luck`),
-    None where runs share nothing; split_variance: that two draws of the test images add, in the
-    printed unit squared, where ours are others than the source's.
+    the unit's last place, 1 for "73%", 0 for a count; luck: of every run, see
+    `fewlabels.statistics.shared_luck`, None where runs share nothing; split_variance: that two
+    draws of the test images add, in the printed unit squared, where ours are others than the
+    source's; unknown: what the source leaves open, where that decides the figure.
     """
 
     key: str
@@ -84,6 +96,7 @@ class Printed:
     rounding: float
     luck: Sequence[str | None] | None = None
     split_variance: float = 0.0
+    unknown: str = ""
 
     @classmethod
     def percent(
@@ -93,14 +106,15 @@ class Printed:
         rounding: float,
         luck: Sequence[str | None] | None = None,
         split_variance: float = 0.0,
+        unknown: str = "",
     ) -> "Printed":
         """For a figure in percent, from fractions (0..1) and the variance of a fraction."""
         values = [100 * float(value) for value in fractions]
-        return cls(key, values, rounding, luck, 1e4 * split_variance)
+        return cls(key, values, rounding, luck, 1e4 * split_variance, unknown)
 
     def against(self, printed: float) -> FromPrinted | None:
-        """How far the printed figure lies from these runs; None where too few could tell."""
-        if not len(self.values):
+        """How far the printed figure lies from these runs; None where they cannot be compared."""
+        if self.unknown or not self.rounding or not len(self.values):
             return None
         units = statistics.mean_difference(self.values, self.luck)
         if units.n < FEWEST or not (units.error or self.split_variance):
@@ -126,10 +140,27 @@ def printed_figures(claim: Claim, parts: Sequence[Printed]) -> list[Verdict]:
     ]
 
 
+def figures(claim: Claim, parts: Sequence[Printed]) -> Verdict:
+    """One verdict on all printed figures of a claim."""
+    found = printed_figures(claim, parts)
+    if len({verdict.reason for verdict in found}) == 1:
+        return together(found)
+    return together(
+        replace(verdict, reason=f"{part.key.replace('_', ' ')}: {verdict.reason}")
+        for part, verdict in zip(parts, found, strict=True)
+    )
+
+
 def _figure(
     claim: Claim, part: Printed, found: FromPrinted | None, figures: int, p: float
 ) -> Verdict:
     printed = claim.published[part.key]
+    if part.unknown:
+        return Verdict("not identifiable", part.unknown)
+    if not part.rounding:
+        (count,) = part.values
+        word = "agrees" if count == printed else "contradicted"
+        return Verdict(word, f"printed {printed:,}, counted {count:,}")
     if found is None:
         return Verdict("not tested", _too_few(part))
     margin = claim.margin_of(part.key)
@@ -140,13 +171,13 @@ def _figure(
     else:
         word = "cannot tell"
     places = 2 if part.rounding < 1 else 1
-    beyond = number(found.contradicted_beyond(figures), places)
+    beyond = found.contradicted_beyond(figures)
     reason = (
         f"printed {printed:,.12g}, our mean {number(printed - found.difference, places)} "
-        f"(n = {found.n}); a figure more than {beyond} away would have been contradicted, one "
-        f"shown to be within {margin:g} would agree"
+        f"(n = {found.n}); a figure more than {number(beyond, places)} away would have been "
+        f"contradicted, one shown to be within {margin:g} would agree"
     )
-    return Verdict(word, reason, p)
+    return Verdict(word, reason, p, beyond=beyond)
 
 
 def _too_few(part: Printed) -> str:
@@ -297,9 +328,11 @@ def everywhere(cells: Iterable[tuple[str, Verdict]]) -> Verdict:
     tested = [i for i, verdict in enumerate(found) if not math.isnan(verdict.p)]
     adjusted = holm([found[i].p for i in tested]) if tested else np.array([])
     for i, p in zip(tested, adjusted, strict=True):
-        if found[i].word in ("opposite", "no difference") and p > ALPHA:
-            reason = f"{found[i].reason}, not significant among {len(tested)} cells"
-            found[i] = Verdict("undecided", reason, p)
+        if found[i].word in ("opposite", "no", "no difference"):
+            found[i] = replace(found[i], p=float(p))
+            if p > ALPHA:
+                reason = f"{found[i].reason}, not significant among {len(tested)} cells"
+                found[i] = Verdict("undecided", reason, float(p))
     return together(
         replace(verdict, reason=f"{name}: {verdict.reason}")
         for (name, _), verdict in zip(cells, found, strict=True)

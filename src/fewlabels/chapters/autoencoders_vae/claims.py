@@ -1,15 +1,14 @@
-"""Verdicts on claims A1 to A4, each from the records and the rule in `fewlabels.verdicts`.
+"""Answers to questions A1 to A4, each from the records and the rules in `fewlabels.verdicts`.
 
-The sheet prints no figure and asks questions. Each is turned into one difference whose sign decides
-it; the difference is named in the claim's note.
+The sheet prints no figure and asks questions. What each is taken to ask is its hypothesis in
+``reference/claims.yaml``.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from fewlabels import published, verdicts
+from fewlabels import comparisons, published, verdicts
 from fewlabels.chapters.autoencoders_vae import results
 from fewlabels.chapters.autoencoders_vae.planning import (
     SHEET_EPOCHS,
@@ -19,7 +18,7 @@ from fewlabels.chapters.autoencoders_vae.planning import (
 )
 from fewlabels.experiments.denoising import HELD_OUT, REPORT_NOISE, TEST_NOISE
 from fewlabels.experiments.vae import CONFIDENT
-from fewlabels.statistics import Interval, PairedDifference, mean_interval
+from fewlabels.statistics import PairedDifference, mean_difference, mean_interval
 from fewlabels.tables import number, percent
 from fewlabels.verdicts import Verdict
 
@@ -54,7 +53,7 @@ def _denoising(runs: pd.DataFrame) -> dict[str, Any]:
         f"PSNR at noise {TEST_NOISE:g} against the best filter ({rival}): {_decibel(gain)} dB; "
         f"against the noisy image {_decibel(over_noise)} dB."
     )
-    return _row("A1", f"{number(own, 2)} dB", own.n, decibel_verdict(gain, +1), note)
+    return _row("A1", f"{number(own, 2)} dB", own.n, _judged("A1", gain, "dB"), note)
 
 
 def _loss(runs: pd.DataFrame) -> dict[str, Any]:
@@ -63,7 +62,9 @@ def _loss(runs: pd.DataFrame) -> dict[str, Any]:
         loss: results.paired(runs, results.SHEET, name, AT_TEST)
         for loss, name in results.OTHER_LOSSES.items()
     }
-    verdict = verdicts.together([decibel_verdict(each, +1) for each in against.values()])
+    verdict = verdicts.everywhere(
+        (f"MSE less {loss}", _judged("A2", each, "dB")) for loss, each in against.items()
+    )
     figures = "; ".join(f"MSE less {loss} {_decibel(each)}" for loss, each in against.items())
     at_training = "; ".join(
         f"MSE less {loss} "
@@ -73,8 +74,7 @@ def _loss(runs: pd.DataFrame) -> dict[str, Any]:
     n = min(each.n for each in against.values())
     stuck, seeds = results.black(runs, results.SIGMOID)
     note = (
-        "Taken as: MSE, the sheet's loss, with a linear output beats both others in PSNR at noise "
-        f"{TEST_NOISE:g}. At the training's noise {REPORT_NOISE:g}: {at_training} dB. With a "
+        f"{verdict.reason}. At the training's noise {REPORT_NOISE:g}: {at_training} dB. With a "
         f"sigmoid, MSE ends on black images in {stuck} of {seeds} seeds."
     )
     return _row("A2", f"{figures} dB", n, verdict, note)
@@ -84,13 +84,13 @@ def _weight(runs: pd.DataFrame) -> dict[str, Any]:
     """A3: the weight matters: the plane tells more digits apart at the knee than at weight 1."""
     knee = results.knee_weight(runs)
     gain = results.paired_weights(runs, knee, SHEET_WEIGHT, "knn_accuracy")
-    verdict = verdicts.direction(gain, +1)
+    verdict = _judged("A3", gain)
     likely = results.best_weight(runs, "elbo_own")
     readable = results.best_weight(runs, "knn_accuracy")
     note = (
-        f"Taken as: the plane separates digits better at the knee, weight {knee:g}, than at the "
-        f"printed {SHEET_WEIGHT:g} (kNN accuracy, points). {_collapse(runs)} Of the weights tried, "
-        f"{likely:g} has the highest ELBO and {readable:g} the highest kNN accuracy. "
+        f"Weight {knee:g} less the printed {SHEET_WEIGHT:g}: {verdict.reason}. {_collapse(runs)} "
+        f"Of the weights tried, {likely:g} has the highest ELBO and {readable:g} the highest kNN "
+        "accuracy."
     )
     return _row("A3", gain, None, verdict, note)
 
@@ -102,32 +102,29 @@ def _grid(runs: pd.DataFrame) -> dict[str, Any]:
     read with confidence.
     """
     printed = results.at_weight(runs, SHEET_WEIGHT)
-    shares = (mean_interval(printed["confident"]), mean_interval(printed["digits"] / 10))
-    verdict = verdicts.together([verdicts.direction(_less_half(share), +1) for share in shares])
+    shares = {"cells": printed["confident"], "digits": printed["digits"] / 10}
+    verdict = verdicts.everywhere(
+        (f"share of {what} less a half", _judged("A4", mean_difference(share - 0.5)))
+        for what, share in shares.items()
+    )
     knee = results.knee_weight(runs)
     ours = results.at_weight(runs, knee)
     note = (
-        f"Taken as: a classifier reads more than half of the cells with a confidence of at least "
-        f"{CONFIDENT:g}, and more than half of the ten digits in them, at the printed weight "
-        f"{SHEET_WEIGHT:g}. At the knee, weight {knee:g}, it reads "
-        f"{percent(mean_interval(ours['confident']))}% of the cells and finds "
-        f"{number(mean_interval(ours['digits']))} digits."
+        f"{verdict.reason}. At the knee, weight {knee:g}, the classifier reads "
+        f"{percent(comparisons.fraction(ours, 'confident'))}% of the cells with a confidence of at "
+        f"least {CONFIDENT:g} and finds {number(comparisons.mean(ours, 'digits'))} digits."
     )
     figures = (
-        f"{percent(shares[0])}% of the cells, {number(mean_interval(printed['digits']))} of ten "
-        "digits"
+        f"{percent(comparisons.fraction(printed, 'confident'))}% of the cells, "
+        f"{number(comparisons.mean(printed, 'digits'))} of ten digits"
     )
     return _row("A4", figures, len(printed), verdict, note)
 
 
-def _less_half(share: Interval) -> Interval:
-    return replace(share, mean=share.mean - 0.5, low=share.low - 0.5, high=share.high - 0.5)
-
-
-def decibel_verdict(difference: PairedDifference, claimed: int) -> Verdict:
-    """`fewlabels.verdicts.direction` with its reason in dB instead of percentage points."""
-    word = verdicts.direction(difference, claimed).word
-    return Verdict(word, f"difference {_decibel(difference)} dB (n = {difference.n})")
+def _judged(name: str, difference: PairedDifference, unit: str = "points") -> Verdict:
+    """The answer to a question whose hypothesis is that a difference is positive."""
+    margin = published.claim(name).margin_of("difference")
+    return verdicts.answer(verdicts.direction(difference, +1, margin, unit))
 
 
 def _collapse(runs: pd.DataFrame) -> str:
@@ -138,7 +135,7 @@ def _collapse(runs: pd.DataFrame) -> str:
     )
 
 
-def _decibel(value: Interval | PairedDifference) -> str:
+def _decibel(value: PairedDifference) -> str:
     return number(value, 2, sign=True)
 
 
@@ -155,5 +152,6 @@ def _shorter(settings: Settings, part: str) -> str:
 
 
 def _row(name: str, ours, n: int | None, verdict: Verdict, note: str) -> dict[str, Any]:
-    row = {"claim": published.claim(name), "ours": ours, "verdict": verdict, "note": note.strip()}
+    note = f"{note[:1].upper()}{note[1:]}".strip()
+    row = {"claim": published.claim(name), "ours": ours, "verdict": verdict, "note": note}
     return row if n is None else row | {"n": n}

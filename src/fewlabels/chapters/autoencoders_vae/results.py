@@ -5,16 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from fewlabels import comparisons
 from fewlabels.chapters import rotnet_mnist
 from fewlabels.chapters.autoencoders_vae import planning
 from fewlabels.chapters.autoencoders_vae.planning import Settings
 from fewlabels.chapters.rotnet_mnist import results as chapter_one
 from fewlabels.errors import UserError
 from fewlabels.runs import Experiment, Record
-from fewlabels.statistics import Interval, PairedDifference, mean_interval, paired_difference
+from fewlabels.statistics import FEWEST, Interval, PairedDifference, paired_difference
 from fewlabels.sweep import run_all
 from fewlabels.variational import knee
-from fewlabels.verdicts import FEWEST_RUNS
 
 CONFIGURED = (
     "network",
@@ -121,7 +121,7 @@ def sheet_by_seed(runs: pd.DataFrame, column: str) -> dict[int, float]:
 
 def as_in_the_sheet(runs: pd.DataFrame) -> bool:
     """Whether there are enough runs with all of the sheet's settings to decide by them."""
-    return len(long_denoisers(runs)) >= FEWEST_RUNS
+    return len(long_denoisers(runs)) >= FEWEST
 
 
 def paired(runs: pd.DataFrame, name: str, other: str, column: str) -> PairedDifference:
@@ -149,7 +149,7 @@ def over_levels(runs: pd.DataFrame, metric: str, levels: Sequence[float]) -> pd.
     rows = []
     for name, group in denoisers(runs).groupby("name", sort=False):
         for level in levels:
-            interval = mean_interval(group[f"{metric}_{level:g}"])
+            interval = comparisons.mean(group, f"{metric}_{level:g}")
             rows.append({"name": name, "level": level} | _bounds(interval))
     return pd.DataFrame(rows)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown
 
-from fewlabels import data, tables
+from fewlabels import comparisons, data, published, tables
 from fewlabels.chapters.autoencoders_vae import claims, planning, results
 from fewlabels.chapters.autoencoders_vae.planning import (
     LABELS,
@@ -20,7 +20,7 @@ from fewlabels.data import ImageData
 from fewlabels.experiments.denoising import REPORT_NOISE, TEST_NOISE
 from fewlabels.experiments.vae import CONFIDENT, NEIGHBOURS, PIXELS
 from fewlabels.models.autoencoders import DenoisingAutoencoder, sheet_vae
-from fewlabels.statistics import holm, mean_interval
+from fewlabels.statistics import mean_difference, mean_interval
 from fewlabels.tables import Table, number, percent
 from fewlabels.variational import decoder_variance
 from fewlabels.verdicts import direction
@@ -56,12 +56,15 @@ def summary(runs: pd.DataFrame, settings: Settings, images: ImageData) -> str:
         values = [*results.by_seed(runs, name, at).values()]
         levels[name] = number(mean_interval(values), 1)
     knee = results.knee_weight(runs)
-    knn = {w: results.at_weight(runs, w)["knn_accuracy"] for w in (knee, SHEET_WEIGHT)}
-    flat = results.at_weight(runs, SHEET_WEIGHT)["active_units"] == 0
-    confident, found = (results.at_weight(runs, knee)[key] for key in ("confident", "digits"))
+    best, printed = (results.at_weight(runs, weight) for weight in (knee, SHEET_WEIGHT))
+    knn = {
+        weight: comparisons.fraction(rows, "knn_accuracy")
+        for weight, rows in ((knee, best), (SHEET_WEIGHT, printed))
+    }
+    flat = printed["active_units"] == 0
     likely = results.best_weight(runs, "elbo_own")
     own = results.probes(runs)
-    code = own.query("method == @CODE")["accuracy"]
+    code = comparisons.fraction(own.query("method == @CODE"), "accuracy")
     learned = chapter_one.paired(own, (CODE, "frozen"), (FLOOR, "frozen"))
     return (
         "::: {.callout-important}\n## In short\n\n"
@@ -71,15 +74,15 @@ def summary(runs: pd.DataFrame, settings: Settings, images: ImageData) -> str:
         f"filter tried ({rival}). A small U-Net trained on mixed noise reaches "
         f"{levels[results.UNET]} dB. In the variational auto-encoder the printed weight "
         f"{SHEET_WEIGHT:g} of the KL term collapses the plane {_in_seeds(flat.sum(), len(flat))} "
-        f"(kNN accuracy {percent(mean_interval(knn[SHEET_WEIGHT]))}%): with a mean over pixels it "
+        f"(kNN accuracy {percent(knn[SHEET_WEIGHT])}%): with a mean over pixels it "
         f"stands for a decoder noise of {math.sqrt(decoder_variance(1, PIXELS)):.1f} times the "
         "range of the pixels. "
         f"The trade-off curve has its knee at weight {knee:g}, where the plane tells "
-        f"{percent(mean_interval(knn[knee]))}% of the digits and a classifier reads "
-        f"{percent(mean_interval(confident))}% of the decoded grid with confidence and finds "
-        f"{number(mean_interval(found))} of ten digits in it; the highest likelihood is at "
-        f"{likely:g}. With {LABELS} labels, a linear probe on the denoising code reads "
-        f"{percent(mean_interval(code))}% of the digits, {percent(learned, sign=True)} points "
+        f"{percent(knn[knee])}% of the digits and a classifier reads "
+        f"{percent(comparisons.fraction(best, 'confident'))}% of the decoded grid with confidence "
+        f"and finds {number(comparisons.mean(best, 'digits'))} of ten digits in it; the highest "
+        f"likelihood is at {likely:g}. With {LABELS} labels, a linear probe on the denoising code reads "
+        f"{percent(code)}% of the digits, {percent(learned, sign=True)} points "
         f"against the same network untrained. Data: {images.title}.\n:::"
     )
 
@@ -127,7 +130,7 @@ def denoising_table(runs: pd.DataFrame, source: str, settings: Settings) -> Tabl
     for name, group in order:
         row = {"Method": name, "n": str(len(group))}
         for level in (REPORT_NOISE, TEST_NOISE):
-            row[f"PSNR, {level:g}"] = number(mean_interval(group[f"psnr_{level:g}"]), 2)
+            row[f"PSNR, {level:g}"] = number(comparisons.mean(group, f"psnr_{level:g}"), 2)
             row[f"SSIM, {level:g}"] = number(float(group[f"ssim_{level:g}"].mean()), 2)
         rows.append(row)
     return tables.show(
@@ -148,7 +151,7 @@ def halves_line(runs: pd.DataFrame) -> str:
     for level in (REPORT_NOISE, TEST_NOISE):
         curves = [record.curves[f"valid_psnr_{level:g}"] for record in rows["record"]]
         late = [curve[-1] - curve[(len(curve) - 1) // 2] for curve in curves]
-        gains[level] = number(mean_interval(late), 2, sign=True)
+        gains[level] = number(mean_difference(late), 2, sign=True)
     return (
         f"The second half of this training changes the PSNR of held-out images by "
         f"{gains[REPORT_NOISE]} dB at noise {REPORT_NOISE:g} and by {gains[TEST_NOISE]} dB at "
@@ -213,15 +216,15 @@ def losses_table(runs: pd.DataFrame, source: str, settings: Settings) -> Table:
             rows.append(row)
     frame = pd.DataFrame(rows).assign(
         n=[str(each.n) for each in tests],
-        **{"p (Holm)": [f"{p:.2f}" for p in holm([each.p for each in tests])]},
+        **{"p (Holm)": [tables.p_value(p) for p in tables.corrected(tests)]},
     )
     return tables.show(
         frame,
         "tbl-ae-losses",
         f"The sheet's network and noise under several losses and last activations, {source}: "
-        "differences paired by seed, mean with 95% interval and, for "
-        "PSNR, the two-sided sign-flip test with Holm's correction, whose p value cannot fall "
-        f"below 0.25 with three seeds. {_trained(settings)}",
+        "differences paired by seed, mean over the n seeds both have with 95% interval and, for "
+        "PSNR, the two-sided t test with Holm's correction over the rows of three seeds or more. "
+        f"{_trained(settings)}",
     )
 
 
@@ -258,7 +261,7 @@ def long_denoising_line(runs: pd.DataFrame, settings: Settings) -> str:
             f"{settings.denoising_epochs}, over at most {settings.denoising_images:,} images."
         )
     at = {
-        level: number(mean_interval(long[f"psnr_{level:g}"]), 2)
+        level: number(comparisons.mean(long, f"psnr_{level:g}"), 2)
         for level in (REPORT_NOISE, TEST_NOISE)
     }
     short = {
@@ -304,19 +307,20 @@ def code_table(runs: pd.DataFrame, settings: Settings, source: str) -> Table:
     return tables.show(
         pd.DataFrame(rows),
         "tbl-ae-code",
-        f"Test accuracy at {LABELS} labels of {source}, %: mean over n label draws with 95% "
-        "interval; rows of chapter 1 are read from its records. Last column: the linear probe on "
-        "the denoising code less the row, points, over the draws both have (the same labelled "
-        "images).",
+        f"Test accuracy at {LABELS} labels of {source}, %: mean with 95% interval; n: "
+        "label draws, or networks that they start from; rows of chapter 1 are read from its "
+        "records. Last column: the linear probe on the denoising code less the row, points, over "
+        "the draws both have (the same labelled images).",
     )
 
 
 def _code_row(chapter: str, name: str, group: pd.DataFrame, difference) -> dict[str, str]:
+    own = comparisons.fraction(group, "accuracy")
     return {
         "Chapter": chapter,
         "Method": name,
-        "n": str(len(group)),
-        "Accuracy": percent(mean_interval(group["accuracy"])),
+        "n": str(own.n),
+        "Accuracy": percent(own),
         "Code less this": tables.NO_FIGURE
         if difference is None
         else percent(difference, sign=True),
@@ -333,14 +337,15 @@ def code_line(runs: pd.DataFrame) -> str:
     pixels, floor = (percent(each, sign=True) for each in against.values())
     learned = {
         "holds": "learning to denoise itself helps the probe",
-        "reversed": "learning to denoise makes the code worse for the probe",
-        "within noise": "what helps is the shape of the network and not what it has learned",
-        "not tested": "there are too few draws to say what learning adds",
-    }[direction(against[FLOOR], +1).word]
+        "opposite": "learning to denoise makes the code worse for the probe",
+        "no difference": "learning to denoise adds or takes no more than the margin of a point",
+        "undecided": "these runs cannot tell whether learning to denoise helps the probe",
+        "not tested": "there are too few networks to say what learning adds",
+    }[direction(against[FLOOR], +1, published.margins()["difference"]["margin"]).word]
     return (
         f"The linear probe on the denoising code differs by {pixels} points from one on pixels and "
         f"by **{floor}** points from one on the code of the same network before any training "
-        f"(n = {against[FLOOR].n} draws): {learned}."
+        f"(n = {against[FLOOR].n} denoising networks, each the mean of its draws): {learned}."
     )
 
 
@@ -379,9 +384,9 @@ def weights_table(runs: pd.DataFrame, images: ImageData, source: str, settings: 
                 "n": str(len(group)),
                 "Sigma": number(math.sqrt(decoder_variance(weight, PIXELS)), 2),
                 "MSE x 1,000": number(mean_interval(1000 * group["mse"])),
-                "KL, nats": number(mean_interval(group["kl"]), 2),
-                "ELBO": number(mean_interval(group["elbo_own"]), 0),
-                "ELBO, best sigma": number(mean_interval(group["elbo_best"]), 0),
+                "KL, nats": number(comparisons.mean(group, "kl"), 2),
+                "ELBO": number(comparisons.mean(group, "elbo_own"), 0),
+                "ELBO, best sigma": number(comparisons.mean(group, "elbo_best"), 0),
             }
         )
     return tables.show(
@@ -404,11 +409,11 @@ def plane_table(runs: pd.DataFrame, source: str, settings: Settings) -> Table:
             {
                 "Weight": f"{weight:g}",
                 "n": str(len(group)),
-                "Active units": number(mean_interval(group["active_units"])),
+                "Active units": number(comparisons.mean(group, "active_units")),
                 "Collapsed": f"{(group['active_units'] == 0).sum()} of {len(group)}",
-                "kNN, %": percent(mean_interval(group["knn_accuracy"])),
-                "Confident cells, %": percent(mean_interval(group["confident"])),
-                "Digits": number(mean_interval(group["digits"])),
+                "kNN, %": percent(comparisons.fraction(group, "knn_accuracy")),
+                "Confident cells, %": percent(comparisons.fraction(group, "confident")),
+                "Digits": number(comparisons.mean(group, "digits")),
             }
         )
     judge = runs[runs["kind"] == "reader"].iloc[0]
@@ -495,9 +500,9 @@ def bernoulli_table(runs: pd.DataFrame, source: str, settings: Settings) -> Tabl
                 "n": str(len(group)),
                 "Minus ELBO": number(mean_interval(-group["elbo"])),
                 "Minus bound": number(mean_interval(-group["importance_bound"])),
-                "KL": number(mean_interval(group["kl"])),
-                "Active units": number(mean_interval(group["active_units"])),
-                "kNN, %": percent(mean_interval(group["knn_accuracy"])),
+                "KL": number(comparisons.mean(group, "kl")),
+                "Active units": number(comparisons.mean(group, "active_units")),
+                "kNN, %": percent(comparisons.fraction(group, "knn_accuracy")),
             }
         )
     rows.append(

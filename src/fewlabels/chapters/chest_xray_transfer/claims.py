@@ -1,5 +1,6 @@
-"""Verdicts on claims C1 to C7, each from the records and the rule in `fewlabels.verdicts`."""
+"""Verdicts on claims C1 to C7, each from the records and the rules in `fewlabels.verdicts`."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,10 @@ from fewlabels.chapters.chest_xray_transfer.results import (
     WEIGHTED,
 )
 from fewlabels.models.xray_cnn import TenConvolutions
-from fewlabels.statistics import Interval, PairedDifference
+from fewlabels.statistics import PairedDifference
 from fewlabels.tables import number, percent
 from fewlabels.verdicts import Printed, Verdict
 
-MARGIN = 0.02
-"""A gap between training and validation accuracy that counts as visible over-fitting."""
 SOURCE_SIZE = 224
 SOURCE_EPOCHS = 15
 SOURCE_MACHINE = "P100"
@@ -36,6 +35,7 @@ PRINTED = {
 """Printed figure -> metric of a run, and its name in a note."""
 
 
+OPEN = "the source does not print which layers of the ResNet-50 it trained"
 RECALLS = {"recall_normal_transfer": TRANSFER, "recall_normal_cnn": CNN}
 
 
@@ -48,9 +48,9 @@ def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
             f"{settings.cnn_epochs} epochs{differs}."
         )
     found = [
-        _figures("C1", results.select(runs, TRANSFER), _all_layers(runs))
+        _figures("C1", results.select(runs, TRANSFER), _readings(runs), OPEN)
         | {"deviation": _head_only(settings)},
-        _figures("C2", results.learned(cnn), _left_out(cnn)),
+        _figures("C2", cnn),
         _transfer_beats(runs),
         _imbalance(runs),
         _parameters(runs),
@@ -65,12 +65,6 @@ def _row(name: str, ours, verdict: Verdict, note: str = "", n: int | None = None
     note = f"{verdict.reason[:1].upper()}{verdict.reason[1:]}. {note}".strip()
     row = {"claim": published.claim(name), "ours": ours, "verdict": verdict, "note": note}
     return row if n is None else row | {"n": n}
-
-
-def _together(parts: dict[str, Verdict]) -> Verdict:
-    return verdicts.together(
-        Verdict(each.word, f"{name}: {each.reason}") for name, each in parts.items()
-    )
 
 
 def where_the_source(settings: Settings) -> str:
@@ -92,61 +86,62 @@ def _head_only(settings: Settings) -> str:
     )
 
 
-def _left_out(cnn: pd.DataFrame) -> str:
-    words = results.stuck(cnn)
-    return f"{words} and are left out." if words else ""
-
-
-def _figures(name: str, group: pd.DataFrame, note: str = "") -> dict[str, Any]:
-    """C1 and C2: three printed figures."""
-    printed = published.claim(name).published
-    parts, ours = {}, []
-    for key, (metric, words) in PRINTED.items():
-        parts[words] = verdicts.figure(printed[key], results.one_more(group, metric), rounding=0.1)
-        ours.append(f"{words} {percent(results.interval(group, metric))}")
-    text = "; ".join(ours) if len(group) else None
-    verdict = _together(parts)
-    if 0 < len(group) < verdicts.FEWEST_RUNS:
-        verdict = Verdict("not tested", f"too few runs (n = {len(group)})")
-    row = _row(name, text, verdict, note, n=len(group))
-    figures = [Printed.percent(key, group[metric], 0.1) for key, (metric, _) in PRINTED.items()]
+def _figures(name: str, group: pd.DataFrame, note: str = "", unknown: str = "") -> dict[str, Any]:
+    """C1 and C2: three printed figures, of the runs that learn."""
+    group, failures = results.learned(group), results.failures(group)
+    figures = [
+        Printed.percent(key, group[metric], 0.1, unknown=unknown)
+        for key, (metric, _) in PRINTED.items()
+    ]
+    ours = [
+        f"{words} {percent(results.interval(group, metric))}" for metric, words in PRINTED.values()
+    ]
+    verdict = verdicts.figures(published.claim(name), figures)
+    note = f"{failures}. {note}".strip(". ") + "." if failures else note
+    row = _row(name, "; ".join(ours) if len(group) else None, verdict, note, n=len(group))
     return row | {"figures": figures}
 
 
-def _all_layers(runs: pd.DataFrame) -> str:
-    """The other reading of the report: nothing is frozen."""
-    group = results.select(runs, ALL_LAYERS)
-    if group.empty:
-        return (
-            "The head alone is trained; the printed number of trained parameters suggests that all "
-            "layers were, which is not run here."
-        )
-    return (
-        "The head alone is trained. With all layers of a smaller ResNet trained instead, balanced "
-        f"accuracy is {percent(results.interval(group, 'mean_class_accuracy'))} (n = {len(group)})."
+def _readings(runs: pd.DataFrame) -> str:
+    """What either reading of the source gives."""
+    printed = published.claim("C1").published["balanced_accuracy"]
+    found = {
+        "the head alone": results.learned(results.select(runs, TRANSFER)),
+        "all layers of a smaller ResNet": results.select(runs, ALL_LAYERS),
+    }
+    each = (
+        f"{name} {percent(results.interval(group, 'mean_class_accuracy'))} (n = {len(group)})"
+        for name, group in found.items()
     )
+    return f"Balanced accuracy, of which {printed:g} is printed: {', '.join(each)}."
 
 
 def _transfer_beats(runs: pd.DataFrame) -> dict[str, Any]:
-    """C3, under protocol report; protocol tuned beside it."""
-    own, tuned = (
-        results.difference(runs, ours, other, "mean_class_accuracy")
-        for ours, other in ((TRANSFER, CNN), (HEAD, SMALL))
+    """C3: open with the layers, whatever either reading gives."""
+    readings = {
+        words: results.difference(runs, role, other, "mean_class_accuracy")
+        for words, role, other in (
+            ("the head alone", TRANSFER, CNN),
+            ("all layers of a smaller ResNet", ALL_LAYERS, CNN),
+            ("protocol tuned", HEAD, SMALL),
+        )
+    }
+    each = (
+        f"{words} {percent(found, sign=True)} (n = {found.n if found else 0})"
+        for words, found in readings.items()
     )
-    beside = f"In balanced accuracy. Under protocol tuned {percent(tuned, sign=True)} points"
-    beside += f" (n = {tuned.n})." if tuned is not None else "."
-    every = results.difference(runs, ALL_LAYERS, CNN, "mean_class_accuracy")
-    if every is not None:
-        beside += f" With all layers trained {percent(every, sign=True)} (n = {every.n})."
-    if words := results.stuck(results.select(runs, CNN)):
-        beside += f" Of the ten convolutions, {words}."
+    note = f"Balanced accuracy less that of the convolutions, in points: {', '.join(each)}."
+    if failures := results.failures(results.select(runs, CNN)):
+        note += f" Of the ten convolutions, {failures}."
+    own = readings["the head alone"]
+    row = _row("C3", own, Verdict("not identifiable", OPEN), note)
     transfer, cnn = (
-        results.by_seed(results.select(runs, name), "mean_class_accuracy")
+        results.by_seed(results.learned(results.select(runs, name)), "mean_class_accuracy")
         for name in (TRANSFER, CNN)
     )
     gaps = [transfer[seed] - cnn[seed] for seed in transfer.keys() & cnn.keys()]
-    row = _row("C3", own, verdicts.direction(own, +1), beside)
-    return row | {"figures": [Printed.percent("difference_balanced_accuracy", gaps, 0.1)]}
+    figure = Printed.percent("difference_balanced_accuracy", gaps, 0.1, unknown=OPEN)
+    return row | {"figures": [figure]}
 
 
 def causes(runs: pd.DataFrame, name: str) -> dict[str, PairedDifference | None]:
@@ -155,8 +150,8 @@ def causes(runs: pd.DataFrame, name: str) -> dict[str, PairedDifference | None]:
     ``weights``, ``threshold``: what class weights and a threshold moved on validation images give
     back. ``shift``: what the network with class weights, for which the classes are balanced, loses
     from validation to test images. ``surplus``: what the weights give minus that shift. None where
-    runs are missing. Runs that give every image the same answer are left out: they have no recall
-    to lose, and a threshold turns them from one constant into the other.
+    runs are missing. Runs that fail to learn are left out: they have no recall to lose, and a
+    threshold turns them from one constant into the other.
     """
     plain, weighted = (
         results.learned(results.select(runs, f"{name}{balance}")).set_index("seed")
@@ -178,28 +173,40 @@ def causes(runs: pd.DataFrame, name: str) -> dict[str, PairedDifference | None]:
 
 def _imbalance(runs: pd.DataFrame) -> dict[str, Any]:
     """C4: imbalance explains the low recall of NORMAL, for both models."""
-    parts, texts = {}, []
+    claim, parts, texts = published.claim("C4"), [], []
     for name in (TRANSFER, CNN):
         found, words = causes(runs, name), constant(runs, name)
-        parts[name] = verdicts.direction(found["surplus"], +1)
+        verdict = verdicts.direction(found["surplus"], +1, claim.margin_of("recall"))
         if found["surplus"] is None and words:
-            parts[name] = Verdict("not tested", words)
+            verdict = Verdict("not tested", words)
+        elif words:
+            verdict = replace(verdict, reason=f"{verdict.reason}, where {words}")
+        parts.append((f"{name}, the head alone" if name == TRANSFER else name, verdict))
         texts.append(
             f"{name}: class weights give {percent(found['weights'], sign=True)}, a moved threshold "
             f"{percent(found['threshold'], sign=True)}; with weights, validation to test costs "
             f"{percent(found['shift'])}"
         )
-    n = min(len(results.select(runs, name)) for name in (TRANSFER, CNN))
+    learned = {name: results.learned(results.select(runs, name)) for name in (TRANSFER, CNN)}
+    n = min(map(len, learned.values()))
     rule = "Recall of NORMAL in points; the difference is what the weights give minus that cost."
-    row = _row("C4", "; ".join(texts), _together(parts), rule, n=n)
-    recalls = {key: results.select(runs, name)["recall_normal"] for key, name in RECALLS.items()}
-    return row | {"figures": [Printed.percent(key, each, 1) for key, each in recalls.items()]}
+    row = _row("C4", "; ".join(texts), verdicts.everywhere(parts), rule, n=n)
+    figures = [
+        Printed.percent(
+            key,
+            learned[name]["recall_normal"],
+            1,
+            unknown=OPEN if name == TRANSFER else "",
+        )
+        for key, name in RECALLS.items()
+    ]
+    return row | {"figures": figures}
 
 
 def constant(runs: pd.DataFrame, name: str) -> str:
-    """How many runs of a model, without and with class weights, give the same answer always."""
+    """How many runs of a model learn, without and with class weights; empty where all do."""
     found = {
-        words: results.stuck(results.select(runs, f"{name}{balance}"))
+        words: results.failures(results.select(runs, f"{name}{balance}"))
         for words, balance in (("", ""), ("with class weights ", WEIGHTED))
     }
     return ", ".join(f"{words}{count}" for words, count in found.items() if count)
@@ -210,14 +217,10 @@ def _parameters(runs: pd.DataFrame) -> dict[str, Any]:
     printed = published.claim("C5").published
     head = 2 * 2048 + 2
     cnn = sum(parameter.numel() for parameter in TenConvolutions(2).parameters())
-    parts = {}
-    for key, name, count in (
-        ("trainable_transfer", TRANSFER, head),
-        ("trainable_cnn", CNN, cnn),
-    ):
-        exact = Interval(count, count, count, verdicts.FEWEST_RUNS, "counted")
-        word = verdicts.figure(printed[key], exact, rounding=1, in_percent=False).word
-        parts[name] = Verdict(word, f"printed {printed[key]:,}, counted {count:,}")
+    figures = [
+        Printed("trainable_transfer", [head], 0, unknown=f"{OPEN}; a head has {head:,}"),
+        Printed("trainable_cnn", [cnn], 0),
+    ]
     first, _ = first_tensors(printed["trainable_transfer"])
     note = (
         f"The first printed figure is the size of the first {first} tensors of a ResNet-50."
@@ -225,9 +228,8 @@ def _parameters(runs: pd.DataFrame) -> dict[str, Any]:
         else ""
     )
     ours = f"head {number(head, 0)}; ten convolutions {number(cnn, 0)}"
-    row = _row("C5", ours, _together(parts), note, n=1)
-    counts = {"trainable_transfer": head, "trainable_cnn": cnn}
-    return row | {"figures": [Printed(key, [count], 1) for key, count in counts.items()]}
+    verdict = verdicts.figures(published.claim("C5"), figures)
+    return _row("C5", ours, verdict, note, n=1) | {"figures": figures}
 
 
 def first_tensors(count: int) -> tuple[int, int]:
@@ -242,25 +244,26 @@ def first_tensors(count: int) -> tuple[int, int]:
 
 def _overfitting(runs: pd.DataFrame) -> dict[str, Any]:
     """C6: training accuracy is not visibly above validation accuracy; the test gap beside it."""
-    parts, texts = {}, []
+    margin = published.claim("C6").margin_of("difference")
+    parts, texts = [], []
     for name in (TRANSFER, CNN):
         group = results.learned(results.select(runs, name))
         fitted, held, test = (
             results.by_seed(group, metric)
             for metric in ("train_accuracy", "valid_accuracy", "accuracy")
         )
-        gap = results.paired(fitted, {seed: value + MARGIN for seed, value in held.items()})
-        parts[name] = verdicts.direction(gap, -1)
+        gap = results.paired(fitted, held)
+        parts.append((name, verdicts.at_most(gap, margin)))
         texts.append(
-            f"{name}: {percent(results.paired(fitted, held), sign=True)} points to validation, "
+            f"{name}: {percent(gap, sign=True)} points to validation, "
             f"{percent(results.paired(fitted, test), sign=True)} to test"
         )
-    note = f"The difference is training minus validation accuracy, less {100 * MARGIN:g} points."
+    note = "The difference is training minus validation accuracy."
     cnn = results.select(runs, CNN)
-    if words := _left_out(cnn):
-        note += f" Of the ten convolutions, {words}"
+    if failures := results.failures(cnn):
+        note += f" Of the ten convolutions, {failures}."
     n = len(results.learned(cnn))
-    return _row("C6", "; ".join(texts), _together(parts), note, n=n)
+    return _row("C6", "; ".join(texts), verdicts.everywhere(parts), note, n=n)
 
 
 def _time(runs: pd.DataFrame) -> dict[str, Any]:
@@ -275,8 +278,7 @@ def _time(runs: pd.DataFrame) -> dict[str, Any]:
         minutes = [
             sum(each) / 60 for each in zip(*(group["seconds"] for group in pair), strict=False)
         ]
-        prediction = results.prediction_interval(minutes) if len(minutes) >= 3 else None
-        verdict = verdicts.figure(60, prediction, rounding=10, in_percent=False)
+        verdict = verdicts.figures(published.claim("C7"), [Printed("minutes", minutes, 10)])
     else:
         names = ", ".join(sorted(machines))
         verdict = Verdict("not tested", f"our runs are on another machine ({names})")

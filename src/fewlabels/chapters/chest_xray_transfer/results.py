@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from fewlabels import data, evaluation
+from fewlabels import comparisons, data, evaluation, tables
 from fewlabels.chapters.chest_xray_transfer import planning
 from fewlabels.chapters.chest_xray_transfer.planning import Settings
 from fewlabels.data.xrays import XrayData, kind, patient
@@ -14,9 +14,8 @@ from fewlabels.runs import Experiment, Record
 from fewlabels.statistics import (
     Interval,
     PairedDifference,
-    mean_interval,
+    fraction_interval,
     paired_difference,
-    prediction_interval,
 )
 from fewlabels.sweep import run_all
 
@@ -108,24 +107,27 @@ def select(runs: pd.DataFrame, role: str, labels: int | str = "all") -> pd.DataF
 
 
 def learned(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs that do not give every image the same answer, which has an AUC of one half."""
-    return runs[(runs["auc"] - 0.5).abs() > 1e-9]
+    """The runs that do not give every test image the same answer."""
+    return runs[_learn(runs)]
 
 
-def stuck(runs: pd.DataFrame) -> str:
-    """How many runs give every image the same answer, in words; empty where none does."""
-    count = len(runs) - len(learned(runs))
-    return f"{count} of {len(runs)} runs give every image the same answer" if count else ""
+def _learn(runs: pd.DataFrame) -> np.ndarray:
+    recalls = zip(runs["recall_normal"], runs["recall_pneumonia"], strict=True)
+    return np.array([not evaluation.one_answer(each) for each in recalls], dtype=bool)
+
+
+def failures(runs: pd.DataFrame) -> str:
+    """How many runs learn, in words; empty where all do."""
+    if (learn := _learn(runs)).all():
+        return ""
+    return f"{tables.share(learn, 'runs')} learn: the others give every test image one answer"
 
 
 def interval(runs: pd.DataFrame, metric: str) -> Interval | None:
     """Mean of a metric over the runs; None where there are none."""
-    return mean_interval(runs[metric]) if len(runs) else None
-
-
-def one_more(runs: pd.DataFrame, metric: str) -> Interval | None:
-    """Where one further run is expected; None where fewer than three runs could tell."""
-    return prediction_interval(runs[metric]) if len(runs) >= 3 else None
+    # Kappa may be negative.
+    measure = comparisons.mean if metric.endswith("cohen_kappa") else comparisons.fraction
+    return measure(runs, metric)
 
 
 def by_seed(runs: pd.DataFrame, metric: str) -> dict[int, float]:
@@ -142,8 +144,8 @@ def paired(a: dict[int, float], b: dict[int, float]) -> PairedDifference | None:
 
 
 def difference(runs: pd.DataFrame, role: str, other: str, metric: str, labels="all"):
-    """Metric of ``role`` minus that of ``other``, paired by seed."""
-    pair = [by_seed(select(runs, each, labels), metric) for each in (role, other)]
+    """Metric of ``role`` minus that of ``other``, paired by seed, of the runs that learn."""
+    pair = [by_seed(learned(select(runs, each, labels)), metric) for each in (role, other)]
     return paired(*pair)
 
 
@@ -152,7 +154,7 @@ def curve(runs: pd.DataFrame, metric: str = "mean_class_accuracy") -> pd.DataFra
     rows = []
     for name, series in ((HEAD, "imagenet-head"), (SMALL, "scratch")):
         for labels, group in runs[runs["role"] == name].groupby("labels", sort=False):
-            own = mean_interval(group[metric])
+            own = interval(group, metric)
             count = _trained(group) if labels == "all" else int(labels)
             rows.append(
                 {
@@ -226,7 +228,7 @@ def per_class(runs: pd.DataFrame, labels: np.ndarray, classes: Sequence[str]) ->
             "class": list(classes),
             **{
                 metric: [
-                    mean_interval([one[metric].iloc[k] for one in each]) if each else None
+                    fraction_interval([one[metric].iloc[k] for one in each]) if each else None
                     for k in range(len(classes))
                 ]
                 for metric in ("precision", "recall", "f1")

@@ -6,7 +6,7 @@ tested in another: only the test part of the same split is kept apart.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from fewlabels import config
@@ -24,7 +24,7 @@ from fewlabels.experiments.few_photographs import (
 )
 from fewlabels.models.pretrained import RANDOM, TORCHVISION, Pretrained, at_hand
 from fewlabels.runs import Experiment, Store
-from fewlabels.statistics import Interval, resampled_interval
+from fewlabels.statistics import Interval, fraction_interval
 from fewlabels.training import Recipe
 
 NAME = "few-data-caltech"
@@ -168,15 +168,9 @@ def _source(name: str) -> Pretrained:
     return Pretrained(architecture, weights or TORCHVISION)
 
 
-def interval(values: Sequence[float]) -> Interval:
-    """Mean and interval over splits, which overlap: every interval of the chapter."""
-    return resampled_interval(values, TEST_TO_TRAIN)
-
-
 def share(values: Sequence[float]) -> Interval:
-    """The same for fractions: its ends are not outside 0..1."""
-    found = interval(values)
-    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
+    """Mean and interval of fractions over splits, which overlap."""
+    return fraction_interval(values, test_to_train=TEST_TO_TRAIN)
 
 
 def plan(settings: Settings) -> list[Experiment]:

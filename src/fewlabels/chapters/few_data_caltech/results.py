@@ -26,7 +26,7 @@ from fewlabels.experiments.few_photographs import (
     parts,
 )
 from fewlabels.runs import Experiment, Record
-from fewlabels.statistics import PairedDifference, resampled_difference
+from fewlabels.statistics import PairedDifference, paired_difference
 from fewlabels.sweep import run_all
 
 TWINS = 0.85
@@ -129,7 +129,7 @@ def paired(
     if not common:
         return None
     first, second = ({split: each[split] for split in common} for each in (first, second))
-    return resampled_difference(first, second, TEST_TO_TRAIN)
+    return paired_difference(first, second, test_to_train=TEST_TO_TRAIN)
 
 
 def gap(runs: pd.DataFrame) -> PairedDifference:
@@ -137,7 +137,7 @@ def gap(runs: pd.DataFrame) -> PairedDifference:
     first, second = (
         runs.set_index("split")[each].to_dict() for each in ("train_accuracy", "accuracy")
     )
-    return resampled_difference(first, second, TEST_TO_TRAIN)
+    return paired_difference(first, second, test_to_train=TEST_TO_TRAIN)
 
 
 def tested(settings: Settings, split: int) -> tuple[Tensor, Tensor]:

@@ -29,9 +29,7 @@ from fewlabels.experiments.few_photographs import (
     covered,
 )
 from fewlabels.models.sheet_cnn import SheetCNN
-from fewlabels.statistics import holm
 from fewlabels.tables import Table, number, percent
-from fewlabels.verdicts import direction
 
 SHOWN = 8
 OVERLAP = (
@@ -69,14 +67,14 @@ def summary(runs: pd.DataFrame, settings: Settings, photos: Photographs) -> Mark
     flip = claims.augmentations(runs, settings)["vertical flip"]
     lines.append(
         f"The sheet's vertical flip changes the small network's accuracy by "
-        f"{percent(flip, sign=True)} points: that it helps {_WORDS[direction(flip, +1).word]}."
+        f"{percent(flip, sign=True)} points; does it help? Answer: {claims.answered('D2', flip)}."
     )
     fixed = results.on_features(runs, settings, size=settings.tuning_size)
     tuned = results.paired(results.fine_tuned(runs, settings, 1), fixed)
     lines.append(
         f"Training the last block on, with a rate chosen on validation images, changes the fixed "
-        f"features' accuracy by {percent(tuned, sign=True)} points: that it helps "
-        f"{_WORDS[direction(tuned, +1).word]}."
+        f"features' accuracy by {percent(tuned, sign=True)} points; does it help? Answer: "
+        f"{claims.answered('D4', tuned)}."
     )
     return Markdown(
         "::: {.callout-important}\n## In short\n\n"
@@ -84,14 +82,6 @@ def summary(runs: pd.DataFrame, settings: Settings, photos: Photographs) -> Mark
         + f" Intervals are over {settings.splits} random splits, which overlap, and allow for that."
         f" Data: {photos.title}. {origin(settings)}\n:::"
     )
-
-
-_WORDS = {
-    "holds": "holds",
-    "reversed": "is reversed",
-    "within noise": "is within noise",
-    "not tested": "is not tested",
-}
 
 
 def _mean(rows: pd.DataFrame, metric: str = "accuracy") -> str:
@@ -377,8 +367,7 @@ def augmentation_table(runs: pd.DataFrame, settings: Settings, photos: Photograp
             name: results.paired(select(name), plain) for name in AUGMENTATIONS if name != "none"
         }
         known = {name: each for name, each in found.items() if each is not None}
-        adjusted = holm([each.p for each in known.values()]) if known else []
-        corrected = dict(zip(known, adjusted, strict=True))
+        corrected = dict(zip(known, tables.corrected(known.values()), strict=True))
         for row in rows:
             name = row["Augmentation"]
             if name in known:

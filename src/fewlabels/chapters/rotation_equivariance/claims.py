@@ -1,15 +1,15 @@
-"""Verdicts on claims E1 to E6, each from the records and the rule in `fewlabels.verdicts`."""
+"""Verdicts on claims E1 to E6, each from the records and the rules in `fewlabels.verdicts`."""
 
 from typing import Any
 
 import pandas as pd
 
-from fewlabels import data, published
+from fewlabels import comparisons, data, published
 from fewlabels.chapters.rotation_equivariance import results
 from fewlabels.chapters.rotation_equivariance.planning import SLOWEST_SHOWN, Settings
-from fewlabels.statistics import mean_interval
-from fewlabels.tables import number
-from fewlabels.verdicts import Verdict, direction, together
+from fewlabels.statistics import mean_difference
+from fewlabels.tables import NOT_RUN, number
+from fewlabels.verdicts import Verdict, at_most, direction, everywhere
 
 ROUND_OFF = 1e-5
 """Relative errors below this are the rounding of 32-bit arithmetic."""
@@ -51,29 +51,30 @@ def _rates(name: str, runs: pd.DataFrame, settings: Settings, network: str) -> d
     middle, high, low = (
         results.at_rate(runs, network, rate) for rate in (1e-4, 1e-2, SLOWEST_SHOWN)
     )
+    margin = published.claim(name).margin_of("difference")
     parts = []
     for rate, rows in (("1e-2", high), ("1e-8", low)):
-        verdict = direction(results.difference(rows, middle, "mae"), +1, "degrees")
-        parts.append(Verdict(verdict.word, f"{rate} against 1e-4: {verdict.reason}"))
+        gap = results.difference(rows, middle, "mae")
+        parts.append((f"{rate} against 1e-4", direction(gap, +1, margin, "degrees")))
     if not len(low) or not len(middle):
-        return _row(name, None, 0, together(parts))
+        return _row(name, None, 0, everywhere(parts))
     guess = number(low["mae_of_the_mean"].mean())
     gains = low["mae_of_the_mean"] - low["mae"]
-    gain = mean_interval([*gains])
-    idle = direction(mean_interval([*(gains - LEARNED * low["mae_of_the_mean"])]), -1, "degrees")
+    gain = mean_difference(gains)
+    beyond = mean_difference(gains - LEARNED * low["mae_of_the_mean"])
     limit = f"1e-8's gain on a constant angle, less {100 * LEARNED:g}% of its error"
-    parts.append(Verdict(idle.word, f"{limit}: {idle.reason}"))
+    parts.append((limit, at_most(beyond, 0, "degrees")))
     note = (
         f"The mean training angle, said for every image, is {guess}° off; 1e-8 gains "
         f"{number(gain, sign=True)}° on it. Runs that do not gain 1%: {results.constant(high)} of "
         f"{len(high)} at 1e-2, {results.constant(low)} of {len(low)} at 1e-8."
     )
     ours = "; ".join(
-        f"{rate}: {number(mean_interval(rows['mae']))}°"
+        f"{rate}: {number(comparisons.mean(rows, 'mae'))}°"
         for rate, rows in (("1e-2", high), ("1e-4", middle), ("1e-8", low))
         if len(rows)
     )
-    row = _row(name, ours, len(middle), together(parts), note)
+    row = _row(name, ours, len(middle), everywhere(parts), note)
     return row | {"deviation": _deviation(settings, network)}
 
 
@@ -91,16 +92,18 @@ def _deviation(settings: Settings, network: str) -> str:
 
 def _test_below_training(runs: pd.DataFrame) -> dict[str, Any]:
     """E3: test below training at 1e-8, in loss and in absolute error, for both networks."""
-    parts, ours = [], []
+    claim = published.claim("E3")
+    margins = {"loss": claim.margin_of("loss"), "mae": claim.margin_of("difference")}
+    cells, ours = [], []
     for network, name in NETWORKS.items():
         rows = results.at_rate(runs, network, SLOWEST_SHOWN)
         for metric, written, unit, decimals in (("loss", "loss", "", 3), ("mae", "MAE", "°", 2)):
             gaps = results.gaps(rows, metric)
-            interval = mean_interval([*gaps.values()]) if gaps else None
-            verdict = direction(interval, -1)
-            parts.append(Verdict(verdict.word, f"{name}, {written}: {_lower(gaps)}"))
-            if interval is not None:
-                ours.append(f"{name}: {written} {number(interval, decimals, sign=True)}{unit}")
+            found = comparisons.of_gaps(gaps, rows, by="seed") if gaps else None
+            verdict = direction(found, -1, margins[metric], "degrees" if unit else "in loss")
+            cells.append((f"{name}, {written}: {_lower(gaps)}", verdict))
+            if found is not None:
+                ours.append(f"{name}: {written} {number(found, decimals, sign=True)}{unit}")
     luck = results.splits(runs)
     note = ""
     if len(luck):
@@ -109,7 +112,7 @@ def _test_below_training(runs: pd.DataFrame) -> dict[str, Any]:
             f"one in {100 * luck['loss_lower'].mean():.0f}%."
         )
     n = len(results.at_rate(runs, "mlp", SLOWEST_SHOWN))
-    return _row("E3", "; ".join(ours) or None, n, together(parts), note)
+    return _row("E3", "; ".join(ours) or None, n, everywhere(cells), note)
 
 
 def _lower(gaps: dict[int, float]) -> str:
@@ -127,15 +130,15 @@ def _shift(runs: pd.DataFrame) -> dict[str, Any]:
     stacks = [results.equivariance(runs, padding=padding) for padding in ("none", "zeros")]
     rows = pd.concat(stacks)
     if not len(rows):
-        return _row("E4", None, 0, direction(None, 1))
+        return _row("E4", None, 0, Verdict("not tested", NOT_RUN))
     inside, outside = rows["shift_inside_5"], rows["shift_outside_5"]
     # Stacks of one seed share initial weights and images: they count once.
     gaps = (outside - inside).groupby(rows["seed"]).mean()
-    border = direction(mean_interval([*gaps]), +1)
+    border = direction(mean_difference(gaps), +1, published.claim("E4").margin_of("difference"))
     worst = inside.max()
     exact = Verdict(
-        "holds" if worst < ROUND_OFF else "reversed",
-        f"inside the border {_at_most(worst)}, where rounding is below {tiny(ROUND_OFF)}",
+        "holds" if worst < ROUND_OFF else "opposite",
+        f"{_at_most(worst)}, where rounding is below {tiny(ROUND_OFF)}",
     )
     if border.word == "not tested":
         exact = border
@@ -147,20 +150,21 @@ def _shift(runs: pd.DataFrame) -> dict[str, Any]:
             f"{100 * striding['shift_all_5'].mean():.0f}%: the claim is one on stride 1."
         )
     ours = f"inside {_at_most(worst)}, at the border {100 * outside.mean():.0f}%"
-    border = Verdict(border.word, f"border minus inside: {border.reason}")
-    return _row("E4", ours, len(gaps), together([exact, border]), note)
+    parts = [("inside", exact), ("border minus inside", border)]
+    return _row("E4", ours, len(gaps), everywhere(parts), note)
 
 
 def _turn(runs: pd.DataFrame) -> dict[str, Any]:
     """E5: the error of plain convolutions at 90 degrees beside that of equivariant ones."""
     plain, c4 = (results.equivariance(runs, group=group) for group in ("plain", "c4"))
     if not len(plain) or not len(c4):
-        return _row("E5", None, 0, direction(None, 1))
+        return _row("E5", None, 0, Verdict("not tested", NOT_RUN))
     # One row per seed before training and one after: a seed counts once.
     mean, other = (
         rows.groupby("seed", as_index=False)["degrees_disc_90"].mean() for rows in (plain, c4)
     )
-    verdict = direction(results.difference(mean, other, "degrees_disc_90"), +1)
+    margin = published.claim("E5").margin_of("difference")
+    verdict = direction(results.difference(mean, other, "degrees_disc_90"), +1, margin)
     ours = (
         f"plain {100 * plain['degrees_disc_90'].mean():.0f}%, C4 at most "
         f"{tiny(100 * c4['degrees_disc_90'].max())}%"

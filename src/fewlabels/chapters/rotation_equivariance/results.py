@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from fewlabels import comparisons
 from fewlabels.chapters.rotation_equivariance import planning
 from fewlabels.chapters.rotation_equivariance.planning import Settings
 from fewlabels.runs import Experiment, Record
-from fewlabels.statistics import PairedDifference, mean_interval, paired_difference
+from fewlabels.statistics import PairedDifference
 from fewlabels.sweep import run_all
 
 
@@ -69,11 +70,7 @@ def difference(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> PairedDifferenc
 
     A seed is a set of angles, an order of the images and initial weights, the same in both.
     """
-    first, second = (rows.set_index("seed")[metric].to_dict() for rows in (a, b))
-    common = sorted(first.keys() & second.keys())
-    if not common:
-        return None
-    return paired_difference({s: first[s] for s in common}, {s: second[s] for s in common})
+    return comparisons.difference(a, b, metric, by="seed")
 
 
 def constant(rows: pd.DataFrame) -> int:
@@ -133,7 +130,7 @@ def curve(runs: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     ]
     found = []
     for (network, fresh, images), group in rows.groupby(["network", "fresh", "images"], sort=False):
-        interval = mean_interval(group["mae"])
+        interval = comparisons.mean(group, "mae")
         found.append(
             {"network": network, "fresh": fresh, "images": images, "mean": interval.mean}
             | {"low": interval.low, "high": interval.high, "n": interval.n}

@@ -1,5 +1,6 @@
 """Chapter 2's tables and figures, as the notebook calls them."""
 
+import math
 from itertools import cycle
 
 import matplotlib.pyplot as plt
@@ -11,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 from torch import nn
 
-from fewlabels import data, figures, tables
+from fewlabels import comparisons, data, figures, tables
 from fewlabels import equivariance as eq
 from fewlabels.chapters.rotation_equivariance import claims, planning, results
 from fewlabels.chapters.rotation_equivariance.claims import NETWORKS
@@ -25,16 +26,9 @@ from fewlabels.data import ImageData
 from fewlabels.data.rotated import generate
 from fewlabels.experiments.angles import BINS
 from fewlabels.models.stack import DOWNS
-from fewlabels.statistics import holm, mean_interval
 from fewlabels.tables import Table, number
 
 SPAN = "\N{PLUS-MINUS SIGN}{}°"
-WORDS = {
-    "holds": "holds",
-    "reversed": "is reversed",
-    "within noise": "is within noise",
-    "not tested": "is not tested",
-}
 
 
 def summary(runs: pd.DataFrame, settings: Settings, images: ImageData) -> str:
@@ -49,13 +43,13 @@ def summary(runs: pd.DataFrame, settings: Settings, images: ImageData) -> str:
                 f"The {NETWORKS[network]} reads the angle off to "
                 f"**{_mae(middle)}°** at rate 1e-4 and {_mae(high)}° at 1e-2 (n = {len(middle)} "
                 f"seeds, mean absolute error on the test images): {id} "
-                f"{WORDS[str(verdicts[id]['verdict'])]}."
+                f"{verdicts[id]['verdict'].predicate}."
             )
     luck = results.splits(runs)
     if len(luck):
         lines.append(
             "That the test loss lies below the training loss at 1e-8 (E3) "
-            f"{WORDS[str(verdicts['E3']['verdict'])]}: with the images split at random it does so "
+            f"{verdicts['E3']['verdict'].predicate}: with the images split at random it does so "
             f"in {100 * luck['loss_lower'].mean():.0f}% of the splits, and the networks share the "
             f"luck (correlation {number(_shared_luck(runs), 2)})."
         )
@@ -80,11 +74,11 @@ def summary(runs: pd.DataFrame, settings: Settings, images: ImageData) -> str:
 
 
 def _word(row: dict) -> str:
-    return f"{WORDS[str(row['verdict'])]}: {row['ours'] or tables.NOT_RUN}"
+    return f"{row['verdict'].predicate}: {row['ours'] or tables.NOT_RUN}"
 
 
 def _mae(rows: pd.DataFrame, column: str = "mae", decimals: int = 1) -> str:
-    return number(mean_interval(rows[column]) if len(rows) else None, decimals)
+    return number(comparisons.mean(rows, column), decimals)
 
 
 # Data
@@ -217,7 +211,7 @@ def splits_table(runs: pd.DataFrame, source: str) -> Table:
         luck = results.splits(runs)
         luck = luck[luck["network"] == network]
         own = results.at_rate(runs, network, SLOWEST_SHOWN)
-        gap = mean_interval([*results.gaps(own, "loss").values()]) if len(own) else None
+        gap = comparisons.of_gaps(results.gaps(own, "loss")) if len(own) else None
         rows.append(
             {
                 "Network": name,
@@ -249,7 +243,7 @@ def _shared_luck(runs: pd.DataFrame) -> float:
 
 
 def _share(rows: pd.DataFrame, column: str) -> str:
-    return tables.percent(mean_interval(rows[column]))
+    return tables.percent(comparisons.fraction(rows, column))
 
 
 # Number or circle
@@ -357,18 +351,17 @@ def images_table(runs: pd.DataFrame, settings: Settings, source: str) -> Table:
             row[label] = _mae(own)
         cnn, c4 = (at[(at["network"] == name) & at["fresh"].astype(bool)] for name in ("cnn", "c4"))
         paired = results.difference(c4, cnn, "mae")
-        tested.append(paired.p if paired else 1.0)
+        tested += [paired] if paired else []
         row["C4 minus CNN, fresh"] = number(paired, sign=True)
         rows.append(row)
-    smallest = min(holm(tested))
+    smallest = min(tables.corrected(tested), default=math.nan)
     return tables.show(
         pd.DataFrame(rows),
         "tbl-angle-images",
         f"Mean absolute error in degrees on the test images of {source} over the full circle, "
         f"{settings.curve_steps:,} steps whatever the number of images; mean over n = "
         f"{settings.seeds} seeds with 95% interval, and the paired difference of the two networks "
-        f"(smallest of {len(tested)} sign-flip p values after Holm: {smallest:.2f}; "
-        f"{settings.seeds} seeds cannot give less than {2 / 2**settings.seeds:.2f}).",
+        f"(smallest of {len(tested)} p values of t tests after Holm: {tables.p_value(smallest)}).",
     )
 
 
@@ -600,17 +593,17 @@ def equivariance_table(runs: pd.DataFrame, settings: Settings, source: str) -> T
             group = own[(own["network"] == name) & ((own["steps"] > 0) == trained)]
             if not len(group):
                 continue
-            torus = group["shift_all_5"] if "torus" in label else group["shift_inside_5"]
+            torus = "torus" in label
             rows.append(
                 {
                     "Convolutions": label,
                     "Trained": trained,
                     "n": str(len(group)),
-                    "5 px, inside, %": _error(torus),
+                    "5 px, inside, %": _error(group, "shift_all_5" if torus else "shift_inside_5"),
                     "5 px, border, %": tables.NO_FIGURE
-                    if "torus" in label
-                    else _error(group["shift_outside_5"]),
-                    "90°, disc, %": _error(group["degrees_disc_90"]),
+                    if torus
+                    else _error(group, "shift_outside_5"),
+                    "90°, disc, %": _error(group, "degrees_disc_90"),
                 }
             )
     return tables.show(
@@ -624,12 +617,12 @@ def equivariance_table(runs: pd.DataFrame, settings: Settings, source: str) -> T
     )
 
 
-def _error(values: pd.Series) -> str:
+def _error(rows: pd.DataFrame, column: str) -> str:
     """A relative error in percent, or that it is no more than rounding."""
-    worst = values.max()
+    worst = rows[column].max()
     if worst < claims.ROUND_OFF:
         return "0" if worst == 0 else f"at most {claims.tiny(100 * worst)}"
-    return tables.percent(mean_interval(values))
+    return tables.percent(comparisons.mean(rows, column))
 
 
 # Reruns

@@ -9,18 +9,12 @@ import torch
 from sklearn.neighbors import NearestCentroid
 from torch import Tensor
 
-from fewlabels import data, evaluation, published
+from fewlabels import comparisons, data, evaluation, published
 from fewlabels.chapters.rotnet_mnist import planning
 from fewlabels.chapters.rotnet_mnist.planning import LABELS, Settings
 from fewlabels.data import ImageData
 from fewlabels.runs import Experiment, Record
-from fewlabels.statistics import (
-    Interval,
-    PairedDifference,
-    mean_interval,
-    paired_difference,
-    prediction_interval,
-)
+from fewlabels.statistics import PairedDifference, fraction_interval
 from fewlabels.sweep import run_all
 from fewlabels.tables import percent
 
@@ -98,10 +92,15 @@ def crossed(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def learned(record: Record) -> bool:
-    """Whether a pretraining left chance, which is 25%, on its validation images.
+    """Whether a pretraining does more than give every test image the same answer.
 
-    Of two thousand images 30% are more than five standard errors above chance.
+    Of the first steps of a pretraining no answers to test images are kept. What is kept is the
+    validation accuracy, which has left chance (25%) where it is above 30%, five standard errors of
+    two thousand images higher.
     """
+    recalls = [value for name, value in record.metrics.items() if name.startswith("recall_")]
+    if recalls:
+        return not evaluation.one_answer(recalls)
     return record.curves["valid_accuracy"][-1] > 0.3
 
 
@@ -157,9 +156,9 @@ def by_method(runs: pd.DataFrame, metrics: dict[str, str]) -> pd.DataFrame:
     first = next(iter(metrics))
     groups = runs.groupby(["method", "backbone"], sort=False)
     for (method, backbone), group in sorted(groups, key=lambda item: -item[1][first].mean()):
-        row = {"Method": named(method, backbone), "n": len(group)}
+        row = {"Method": named(method, backbone), "n": comparisons.fraction(group, first).n}
         for metric, heading in metrics.items():
-            row[heading] = percent(mean_interval(group[metric]))
+            row[heading] = percent(comparisons.fraction(group, metric))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -178,47 +177,29 @@ def curve(runs: pd.DataFrame) -> pd.DataFrame:
     ):
         if (method, backbone) in SERIES:
             series = SERIES[method, backbone]
-            rows.append({"method": series, "labels": labels} | _bounds(group["accuracy"]))
+            own = comparisons.fraction(group, "accuracy")
+            bounds = {"mean": own.mean, "low": own.low, "high": own.high, "n": own.n}
+            rows.append({"method": series, "labels": labels} | bounds)
     return pd.DataFrame(rows)
 
 
-def _bounds(values: Sequence[float]) -> dict[str, float]:
-    interval = mean_interval(values)
-    return {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
+def cell(runs: pd.DataFrame, method: tuple[str, str]) -> pd.DataFrame:
+    """The rows of one method, which is (method, backbone)."""
+    return runs[(runs["method"] == method[0]) & (runs["backbone"] == method[1])]
 
 
 def paired(
-    runs: pd.DataFrame, method: tuple[str, str], other: tuple[str, str], metric: str = "accuracy"
-) -> PairedDifference:
-    """``method`` minus ``other`` over the label draws both have; each is (method, backbone).
+    runs: pd.DataFrame, method: tuple[str, str], other: tuple[str, str]
+) -> PairedDifference | None:
+    """Accuracy of ``method`` minus ``other`` over the label draws both have.
 
-    Label draws that start from one pretrained network share its luck. Where a side is pretrained,
-    they are averaged, and n counts the networks.
+    Label draws that start from one pretrained network count as one. None without a common draw.
     """
-    values, network = [], {}
-    for name, backbone in (method, other):
-        rows = runs[(runs["method"] == name) & (runs["backbone"] == backbone)]
-        values.append(rows.set_index("draw")[metric].to_dict())
-        network |= networks(rows)
-    common = sorted(values[0].keys() & values[1].keys())
-    first, second = (
-        pd.Series({draw: each[draw] for draw in common})
-        .groupby([network.get(draw, draw) for draw in common])
-        .mean()
-        .to_dict()
-        for each in values
-    )
-    return paired_difference(first, second)
-
-
-def networks(runs: pd.DataFrame) -> dict[int, int]:
-    """Label draw -> seed of the pretrained network that its run starts from, where there is one."""
-    starts = {run.draw: run.record.config.get("pretraining") for run in runs.itertuples()}
-    return {draw: start["seed"] for draw, start in starts.items() if start}
+    return comparisons.difference(cell(runs, method), cell(runs, other), "accuracy")
 
 
 def learning_curves(runs: pd.DataFrame, names: dict[str, str], per_step: float = 1.0):
-    """Recorded curves, long: epoch, value, run, series.
+    """Recorded curves, long: epoch, value, run, luck, series.
 
     Args:
         runs: rows of :func:`measure`.
@@ -226,12 +207,12 @@ def learning_curves(runs: pd.DataFrame, names: dict[str, str], per_step: float =
         per_step: epochs per step.
     """
     rows = []
-    for run in runs.itertuples():
+    for run, luck in zip(runs.itertuples(), comparisons.luck(runs), strict=True):
         curves = run.record.curves
         for curve_name, series in names.items():
             for step, value in zip(curves["step"], curves[curve_name], strict=True):
-                point = {"epoch": step * per_step, "value": value, "run": run.id, "series": series}
-                rows.append(point)
+                point = {"epoch": step * per_step, "value": value, "series": series}
+                rows.append(point | {"run": run.id, "luck": luck})
     return pd.DataFrame(rows)
 
 
@@ -256,12 +237,14 @@ def per_class(runs: pd.DataFrame, settings: Settings, model: str) -> pd.DataFram
     ]
     printed = published.rotnet_mnist().query("model == @model and task == 'digits'")
     printed = printed.set_index(printed["class"].astype(str))
-    rows = []
+    luck, rows = comparisons.luck(runs), []
     for k, name in enumerate(images.classes):
         row = {"Digit": name}
         for metric, heading in (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1")):
             row[heading] = f"{100 * printed.loc[name, metric]:.0f}"
-            row[f"{heading}, ours"] = percent(mean_interval([one[metric].iloc[k] for one in each]))
+            row[f"{heading}, ours"] = percent(
+                fraction_interval([one[metric].iloc[k] for one in each], luck)
+            )
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -324,8 +307,3 @@ def roughness(runs: pd.DataFrame) -> dict[int, float]:
 def epochs_of_lowest_loss(runs: pd.DataFrame) -> list[int]:
     """The epoch (from 1) at which a run's validation loss was lowest."""
     return [int(np.argmin(run.record.curves["valid_loss"])) + 1 for run in runs.itertuples()]
-
-
-def one_more(values: Sequence[float]) -> Interval | None:
-    """Where one further run is expected; None where fewer than three runs could tell."""
-    return prediction_interval(values) if len(values) >= 3 else None

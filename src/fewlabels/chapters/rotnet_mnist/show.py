@@ -8,16 +8,22 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from fewlabels import comparisons as compare
 from fewlabels import data, figures, published, tables
 from fewlabels.chapters.rotnet_mnist import planning, results
-from fewlabels.chapters.rotnet_mnist.claims import CNN, REGULARISED, ROTNET, SOURCE_EPOCHS
+from fewlabels.chapters.rotnet_mnist.claims import (
+    CNN,
+    REGULARISED,
+    ROTNET,
+    SOURCE_EPOCHS,
+    pretraining_is_worse,
+)
 from fewlabels.chapters.rotnet_mnist.planning import LABELS, NAME, Settings
 from fewlabels.data import ImageData
 from fewlabels.experiments.rotnet import PRETEXT_PROTOCOLS, binarised
 from fewlabels.pretext.rotation import TURNS, all_turns
-from fewlabels.statistics import image_interval, mean_interval, variance_components
+from fewlabels.statistics import fraction_interval, share_interval, variance_components
 from fewlabels.tables import Table, percent
-from fewlabels.verdicts import direction
 
 TUNED = ("cnn", "scratch")
 FINE_TUNED = ("rotnet", "fine-tuned")
@@ -48,6 +54,7 @@ COMPARED = (
 )
 """Comparisons at 100 labels: protocol, method, and what it is compared with."""
 
+COUNTS = "n: label draws, or pretrained networks, each the mean of its draws."
 COLLAPSED = 0.2
 """Accuracy below which a network of ten classes answers with one of them."""
 
@@ -58,12 +65,11 @@ def summary(runs: pd.DataFrame, images: ImageData) -> str:
     for protocol, method in (("report", ROTNET), ("tuned", FINE_TUNED)):
         hundred = results.digits(runs, protocol)
         difference = results.paired(hundred, method, CNN)
-        verdict = direction(difference, -1)
+        verdict = pretraining_is_worse(difference)
         lines.append(
             f"Under protocol `{protocol}` the rotation-pretrained network ({method[1]}) differs "
             f"from the plain one by **{percent(difference, sign=True)}** points of test accuracy "
-            f"at {LABELS} labels (n = {difference.n} pretrained networks): that pretraining is "
-            f"worse {_WORDS[verdict.word]}."
+            f"at {LABELS} labels (n = {difference.n} pretrained networks): {_WORDS[verdict.word]}."
         )
     rule = results.centre_rule(images, Tensor.float)
     shortcut = (
@@ -73,17 +79,17 @@ def summary(runs: pd.DataFrame, images: ImageData) -> str:
     still, moved = results.rotations(runs, "report"), results.moved(runs, "report")
     if len(still) and len(moved):
         shortcut += (
-            f", and the report's network falls from {percent(mean_interval(still['accuracy']))} to "
-            f"{percent(mean_interval(moved['accuracy']))}% (n = {len(still)} seeds that learned) "
+            f", and the report's network falls from {_accuracy(still)} to "
+            f"{_accuracy(moved)}% (n = {len(still)} seeds that learned) "
             "when images are moved by up to two pixels"
         )
     lines.append(f"{shortcut}.")
     tuned = results.digits(runs, "tuned")
-    best = max(tuned.groupby(["method", "backbone"])["accuracy"], key=lambda item: item[1].mean())
-    (method, _), accuracies = best
+    groups = tuned.groupby(["method", "backbone"])
+    (method, _), best = max(groups, key=lambda item: item[1]["accuracy"].mean())
+    own = compare.fraction(best, "accuracy")
     lines.append(
-        f"The highest mean at {LABELS} labels is that of `{method}`: "
-        f"{percent(mean_interval(accuracies))}% (n = {len(accuracies)})."
+        f"The highest mean at {LABELS} labels is that of `{method}`: {percent(own)}% (n = {own.n})."
     )
     return (
         "::: {.callout-important}\n## In short\n\n"
@@ -93,10 +99,11 @@ def summary(runs: pd.DataFrame, images: ImageData) -> str:
 
 
 _WORDS = {
-    "holds": "holds",
-    "reversed": "is reversed",
-    "within noise": "is within noise",
-    "not tested": "is not tested",
+    "holds": "pretraining is worse",
+    "opposite": "pretraining helps",
+    "no difference": "pretraining makes no difference that counts",
+    "undecided": "whether pretraining hurts, these runs cannot tell",
+    "not tested": "too few for a verdict",
 }
 
 
@@ -135,7 +142,7 @@ def rotation_table(runs: pd.DataFrame, images: ImageData, source: str) -> Table:
         rows.append(_turn_row(f"centre of mass, {name}", "1", percent(rule), tables.NO_FIGURE))
     for protocol in PRETEXT_PROTOCOLS:
         still, moved = results.rotations(runs, protocol), results.moved(runs, protocol)
-        accuracies = [_interval(each["accuracy"]) for each in (still, moved)]
+        accuracies = [_accuracy(each) for each in (still, moved)]
         rows.append(_turn_row(f"network, protocol {protocol}", str(len(still)), *accuracies))
     steps = results.every_rotation(runs, "report")["record"].iloc[0].config["training"]["steps"]
     return tables.show(
@@ -148,8 +155,8 @@ def rotation_table(runs: pd.DataFrame, images: ImageData, source: str) -> Table:
     )
 
 
-def _interval(values: pd.Series) -> str:
-    return percent(mean_interval(values) if len(values) else None)
+def _accuracy(rows: pd.DataFrame) -> str:
+    return percent(compare.fraction(rows, "accuracy"))
 
 
 def starts_table(runs: pd.DataFrame, source: str) -> Table:
@@ -173,13 +180,9 @@ def starts_table(runs: pd.DataFrame, source: str) -> Table:
         pd.DataFrame(rows),
         "tbl-rotnet-starts",
         f"Protocol report, validation accuracy of the rotation task by seed, %, {source}. "
-        f"{sum(learned)} of {len(learned)} seeds ({_interval_of_share(learned)}%) leave chance "
-        f"(25%) within {steps}. Only some seeds were trained on.",
+        f"{tables.share(learned, 'seeds')} leave chance (25%) within {steps}. Only some seeds were "
+        "trained on.",
     )
-
-
-def _interval_of_share(yes: list[bool]) -> str:
-    return percent(image_interval(yes), 0)
 
 
 def _turn_row(name: str, n: str, still: str, moved: str) -> dict[str, str]:
@@ -195,7 +198,7 @@ def recall_table(runs: pd.DataFrame, source: str) -> Table:
         group = results.rotations(runs, protocol)
         row = {"Protocol": protocol, "n": str(len(group))}
         for turn, heading in zip(TURNS, _DEGREES, strict=True):
-            row[heading] = _interval(group[f"recall_{turn}"])
+            row[heading] = percent(compare.fraction(group, f"recall_{turn}"))
         rows.append(row)
     return tables.show(
         pd.DataFrame(rows),
@@ -270,17 +273,18 @@ def mixed_up_table(runs: pd.DataFrame, settings: Settings, source: str) -> Table
     tuned = results.digits(runs, "tuned")
     rows = []
     for method, backbone in (PROBE, PROBED_FLOOR, FINE_TUNED, TUNED):
-        group = tuned[(tuned["method"] == method) & (tuned["backbone"] == backbone)]
-        row = {"Method": results.named(method, backbone), "n": str(len(group))}
+        group = results.cell(tuned, (method, backbone))
+        row = {"Method": results.named(method, backbone), "n": ""}
         for pair in pairs:
-            shares = results.mixed_up(group, settings, pair)
-            row[f"{pair[0]} and {pair[1]}"] = percent(mean_interval([*shares.values()]), 2)
+            shares = [*results.mixed_up(group, settings, pair).values()]
+            found = fraction_interval(shares, compare.luck(group))
+            row |= {"n": str(found.n), f"{pair[0]} and {pair[1]}": percent(found, 2)}
         rows.append(row)
     return tables.show(
         pd.DataFrame(rows),
         "tbl-rotnet-mixed-up",
         f"Test images of two digits that are taken for the other one, in % of both digits' images, "
-        f"at {LABELS} labels of {source}, protocol tuned; mean over label draws with 95% interval.",
+        f"at {LABELS} labels of {source}, protocol tuned; mean with 95% interval. {COUNTS}",
     )
 
 
@@ -304,8 +308,8 @@ def report_table(report: pd.DataFrame, source: str) -> Table:
         frame,
         "tbl-rotnet-report",
         f"Protocol report at {LABELS} labels ({LABELS * 4 // 5} train, {LABELS // 5} validate) of "
-        f"{source}; test set, mean over n label draws with 95% interval. A random "
-        "backbone is the untrained network.",
+        f"{source}; test set, mean with 95% interval. {COUNTS} A random backbone is "
+        "the untrained network.",
     )
 
 
@@ -313,7 +317,7 @@ def spread(report: pd.DataFrame, images: ImageData) -> str:
     """How far single runs lie apart, and how much of that the test images alone explain."""
     plain = report[(report["method"] == CNN[0]) & (report["backbone"] == CNN[1])]
     right = plain["record"].iloc[0].predictions["classes"] == images.test.labels.numpy()
-    within = image_interval(right)
+    within = share_interval(right)
     return (
         f"One run of the plain network says little. Over {len(plain)} label draws its accuracy "
         f"runs from {percent(plain['accuracy'].min())} to {percent(plain['accuracy'].max())}% "
@@ -380,7 +384,8 @@ def per_class_table(report: pd.DataFrame, settings: Settings, source: str, model
         results.per_class(rows, settings, model),
         f"tbl-rotnet-per-class-{model}",
         f"{name} at {LABELS} labels of {source}, protocol report: per digit, %, the source's one "
-        f"run beside our mean over n = {len(rows)} label draws with 95% interval.",
+        f"run beside our mean with 95% interval (n = {compare.fraction(rows, 'accuracy').n}). "
+        f"{COUNTS}",
     )
 
 
@@ -397,8 +402,8 @@ def choices_table(runs: pd.DataFrame, source: str) -> Table:
         results.by_method(chosen, {"accuracy": "Held-out accuracy, %"}),
         "tbl-rotnet-choices",
         f"Candidates for protocol tuned at {LABELS} labels, scored on training images of {source} "
-        "that were held out; mean over label draws with 95% interval. Augmented means deformed "
-        "freshly in every step.",
+        f"that were held out; mean with 95% interval. {COUNTS} Augmented means deformed freshly in "
+        "every step.",
     )
 
 
@@ -407,8 +412,8 @@ def tuned_table(tuned: pd.DataFrame, source: str) -> Table:
     return tables.show(
         results.by_method(tuned, METRICS),
         "tbl-rotnet-tuned",
-        f"Protocol tuned at {LABELS} labels of {source}, all for training; test set, mean over n "
-        "label draws with 95% interval.",
+        f"Protocol tuned at {LABELS} labels of {source}, all for training; test set, mean with 95% "
+        f"interval. {COUNTS}",
     )
 
 
@@ -428,9 +433,8 @@ def comparisons_table(runs: pd.DataFrame, source: str) -> Table:
         frame,
         "tbl-rotnet-comparisons",
         f"Paired differences in test accuracy at {LABELS} labels of {source}: mean with 95% "
-        "interval over n label draws, or over n pretrained networks, each the mean of its draws, "
-        "where a side starts from one; two-sided sign-flip test with Holm's correction over the "
-        f"{len(frame)} comparisons (three networks cannot give a p value below 0.25).",
+        f"interval. {COUNTS} Two-sided t test with Holm's correction over the {len(frame)} "
+        "comparisons.",
     )
 
 
@@ -474,12 +478,12 @@ def beside_the_book(runs: pd.DataFrame, settings: Settings):
         theirs = results.digits(ours, protocol) if len(ours) else ours
         for (method, backbone), group in yours.groupby(["method", "backbone"], sort=False):
             row = {"Protocol": protocol, "Method": results.named(method, backbone)}
-            row |= {"n": str(len(group)), "Your run": percent(mean_interval(group["accuracy"]))}
+            own = compare.fraction(group, "accuracy")
+            row |= {"n": str(own.n), "Your run": percent(own)}
             if len(theirs):
-                same = (theirs["method"] == method) & (theirs["backbone"] == backbone)
-                measured = theirs[same]["accuracy"]
-                row["Book's n"] = str(len(measured))
-                row["The book"] = percent(mean_interval(measured) if len(measured) else None)
+                measured = compare.fraction(results.cell(theirs, (method, backbone)), "accuracy")
+                row["Book's n"] = str(measured.n if measured else 0)
+                row["The book"] = percent(measured)
             rows.append(row)
     return tables.show(
         pd.DataFrame(rows),
