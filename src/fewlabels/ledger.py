@@ -96,6 +96,8 @@ def entries(name: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
         missing = sum(not store.path(run).exists() for run in chapter.plan(settings))
         if missing:
             raise UserError(f"{name} lacks {missing} of its runs: `fewlabels run {name}` first.")
+    if not hasattr(chapter, "__path__"):
+        return notebooks.evaluate(chapters.notebook(name), values, "runs", "claims")["claims"]
     runs = chapters.part(name, "results").measure(settings)
     return chapters.part(name, "claims").rows(runs, settings)
 

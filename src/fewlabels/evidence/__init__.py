@@ -11,16 +11,30 @@ cell; a *measure* is an interval that prints itself, "not run" where nothing was
 planned run has are refused.
 """
 
+from fewlabels.evidence.claims import (
+    all_of,
+    judged,
+    lowest,
+    margin,
+    part,
+    printed,
+    printed_number,
+    quoted,
+    said,
+    signed,
+)
 from fewlabels.evidence.compare import Comparisons, versus
 from fewlabels.evidence.frame import done, frame, runs, where
-from fewlabels.evidence.measures import difference, fraction, mean, means, pairs, unpaired
+from fewlabels.evidence.measures import difference, fraction, luck, mean, means, pairs, unpaired
 from fewlabels.evidence.predictions import classes, confused, confusion, curves, per_class, recalls
 from fewlabels.evidence.table import beside, count, median, number, percent, table, value
-from fewlabels.tables import show
+from fewlabels.tables import claims_table, show
 
 __all__ = [
     "Comparisons",
+    "all_of",
     "beside",
+    "claims_table",
     "classes",
     "confused",
     "confusion",
@@ -30,16 +44,26 @@ __all__ = [
     "done",
     "fraction",
     "frame",
+    "judged",
+    "lowest",
+    "luck",
+    "margin",
     "mean",
     "means",
     "median",
     "number",
     "pairs",
+    "part",
     "per_class",
     "percent",
+    "printed",
+    "printed_number",
+    "quoted",
     "recalls",
     "runs",
+    "said",
     "show",
+    "signed",
     "table",
     "unpaired",
     "value",

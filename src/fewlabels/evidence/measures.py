@@ -25,15 +25,15 @@ def fraction(rows: pd.DataFrame, metric: str = "accuracy") -> Interval:
     made = _with(metric, rows)
     if made.empty:
         return NOT_RUN
-    if overlap := _overlap(made):
-        return statistics.resampled_interval(made[metric], overlap)
-    return statistics.fraction_interval(made[metric], _luck(made))
+    return statistics.fraction_interval(made[metric], luck(made), _overlap(made))
 
 
 def mean(rows: pd.DataFrame, metric: str) -> Interval:
     """Mean of a metric in any unit."""
     made = _with(metric, rows)
-    return statistics.mean_interval(made[metric], _luck(made)) if len(made) else NOT_RUN
+    if made.empty:
+        return NOT_RUN
+    return statistics.mean_interval(made[metric], luck(made), _overlap(made))
 
 
 def means(rows: pd.DataFrame, by: str | Sequence[str], metric: str) -> pd.DataFrame:
@@ -56,10 +56,7 @@ def difference(a: pd.DataFrame, b: pd.DataFrame, metric: str = "accuracy") -> Pa
     found = pairs(a, b, metric)
     if found.empty:
         return NO_DIFFERENCE
-    values = dict(found["difference"])
-    if overlap := _overlap(a):
-        return statistics.resampled_difference(values, dict.fromkeys(values, 0.0), overlap)
-    return statistics.mean_difference([*values.values()], _luck(found))
+    return statistics.mean_difference(found["difference"], luck(found), _overlap(a))
 
 
 def pairs(a: pd.DataFrame, b: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
@@ -73,8 +70,20 @@ def pairs(a: pd.DataFrame, b: pd.DataFrame, metric: str = "accuracy") -> pd.Data
         sides.append(side)
     both = sides[0].index.intersection(sides[1].index).sort_values()
     first, second = (side.loc[both] for side in sides)
-    luck = first["luck"].where(first["luck"].notna(), second["luck"])
-    return pd.DataFrame({"difference": first[metric] - second[metric], "luck": luck})
+    shared = _joined(luck(first), luck(second))
+    return pd.DataFrame({"difference": first[metric] - second[metric], "luck": shared})
+
+
+def _joined(first: list, second: list) -> list:
+    """A name for every pair, the same for pairs that share luck on either side."""
+    unit = [*range(len(first))]
+    for side in (first, second):
+        seen: dict[str, int] = {}
+        for place, name in enumerate(side):
+            if name is not None:
+                old, new = unit[place], unit[seen.setdefault(name, place)]
+                unit = [new if each == old else each for each in unit]
+    return unit
 
 
 def unpaired(a: pd.DataFrame, b: pd.DataFrame, metric: str = "accuracy") -> PairedDifference:
@@ -95,12 +104,13 @@ def _with(metric: str, rows: pd.DataFrame) -> pd.DataFrame:
     raise UserError(f"no run measures {metric!r}; a run of {made['kind'].iloc[0]} does not")
 
 
-def _luck(rows: pd.DataFrame) -> list[str | None]:
+def luck(rows: pd.DataFrame) -> list:
+    """What each run shares with others, None where nothing: for `fewlabels.statistics`."""
     return [None if pd.isna(each) else each for each in rows["luck"]]
 
 
-def _overlap(rows: pd.DataFrame) -> float | None:
+def _overlap(rows: pd.DataFrame) -> float:
     known = rows["overlap"].dropna().unique()
     if len(known) > 1:
         raise UserError("runs on splits of different sizes have no common interval.")
-    return float(known[0]) if len(known) else None
+    return float(known[0]) if len(known) else 0.0

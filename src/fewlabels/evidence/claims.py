@@ -1,0 +1,108 @@
+"""Claims as a notebook states them: the claim's id, the runs that decide it, and the rule.
+
+Every function gives one row for `fewlabels.tables.claims_table` and for results/claims.csv. The
+margin of a claim, what its figures are and whether it is a question stand in
+``reference/claims.yaml``; the rules are `fewlabels.verdicts`.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from fewlabels import published, verdicts
+from fewlabels.evidence.measures import fraction, luck, mean
+from fewlabels.statistics import Interval, PairedDifference, fraction_interval
+from fewlabels.tables import number
+from fewlabels.verdicts import Printed, Verdict
+
+Row = dict[str, Any]
+
+
+def quoted(id: str, key: str = "accuracy") -> float:
+    """A figure that the source of a claim prints."""
+    return published.claim(id).published[key]
+
+
+def margin(id: str, quantity: str = "difference") -> float:
+    """The smallest difference that counts for a claim, in the unit of the quantity."""
+    return published.claim(id).margin_of(quantity)
+
+
+def judged(
+    id: str,
+    ours: Interval | PairedDifference | str | None,
+    verdict: Verdict,
+    note: str = "",
+    n: int | None = None,
+    figures: Iterable[Printed] = (),
+    deviation: str = "",
+    protocol: str = "report",
+) -> Row:
+    """A claim with its verdict, whose reason opens the note; a question gets the answer.
+
+    n: units of luck, needed where ``ours`` is a text.
+    """
+    claim = published.claim(id)
+    if claim.hypothesis:
+        verdict = verdicts.answer(verdict)
+    reason = f"{verdict.reason[:1].upper()}{verdict.reason[1:]}."
+    row: Row = {"claim": claim, "verdict": verdict, "note": f"{reason} {note}".strip()}
+    row["ours"] = ours if isinstance(ours, str) or (ours and ours.n) else None
+    row |= {} if n is None else {"n": n}
+    row |= {"figures": [*figures]} if figures else {}
+    row |= {"deviation": deviation} if deviation else {}
+    return row if protocol == "report" else row | {"protocol": protocol}
+
+
+def part(key: str, rows: pd.DataFrame, metric: str = "accuracy", rounding: float = 1, **more):
+    """A printed figure in percent, and what our runs measured: fractions (0..1)."""
+    made = rows[rows[metric].notna()] if metric in rows else rows.iloc[:0]
+    values = made[metric] if len(made) else []
+    return Printed.percent(key, values, rounding, luck(made), **more)
+
+
+def printed(id: str, rows: pd.DataFrame, metric: str = "accuracy", key: str = "", **more) -> Row:
+    """A claim of one printed figure in percent. key: its name, where it is not the metric's."""
+    one = part(key or metric, rows, metric)
+    verdict = verdicts.figures(published.claim(id), [one])
+    return judged(id, fraction(rows, metric), verdict, figures=[one], **more)
+
+
+def printed_number(id: str, rows: pd.DataFrame, metric: str, key: str, unit: str, **more) -> Row:
+    """A claim of one printed figure in its own unit, such as an epoch."""
+    made = rows[rows[metric].notna()]
+    one = Printed(key, [*made[metric]], 1, luck(made))
+    verdict = verdicts.figures(published.claim(id), [one])
+    ours = mean(rows, metric)
+    return judged(id, f"{unit} {number(ours)}", verdict, n=ours.n, figures=[one], **more)
+
+
+def signed(id: str, found: PairedDifference, claimed: int, unit: str = "points", **more) -> Row:
+    """A claimed sign (+1 or -1) of a difference."""
+    verdict = verdicts.direction(found if found.n else None, claimed, margin(id), unit)
+    return judged(id, found, verdict, **more)
+
+
+def lowest(id: str, recalls: pd.DataFrame, name: str, note: str = "", **more) -> Row:
+    """A class with the lowest recall. recalls: a row per unit of luck, a column per class."""
+    if recalls.empty:
+        return judged(id, None, Verdict("not tested", "not run"), note, **more)
+    verdict = verdicts.extreme(recalls, name, worst=True)
+    count = (recalls.idxmin(axis=1) == name).sum()
+    note = f"It is the lowest in {count} of {len(recalls)} networks. {note}".strip()
+    one = Printed.percent(f"recall_{name}", recalls[name], 1)
+    return judged(id, fraction_interval(recalls[name]), verdict, note, figures=[one], **more)
+
+
+def all_of(id: str, ours: Any, parts: Mapping[str, Verdict], **more) -> Row:
+    """A claim of several parts, all of which have to hold (`fewlabels.verdicts.everywhere`)."""
+    return judged(id, ours, verdicts.everywhere(parts.items()), **more)
+
+
+def said(rows: Iterable[Row], deviation: str, but: Iterable[str] = ()) -> list[Row]:
+    """The rows with the same deviation from the source, except those of the claims ``but``."""
+    return [
+        row if row["claim"].id in but or not deviation else row | {"deviation": deviation}
+        for row in rows
+    ]
