@@ -9,6 +9,7 @@ files that it reads are named by ``inputs(settings)``.
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from fewlabels import paths
 from fewlabels.errors import UserError
@@ -40,6 +41,13 @@ def load(name: str) -> ModuleType:
     """The chapter's module. Raises UserError for an unknown name."""
     _known(name)
     return import_module(f"{__name__}.{name.replace('-', '_')}")
+
+
+def settings(name: str, profile: str = "full", **changes: Any) -> Any:
+    """A chapter's settings in a profile, with some of them changed; ``full`` is the book's."""
+    from fewlabels import notebooks
+
+    return load(name).Settings(**notebooks.parameters(name, profile) | changes)
 
 
 def part(name: str, module: str) -> ModuleType:
