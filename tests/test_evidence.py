@@ -122,6 +122,13 @@ def test_a_table_has_a_row_a_group_in_the_order_asked_for():
     assert shown.frame["Source"].tolist() == ["\N{EN DASH}"] * 2 + ["91"]
 
 
+def test_a_column_counts_what_its_interval_counts():
+    found = made(accuracy=[0.2, 0.4, 0.9], luck=["x", "x", "y"])
+    columns = {"runs": ev.count(), "n": ev.units(), "of draw 1": ev.units(draw=1)}
+    shown = ev.table(found, {"Method": "name"}, columns, "tbl-x", "Cap.")
+    assert list(shown.frame.iloc[0]) == ["a", "3", "2", "1"]
+
+
 def test_what_predictions_say():
     truth = np.array([0, 0, 1, 1])
     record = SimpleNamespace(id="1", predictions={"classes": np.array([0, 1, 1, 1])}, curves={})

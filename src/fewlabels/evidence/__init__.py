@@ -27,7 +27,7 @@ from fewlabels.evidence.compare import Comparisons, versus
 from fewlabels.evidence.frame import done, frame, runs, where
 from fewlabels.evidence.measures import difference, fraction, luck, mean, means, pairs, unpaired
 from fewlabels.evidence.predictions import classes, confused, confusion, curves, per_class, recalls
-from fewlabels.evidence.table import beside, count, median, number, percent, table, value
+from fewlabels.evidence.table import beside, count, median, number, percent, table, units, value
 from fewlabels.tables import claims_table, show
 
 __all__ = [
@@ -65,6 +65,7 @@ __all__ = [
     "show",
     "signed",
     "table",
+    "units",
     "unpaired",
     "value",
     "versus",

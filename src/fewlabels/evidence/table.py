@@ -20,6 +20,11 @@ def count(**only: Any) -> Column:
     return lambda group, key: str(len(done(where(group, **only))))
 
 
+def units(metric: str = "accuracy", **only: Any) -> Column:
+    """How many units of luck the mean of a metric has: trained networks where runs share one."""
+    return lambda group, key: str(measures.mean(where(group, **only), metric).n)
+
+
 def percent(metric: str = "accuracy", decimals: int = 1, **only: Any) -> Column:
     """Mean of a fraction with its interval, in percent."""
     return lambda group, key: tables.percent(
@@ -85,8 +90,8 @@ def table(
     Args:
         rows: runs (`fewlabels.evidence.frame.runs`), cut to what the table is about.
         by: heading -> column of ``rows``; these make the groups.
-        columns: heading -> `count`, `percent`, `number`, `value`, `median`, `beside`, or any
-            function of a group and its key.
+        columns: heading -> `count`, `units`, `percent`, `number`, `value`, `median`, `beside`, or
+            any function of a group and its key.
         pick: the groups that appear, in this order; as a mapping, what their last heading prints.
         order: a metric by whose falling mean the rows come.
         above: rows to print first, such as a source's; what they leave out is a dash.
