@@ -145,3 +145,6 @@ def test_curves_over_steps_and_over_the_share_of_the_training():
     assert ev.curves(found, {"loss": "training"})["epoch"].tolist() == [5, 10]
     share = ev.curves(found, {"loss": "training"}, "panel", scale=None)
     assert share["epoch"].tolist() == [50, 100] and set(share["panel"]) == {"panel"}
+    assert set(share["luck"]) == {"r"}
+    shared = ev.curves(found.assign(luck="network"), {"loss": "training"})
+    assert set(shared["luck"]) == {"network"}
