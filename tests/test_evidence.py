@@ -98,6 +98,14 @@ def test_what_was_not_run_prints_so(rows):
     assert list(shown.frame.iloc[0]) == ["guess", "0", "not run", "not run", "\N{EN DASH}"]
 
 
+def test_a_claim_about_nothing_says_that_it_was_not_run(rows):
+    nothing = rows.assign(epoch=np.nan)
+    row = ev.printed_number("R9", nothing, "epoch", "epoch", "epoch")
+    assert row["ours"] is None and row["n"] == 0 and row["verdict"].word == "not tested"
+    shown = ev.claims_table([row], "tbl-x", "Cap.").frame
+    assert shown["Ours"].item() == "not run"
+
+
 def test_a_metric_that_the_runs_do_not_have_is_refused(rows):
     with pytest.raises(UserError, match="no run measures 'acuracy'"):
         ev.fraction(rows, "acuracy")
