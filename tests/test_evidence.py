@@ -137,6 +137,18 @@ def test_a_column_counts_what_its_interval_counts():
     assert list(shown.frame.iloc[0]) == ["a", "3", "2", "1"]
 
 
+def test_a_readers_runs_stand_beside_the_books_and_in_the_book_there_is_nothing(rows):
+    by, caption = {"Method": "name"}, "Yours and the book's."
+    book = SimpleNamespace(store="results")
+    assert ev.beside_the_book(rows, book, by, "tbl-x", caption) is None
+    yours = SimpleNamespace(store="cache")
+    shown = ev.beside_the_book(rows[:1], yours, by, "tbl-x", caption, labels=100).frame
+    assert shown.columns.tolist() == ["Method", "n", "Your run", "Book's n", "The book"]
+    # The toy book has two of its two runs: accuracies 0.5 and 0.6.
+    assert list(shown.iloc[0]) == ["guess", "1", "50.0 (one run)", "2", "55.0 (two runs)"]
+    assert ev.beside_the_book(rows[:0], yours, by, "tbl-x", caption) is None
+
+
 def test_what_predictions_say():
     truth = np.array([0, 0, 1, 1])
     record = SimpleNamespace(id="1", predictions={"classes": np.array([0, 1, 1, 1])}, curves={})

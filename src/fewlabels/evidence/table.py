@@ -7,7 +7,7 @@ import pandas as pd
 
 from fewlabels import tables
 from fewlabels.evidence import measures
-from fewlabels.evidence.frame import done, where
+from fewlabels.evidence.frame import done, of_the_book, where
 from fewlabels.tables import NO_FIGURE, NOT_RUN, Table
 
 Column = Callable[[pd.DataFrame, tuple], Any]
@@ -116,6 +116,42 @@ def table(
         found.append(dict(zip(by, heads, strict=True)) | cells)
     lines = [dict.fromkeys((*by, *columns), NO_FIGURE) | dict(line) for line in above]
     return tables.show(pd.DataFrame([*lines, *found]), label, caption, decimals)
+
+
+def beside_the_book(
+    rows: pd.DataFrame,
+    settings: Any,
+    by: Mapping[str, str],
+    label: str,
+    caption: str,
+    metric: str = "accuracy",
+    measure: Callable[..., Column] = percent,
+    **only: Any,
+) -> Table | None:
+    """In a rerun, the reader's means beside the book's; nothing in the book itself.
+
+    Args:
+        rows: the reader's runs, of one chapter (`fewlabels.evidence.frame.runs`).
+        settings: theirs; with ``store="results"`` these runs are the book's.
+        by, label, caption: as in `table`.
+        metric, measure: what is compared, and `percent` or `number`.
+        only: which runs are compared, of the reader's and of the book's, as in `where`.
+    """
+    yours = where(rows, **only)
+    if settings.store == "results" or yours.empty:
+        return None
+    book = where(of_the_book(rows.attrs["chapter"]), **only)
+    columns = {
+        "n": units(metric, whose="yours"),
+        "Your run": measure(metric, whose="yours"),
+        "Book's n": units(metric, whose="the book's"),
+        "The book": measure(metric, whose="the book's"),
+    }
+    keys = yours[[*by.values()]].drop_duplicates().itertuples(index=False, name=None)
+    both = pd.concat([yours.assign(whose="yours"), book.assign(whose="the book's")])
+    # Not a chapter's own runs any more: nobody else has asked whose they are.
+    both.attrs = {}
+    return table(both, by, columns, label, caption, pick=[*keys])
 
 
 def _key(each: Any) -> tuple:
