@@ -85,6 +85,20 @@ def test_a_difference_pairs_the_draws_that_both_have():
         ev.difference(pd.concat([a, a]), b)
 
 
+def test_a_contrast_of_two_metrics_counts_units_of_luck():
+    found = made(test=[3.0, 5.0, 8.0, 8.0], train=[1.0, 1.0, 5.0, 4.0], luck=["x", "x", "y", "z"])
+    contrast = ev.contrast(found, "test", "train")
+    assert (contrast.n, contrast.mean) == (3, pytest.approx((3 + 3 + 4) / 3))
+    assert ev.contrast(found[:0], "test", "train").n == 0
+
+
+def test_means_by_group_are_of_fractions_or_of_any_unit():
+    found = made(error=[10.0, 20.0, 60.0], name=["a", "a", "b"])
+    assert ev.means(found, "name", "error", of=ev.mean)["mean"].tolist() == [15, 60]
+    with pytest.raises(UserError, match=r"outside 0\.\.1"):
+        ev.means(found, "name", "error")
+
+
 def test_what_was_not_run_prints_so(rows):
     nothing = rows[rows["record"].isna()]
     assert ev.fraction(nothing).n == 0 and ev.difference(nothing, rows).n == 0
@@ -130,6 +144,15 @@ def test_a_table_has_a_row_a_group_in_the_order_asked_for():
     assert shown.frame["Source"].tolist() == ["\N{EN DASH}"] * 2 + ["91"]
 
 
+def test_whole_numbers_and_booleans_head_a_row_as_they_fill_a_cell():
+    found = made(accuracy=[0.2, 0.4], images=[1000, 60000], trained=[True, False], size=2500.0)
+    by = {"Images": "images", "Trained": "trained"}
+    columns = {"Parameters": ev.value("size", decimals=0), "MB": ev.value("size", 1e-3)}
+    shown = ev.table(found, by, columns, "tbl-x", "Cap.").frame
+    assert shown.iloc[0].tolist() == ["1,000", "yes", "2,500", "2.5"]
+    assert shown.iloc[1].tolist() == ["60,000", "no", "2,500", "2.5"]
+
+
 def test_a_column_counts_what_its_interval_counts():
     found = made(accuracy=[0.2, 0.4, 0.9], luck=["x", "x", "y"])
     columns = {"runs": ev.count(), "n": ev.units(), "of draw 1": ev.units(draw=1)}
@@ -166,5 +189,6 @@ def test_curves_over_steps_and_over_the_share_of_the_training():
     share = ev.curves(found, {"loss": "training"}, "panel", scale=None)
     assert share["epoch"].tolist() == [50, 100] and set(share["panel"]) == {"panel"}
     assert set(share["luck"]) == {"r"}
+    assert ev.curve(found, "loss").tolist() == [[2, 1]] and len(ev.curve(found[:0], "loss")) == 0
     shared = ev.curves(found.assign(luck="network"), {"loss": "training"})
     assert set(shared["luck"]) == {"network"}

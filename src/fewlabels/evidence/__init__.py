@@ -30,11 +30,21 @@ from fewlabels.evidence.claims import (
 )
 from fewlabels.evidence.compare import Comparisons, versus
 from fewlabels.evidence.frame import done, frame, of_the_book, runs, where
-from fewlabels.evidence.measures import difference, fraction, luck, mean, means, pairs, unpaired
+from fewlabels.evidence.measures import (
+    contrast,
+    difference,
+    fraction,
+    luck,
+    mean,
+    means,
+    pairs,
+    unpaired,
+)
 from fewlabels.evidence.predictions import (
     classes,
     confused,
     confusion,
+    curve,
     curves,
     mixed_up,
     per_class,

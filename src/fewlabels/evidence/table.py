@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fewlabels import tables
@@ -44,8 +45,11 @@ def number(metric: str, decimals: int = 1, scale: float = 1, **only: Any) -> Col
     return of
 
 
-def value(column: str, scale: float = 1, **only: Any) -> Column:
-    """What the row's runs have in common, or its only run measured; without an interval."""
+def value(column: str, scale: float = 1, decimals: int | None = None, **only: Any) -> Column:
+    """What the row's runs have in common, or its only run measured; without an interval.
+
+    decimals: of a number that is not to have those of the table, such as 0 for a count.
+    """
 
     def of(group: pd.DataFrame, key: tuple) -> Any:
         rows = where(group, **only)
@@ -53,7 +57,9 @@ def value(column: str, scale: float = 1, **only: Any) -> Column:
         if not len(found):
             return NOT_RUN
         first = found.iloc[0]
-        return first if isinstance(first, str) else scale * first
+        if isinstance(first, str):
+            return first
+        return scale * first if decimals is None else tables.number(float(scale * first), decimals)
 
     return of
 
@@ -158,5 +164,8 @@ def _key(each: Any) -> tuple:
     return each if isinstance(each, tuple) else (each,)
 
 
-def _heading(key: Any) -> str:
-    return f"{key:g}" if isinstance(key, float) else str(key)
+def _heading(key: Any) -> Any:
+    if isinstance(key, float):
+        return f"{key:g}"
+    # `show` prints whole numbers and booleans as in every other column.
+    return key.item() if isinstance(key, np.integer | np.bool_) else key
