@@ -85,13 +85,6 @@ def test_a_difference_pairs_the_draws_that_both_have():
         ev.difference(pd.concat([a, a]), b)
 
 
-def test_a_contrast_of_two_metrics_counts_units_of_luck():
-    found = made(test=[3.0, 5.0, 8.0, 8.0], train=[1.0, 1.0, 5.0, 4.0], luck=["x", "x", "y", "z"])
-    contrast = ev.contrast(found, "test", "train")
-    assert (contrast.n, contrast.mean) == (3, pytest.approx((3 + 3 + 4) / 3))
-    assert ev.contrast(found[:0], "test", "train").n == 0
-
-
 def test_means_by_group_are_of_fractions_or_of_any_unit():
     found = made(error=[10.0, 20.0, 60.0], name=["a", "a", "b"])
     assert ev.means(found, "name", "error", of=ev.mean)["mean"].tolist() == [15, 60]
@@ -192,3 +185,12 @@ def test_curves_over_steps_and_over_the_share_of_the_training():
     assert ev.curve(found, "loss").tolist() == [[2, 1]] and len(ev.curve(found[:0], "loss")) == 0
     shared = ev.curves(found.assign(luck="network"), {"loss": "training"})
     assert set(shared["luck"]) == {"network"}
+
+
+def test_comparisons_that_were_not_run_stay_in_the_table(rows):
+    one = made(accuracy=[0.7, 0.8, 0.9])
+    found = ev.versus({"a - b": (one, one.assign(accuracy=0.5)), "c - d": (rows[2:], rows)})
+    shown = found.table("tbl-x", "{count} comparison.")
+    assert shown.frame["Comparison"].tolist() == ["a - b", "c - d"]
+    assert shown.frame["Difference, points"].tolist()[1] == "not run"
+    assert shown.caption == "1 comparison."

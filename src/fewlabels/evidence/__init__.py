@@ -27,15 +27,16 @@ from fewlabels.evidence.claims import (
     quoted,
     said,
     signed,
+    span,
 )
 from fewlabels.evidence.compare import Comparisons, versus
 from fewlabels.evidence.frame import done, frame, of_the_book, runs, where
 from fewlabels.evidence.measures import (
-    contrast,
     difference,
     fraction,
     luck,
     mean,
+    mean_difference,
     means,
     pairs,
     unpaired,

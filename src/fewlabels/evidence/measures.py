@@ -67,12 +67,12 @@ def difference(a: pd.DataFrame, b: pd.DataFrame, metric: str = "accuracy") -> Pa
     return statistics.mean_difference(found["difference"], luck(found), _overlap(a))
 
 
-def contrast(rows: pd.DataFrame, metric: str, other: str) -> PairedDifference:
-    """Mean over the runs of one of their metrics minus another one, in the unit of both."""
-    made = _with(other, _with(metric, rows))
+def mean_difference(rows: pd.DataFrame, metric: str) -> PairedDifference:
+    """Mean of a column of differences that are already taken, one per run."""
+    made = _with(metric, rows)
     if made.empty:
         return NO_DIFFERENCE
-    return statistics.mean_difference(made[metric] - made[other], luck(made), _overlap(made))
+    return statistics.mean_difference(made[metric], luck(made), _overlap(made))
 
 
 def pairs(a: pd.DataFrame, b: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
