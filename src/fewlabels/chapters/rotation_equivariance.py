@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from fewlabels import data
 from fewlabels.data.rotated import SMALLEST_SPAN
+from fewlabels.errors import UserError
 from fewlabels.experiments.angles import (
     C4,
     CNN,
@@ -33,6 +34,8 @@ SLOWEST = 1e-8
 """The rate at which the source finds test below training (E3)."""
 CIRCLE = 180
 """The span that is the full circle."""
+SIDE = 28
+"""Of the images, pixels."""
 HELD_OUT = 1000
 """The first of the seeds that choose networks, which no test run uses."""
 STACKS = (
@@ -104,7 +107,16 @@ class Settings(Parameters):
     def __post_init__(self):
         super().__post_init__()
         # Refuses a kernel or a stride too few.
-        report_networks(self)
+        _, cnn = report_networks(self)
+        side = SIDE
+        for kernel, stride in zip(cnn.kernels, cnn.strides, strict=True):
+            side = (side - kernel) // stride + 1
+            if side < 1:
+                raise UserError(
+                    f"cnn_kernels is {self.cnn_kernels!r} with cnn_strides {self.cnn_strides!r}; "
+                    f"allowed: what leaves something of {SIDE} pixels, halved in between"
+                )
+            side //= 2
 
 
 def store(s: Settings) -> Store:
