@@ -257,10 +257,7 @@ def accuracy_against_labels(frame: pd.DataFrame, ylabel: str = "test accuracy, %
         ax.plot(
             rows["labels"], mean, color=colour, marker=marker, label=label, mec="white", mew=0.5
         )
-    ax.set_xscale("log")
-    ticks = sorted(set(frame["labels"]))
-    ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    ax.xaxis.set_minor_locator(NullLocator())
+    log_counts(ax, frame["labels"])
     ax.set(xlabel="labelled images (log scale)", ylabel=ylabel)
     # In the order of the lines' right ends, so that the eye finds its line.
     handles, labels = ax.get_legend_handles_labels()
@@ -464,6 +461,14 @@ def _need(frame: pd.DataFrame, *columns: str) -> None:
         )
     if frame.empty:
         raise UserError("the frame is empty: no run matches; check the parameters.")
+
+
+def log_counts(ax: Axes, counts: Iterable[int]) -> None:
+    """Make the x axis logarithmic, with the counts themselves and nothing else as ticks."""
+    ax.set_xscale("log")
+    ticks = sorted(set(counts))
+    ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def runs_and_mean(
