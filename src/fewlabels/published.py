@@ -35,7 +35,8 @@ class Claim:
     of `KINDS`; ``direction`` says which comparison has which sign; ``luck`` what counts as one
     independent unit, a key of `units_of_luck`; ``hypothesis`` is what a question is taken to ask;
     ``reduced`` how it is judged where the training budget is smaller than the source's, a key of
-    `reduced_rules`, None where every run has the source's. ``margin``: see `margin_of`.
+    `reduced_rules`, None where every run has the source's. ``margin``, with its reason: see
+    `margin_of`.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Claim:
     direction: str | None = None
     luck: str = "run"
     margin: Mapping[str, float] = field(default_factory=dict)
+    margin_why: str = ""
     hypothesis: str | None = None
     reduced: str | None = None
     erratum: str | None = None
@@ -105,6 +107,7 @@ def claims(chapter: str | None = None) -> dict[str, Claim]:
             direction=entry.get("direction"),
             luck=entry["luck"],
             margin=entry.get("margin", {}),
+            margin_why=entry.get("margin_why", ""),
             hypothesis=entry.get("hypothesis"),
             reduced=entry.get("reduced"),
             erratum=entry.get("erratum"),
@@ -126,6 +129,14 @@ def claim(id: str) -> Claim:
     if id not in everything:
         raise UserError(f"no claim {id!r}: choose one of {', '.join(everything)}")
     return everything[id]
+
+
+def former_verdicts() -> pd.DataFrame:
+    """The verdicts of 2026-11-25, before the rules of 2026-11-27: claim, verdict, why.
+
+    ``why`` says why the new rules give another one; it is empty where they do not.
+    """
+    return pd.read_csv(_REFERENCE / "former_verdicts.csv", keep_default_na=False)
 
 
 def rotnet_mnist() -> pd.DataFrame:
