@@ -105,7 +105,7 @@ def store(tmp_path_factory):
 
 
 def forget():
-    for kept in (data.load, runs.xrays, runs.frozen_features, runs.layer3, runs.resized):
+    for kept in (data._load, runs.xrays, runs.frozen_features, runs.layer3, runs.resized):
         kept.cache_clear()
 
 
