@@ -1,10 +1,13 @@
 """Files that are written whole or not at all, and what the system refuses, in words."""
 
+import csv
 import errno
 import hashlib
+import io
 import os
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -35,6 +38,28 @@ def whole(path: Path) -> Iterator[BinaryIO]:
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def whole_folder(made: Path, target: Path) -> None:
+    """Put a copy of the folder ``made`` in the place of ``target``. Raises DiskError."""
+    new, old = (target.with_name(f"{target.name}.{each}.tmp") for each in ("new", "old"))
+    with refusals(target):
+        for left in (new, old):
+            shutil.rmtree(left, ignore_errors=True)
+        shutil.copytree(made, new)
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def table(columns: Sequence[str], rows: Iterable[Mapping]) -> str:
+    """Rows as the text of a CSV file."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def folder(path: Path) -> Path:

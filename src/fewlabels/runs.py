@@ -146,32 +146,37 @@ class Damaged(UserError):
 
 def read(path: Path) -> Record:
     """The record in a file. Raises Damaged where it is truncated, altered or something else."""
+    if path.is_dir():
+        raise Damaged(path, "it is a folder")
+    with files.refusals(path):
+        content = path.read_bytes()
     try:
-        text = path.read_text()
-        content = json.loads(text)
-        body = text.split("\n", 1)[1].rsplit("\n}", 1)[0]
-        if content["format"] != FORMAT:
-            raise Damaged(path, f"it has format {content['format']}, not {FORMAT}")
-        if hashlib.sha256(body.encode()).hexdigest() != content["sha256"]:
-            raise Damaged(path, "its content does not match its checksum")
-        record = content["record"]
-        record["predictions"] = {k: _unpack(v) for k, v in record["predictions"].items()}
-        for told in ("hardware", "versions"):
-            record[told] = {_words(k): _words(v) for k, v in record[told].items()}
-        record["finished"] = _words(record["finished"])
-        record = Record(**record)
-        numbers = [record.seconds, *record.metrics.values(), *record.parameters.values()]
-        if not all(type(each) in (int, float) for each in numbers):
-            raise Damaged(path, "its metrics, parameters and seconds are not all numbers")
-        if record.id != identity(record.config, record.data):
-            raise Damaged(path, "its id is not that of its config and data")
-        return record
-    except Damaged:
-        raise
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        record, format_, right = _parsed(content.decode())
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, zlib.error) as error:
         raise Damaged(path, f"it cannot be read ({type(error).__name__})") from error
-    except zlib.error as error:
-        raise Damaged(path, "its predictions cannot be unpacked") from error
+    numbers = [record.seconds, *record.metrics.values(), *record.parameters.values()]
+    if format_ != FORMAT:
+        raise Damaged(path, f"it has format {format_}, not {FORMAT}")
+    if not right:
+        raise Damaged(path, "its content does not match its checksum")
+    if not all(type(each) in (int, float) for each in numbers):
+        raise Damaged(path, "its metrics, parameters and seconds are not all numbers")
+    if record.id != identity(record.config, record.data):
+        raise Damaged(path, "its id is not that of its config and data")
+    return record
+
+
+def _parsed(text: str) -> tuple[Record, int, bool]:
+    """The record, the format it says it has, and whether its checksum is right."""
+    content = json.loads(text)
+    body = text.split("\n", 1)[1].rsplit("\n}", 1)[0]
+    right = hashlib.sha256(body.encode()).hexdigest() == content["sha256"]
+    record = content["record"]
+    record["predictions"] = {k: _unpack(v) for k, v in record["predictions"].items()}
+    for told in ("hardware", "versions"):
+        record[told] = {_words(k): _words(v) for k, v in record[told].items()}
+    record["finished"] = _words(record["finished"])
+    return Record(**record), content["format"], right
 
 
 _READING: ContextVar[bool] = ContextVar("reading", default=False)
@@ -388,7 +393,7 @@ def _unpack(packed: dict[str, Any]) -> np.ndarray:
 
 def _words(value: str | int) -> str | int:
     """Free text of a record without what is markup in a page: the record may be anybody's."""
-    return re.sub(r"[^\w .,:;()/+@-]", "?", value) if isinstance(value, str) else int(value)
+    return value if isinstance(value, int) else re.sub(r"[^\w .,:;()/+@-]", "?", value)
 
 
 def _version(library: str) -> str:
