@@ -140,6 +140,7 @@ def _classify(given: argparse.Namespace) -> int:
     from fewlabels.chapters.few_data_caltech import recognise
 
     values = notebooks.parameters("few-data-caltech", given.profile, dict(given.overrides))
+    files.folder(paths.cache())
     recogniser = recognise.prepared(values)
     refused = 0
     for path in given.images:

@@ -13,8 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
-from filelock import FileLock
-
 from fewlabels import paths
 from fewlabels.errors import DiskError
 
@@ -86,6 +84,8 @@ def _sha256(path: Path, *state: int) -> str:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Within it, no other process holds the lock file ``path``. Raises DiskError."""
+    from filelock import FileLock  # Which rendering the book does without.
+
     folder(path.parent)
     lock = FileLock(path)
     with refusals(path):
@@ -102,8 +102,9 @@ def refusals(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        # torch hides the system's error in its own.
-        refused = error if isinstance(error, OSError) else error.__context__
+        # torch hides the system's error, met while it writes, behind one of its own.
+        hidden = error.__context__ if "inline_container" in str(error) else None
+        refused = error if isinstance(error, OSError) else hidden
         if not isinstance(refused, OSError):
             raise
         raise DiskError(in_words(refused, path)) from error

@@ -226,9 +226,9 @@ def _render(quarto: Path, project: Path, to: str) -> str:
 
 
 def _reason(log: str) -> str:
-    """The message of a UserError in Quarto's log, else the end of the log."""
+    """The message of a UserError or DiskError in Quarto's log, else the end of the log."""
     log = re.sub(r"\x1b\[[0-9;]*m", "", log)
-    if told := re.findall(r"^(?:[\w.]*\.)?UserError: (.+)$", log, flags=re.MULTILINE):
+    if told := re.findall(r"^(?:[\w.]*\.)?(?:User|Disk)Error: (.+)$", log, flags=re.MULTILINE):
         return told[-1]
     return "\n".join(log.rstrip().splitlines()[-40:])
 
