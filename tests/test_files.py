@@ -93,7 +93,7 @@ def test_a_file_in_the_place_of_a_folder_and_a_folder_that_is_read_only(tmp_path
 
 
 def test_other_errors_pass(tmp_path):
-    with pytest.raises(RuntimeError, match="^no file$"), files.refusals(tmp_path):
+    with pytest.raises(RuntimeError, match=r"^no file$"), files.refusals(tmp_path):
         try:
             raise OSError
         except OSError:

@@ -10,6 +10,8 @@ BEFORE = {
     "parameters": {"draws": 20, "old": 1},
     "records": {"rotation-1": "x", "rotation-2": "y", "rotation-3": None, "rotation-4": "z"},
     "inputs": {"read.csv": "x"},
+    "claims": {"claim R1": "x", "claims.yaml": "y"},
+    "output": {"execute-results/html.json": "x"},
 }
 
 
@@ -18,6 +20,15 @@ BEFORE = {
     [
         ({}, []),
         ({"inputs": {"read.csv": "y"}}, ["read.csv changed"]),
+        (
+            {"claims": {"claim R1": "y", "claim R2": "x", "claims.yaml": "y"}},
+            ["claim R1 changed", "claim R2 added"],
+        ),
+        (
+            {"output": {"execute-results/html.json": "y", "figure.svg": "x"}},
+            ["frozen execute-results/html.json changed", "frozen figure.svg added"],
+        ),
+        ({"claims": {}}, ["claim R1 removed", "claims.yaml removed"]),
         ({"cells": ["a", "B", "c"]}, ["cell 2 changed"]),
         ({"cells": ["a", "n", "b", "c"]}, ["cell 2 added"]),
         ({"cells": ["a", "c"]}, ["former cell 2 removed"]),
@@ -91,9 +102,33 @@ def test_a_changed_parameter_is_stale(toy):
     assert "epochs is 2 in the parameters cell and 3 in params/full" in stale
 
 
+def test_a_fingerprint_from_before_claims_and_output_were_in_it_is_stale():
+    old = {key: value for key, value in BEFORE.items() if key not in ("claims", "output")}
+    assert len(freeze.differences(old, BEFORE)) == 3
+
+
+def test_a_damaged_fingerprint_is_stale(toy):
+    store_fingerprint("other")
+    file = notebooks.frozen(chapters.notebook("other")) / "fingerprint.json"
+    for content in (file.read_text()[:50], "[]", '{"cells": 1}'):
+        file.write_text(content)
+        assert freeze.status("other").stale == ["fingerprint.json is damaged"]
+
+
+def test_an_edited_page_or_figure_is_stale(toy):
+    folder = notebooks.frozen(chapters.notebook("other"))
+    (folder / "figure-html").mkdir(parents=True)
+    (folder / "figure-html/a.svg").write_text("<svg/>")
+    store_fingerprint("other")
+    assert freeze.status("other").stale == []
+    (folder / "figure-html/a.svg").write_text("<svg></svg>")
+    assert freeze.status("other").stale == ["frozen figure-html/a.svg changed"]
+
+
 def test_a_failed_execution_is_told_in_its_own_words():
     log = "Executing 'x'\n\x1b[31mfewlabels.errors.UserError: labels is 3\x1b[39m\nWARN: ...\n"
     assert freeze._reason(log.replace("\x1b[31m", "")) == "labels is 3"
+    assert freeze._reason("fewlabels.errors.DiskError: x is full") == "x is full"
     assert freeze._reason("\n".join(map(str, range(100)))).splitlines()[0] == "60"
 
 
@@ -141,4 +176,7 @@ def test_a_changed_input_is_stale(toy, monkeypatch):
     store_fingerprint("other")
     assert freeze.status("other").stale == []
     file.write_text("1")
+    assert freeze.status("other").stale == ["read.csv added"]
+    store_fingerprint("other")
+    file.write_text("2")
     assert freeze.status("other").stale == ["read.csv changed"]

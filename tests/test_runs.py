@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -266,7 +267,7 @@ def test_reading_only_a_damaged_record_is_an_error_and_stays(store, fabric, log,
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_reading_only_nothing_is_computed(store, log, workers):
-    with runs.reading_only(), pytest.raises(UserError, match=r"and 6 more runs are missing"):
+    with runs.reading_only(), pytest.raises(UserError, match=r"is missing, and 6 more of its runs"):
         run_sweep(str(store.folder), workers)
     assert executed(log) == []
 
@@ -287,6 +288,7 @@ def forged(path, **changes):
         ({"data": {"digits": "<b>"}}, "its id is not that of its config and data"),
         ({"config": {"kind": "toy", "dataset": "<b>"}}, "its id is not that"),
         ({"versions": ["torch"]}, "cannot be read"),
+        ({"metrics": [1, 2]}, "cannot be read"),
         ({"predictions": {"classes": {"dtype": "O", "shape": [1], "zlib_base64": "eJw="}}}, "read"),
     ],
 )
@@ -598,8 +600,13 @@ def test_a_killed_sweep_started_again_ends_as_an_undisturbed_one(store, log, tmp
     assert len(workers) >= 2
     killed.kill()
     killed.wait()
-    # A worker whose parent is gone goes too; if one did not, this would wait for ever.
-    while any(map(alive, workers)):
+    # A worker whose parent is gone goes too.
+    end = time.monotonic() + 300
+    while left := [*filter(alive, workers)]:
+        if time.monotonic() > end:
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+            pytest.fail("workers outlive the process that has started them")
         time.sleep(0.02)
     assert {record.config["draw"] for record in store.records()} == {0, 1, 2, 3}
     run_sweep(str(store.folder), workers=1)

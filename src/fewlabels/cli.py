@@ -8,6 +8,7 @@ from pathlib import Path
 from fewlabels import book, files, manifest, notebooks, paths
 from fewlabels.errors import UserError
 
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 2 for bad input, 1 for a failed chapter."""
     given = _parser().parse_args(arguments)
@@ -101,7 +102,7 @@ def _check_output(output: Path) -> None:
     if output.suffix != ".ipynb" or output.is_dir():
         raise UserError(f"--output {output}: give the name of a notebook, ending in .ipynb.")
     if output.resolve().is_relative_to(paths.CHAPTERS.resolve()):
-        raise UserError(f"--output {output}: the book's own chapters lie there; name another place.")
+        raise UserError(f"--output {output}: the book's chapters lie there; name another place.")
 
 
 def _freeze(given: argparse.Namespace) -> None:

@@ -8,8 +8,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from fewlabels import chapters, data, files, freeze, ledger, manifest, notebooks, paths
-from fewlabels import published, remeasured, runs, summary
+from fewlabels import (
+    chapters,
+    data,
+    files,
+    freeze,
+    ledger,
+    manifest,
+    notebooks,
+    paths,
+    published,
+    remeasured,
+    runs,
+    summary,
+)
 from fewlabels.errors import UserError
 from fewlabels.runs import Record
 
@@ -49,7 +61,9 @@ def verify() -> Report:
     with _told(report, "claims.yaml"):
         claimed = dict.fromkeys(claim.chapter for claim in published.claims().values())
         _table(report, "claims.csv", ledger.COLUMNS, ledger.rows, claimed)
-        report.wrong += [f"results/claims.csv: {n} has other claims or records" for n in ledger.stale()]
+        report.wrong += [
+            f"results/claims.csv: {n} has other claims or records" for n in ledger.stale()
+        ]
         for name in chapters.names():
             if stale := freeze.status(name).stale:
                 report.wrong.append(f"_freeze, {name}: {freeze.in_words(stale)}")
@@ -65,8 +79,8 @@ def in_words(report: Report) -> Iterator[str]:
     for kind, names in sorted(report.without.items()):
         if names:
             first = sorted(names, key=lambda name: (-names[name], name))[:4]
-            more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-            yield f"  {kind}: nothing kept to make {names.total():,} again ({', '.join(first)}{more})"
+            which = ", ".join(first) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+            yield f"  {kind}: nothing kept to make {names.total():,} again ({which})"
     for why, count in report.unchecked.items():
         yield f"not compared here, {count} times: {why}"
     yield f"{len(report.wrong)} things do not agree" if report.wrong else "everything agrees"
@@ -111,10 +125,11 @@ def _metrics(report: Report, record: Record) -> None:
     report.again += len(spans)
     wrong = []
     for metric, (low, high) in spans.items():
-        value = record.metrics[metric]
-        report.spans += high - low > OPEN * abs(high)
+        value, open_ = record.metrics[metric], high - low > OPEN * abs(high)
+        report.spans += open_
         if not (low <= value <= high or all(map(math.isnan, (low, value)))):
-            wrong.append(f"{metric} is {value:.6g} and follows as {low:.6g} to {high:.6g}")
+            span = f"{low:.6g} to {high:.6g}" if open_ else f"{(low + high) / 2:.6g}"
+            wrong.append(f"{metric} is {value:.6g}, and what is kept gives {span}")
     if wrong:
         raise UserError("; ".join(wrong))
 
@@ -160,4 +175,5 @@ def _table(
     for rest, told in ((stored - made, "that no record gives"), (made - stored, "too few")):
         if rest:
             first = " ".join(filter(None, next(iter(rest))))[:100]
-            report.wrong.append(f"results/{file} has {rest.total()} rows {told}: {first}")
+            rows_ = f"{rest.total()} row{'s' * (rest.total() > 1)}"
+            report.wrong.append(f"results/{file} has {rows_} {told}: {first}")

@@ -107,9 +107,9 @@ def entries(name: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
     settings = chapter.Settings(**values)
     if values.get("minutes") != 0:
         store = chapter.store(settings)
-        missing = sum(not store.path(run).exists() for run in chapter.plan(settings))
+        missing = [run for run in chapter.plan(settings) if not store.path(run).exists()]
         if missing:
-            raise UserError(f"{name} lacks {missing} of its runs: `fewlabels run {name}` first.")
+            raise store.lacks(*missing)
     with reading_only():
         runs = chapters.part(name, "results").measure(settings)
         return chapters.part(name, "claims").rows(runs, settings)

@@ -131,7 +131,9 @@ def _refuse_markup(key: str, value: Any) -> None:
     """Refuse text that a page would take for markup: values stand in captions and tables."""
     for each in value if isinstance(value, list) else [value]:
         if isinstance(each, str) and re.search(r"[<>`\[\]{}|\x00-\x1f\x7f]", each):
-            raise UserError(f"{key} is {each!r}; not allowed in it: < > ` [ ] {{ }} | and line ends")
+            raise UserError(
+                f"{key} is {each!r}; not allowed in it: < > ` [ ] {{ }} | and line ends"
+            )
 
 
 def mismatch(name: str) -> str | None:

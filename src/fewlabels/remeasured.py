@@ -192,14 +192,16 @@ def _xrays(record: Record) -> Spans:
 def _image_files(record: Record) -> Spans:
     kept = record.predictions
     kinds = [name.removeprefix("right, ") for name in kept if name.startswith("right, ")]
-    return _exact(*(
-        {f"accuracy, {kind}": kept[f"right, {kind}"].mean() for kind in kinds}
-        | {
-            f"confidence, {kind}": _bounds(kept[f"confidence, {kind}"])[end][:, 1].mean()
-            for kind in kinds
-        }
-        for end in (0, 1)
-    ))
+    return _exact(
+        *(
+            {f"accuracy, {kind}": kept[f"right, {kind}"].mean() for kind in kinds}
+            | {
+                f"confidence, {kind}": _bounds(kept[f"confidence, {kind}"])[end][:, 1].mean()
+                for kind in kinds
+            }
+            for end in (0, 1)
+        )
+    )
 
 
 def _splits(record: Record) -> Spans:

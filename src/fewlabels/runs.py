@@ -130,6 +130,10 @@ def identity(config: dict[str, Any], checksums: dict[str, str]) -> str:
     return hashlib.sha256(_canonical(content)).hexdigest()[:12]
 
 
+NO_RECORD = (ValueError, LookupError, TypeError, AttributeError, RecursionError, zlib.error)
+"""What reading something else as a record may raise."""
+
+
 class Damaged(UserError):
     """A file that is no record, and ``why``."""
 
@@ -152,9 +156,9 @@ def read(path: Path) -> Record:
         content = path.read_bytes()
     try:
         record, format_, right = _parsed(content.decode())
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, zlib.error) as error:
+        numbers = [record.seconds, *record.metrics.values(), *record.parameters.values()]
+    except NO_RECORD as error:
         raise Damaged(path, f"it cannot be read ({type(error).__name__})") from error
-    numbers = [record.seconds, *record.metrics.values(), *record.parameters.values()]
     if format_ != FORMAT:
         raise Damaged(path, f"it has format {format_}, not {FORMAT}")
     if not right:
@@ -298,10 +302,10 @@ class Store:
 
     def lacks(self, *experiments: Experiment) -> UserError:
         """The error where runs would be computed and must not be."""
-        more = f" and {len(experiments) - 1} more runs are" if experiments[1:] else " is"
+        more = f", and {len(experiments) - 1} more of its runs" if experiments[1:] else ""
         return UserError(
-            f"{self.path(experiments[0])}{more} missing, or what they left in the cache: "
-            f"`fewlabels run {self.folder.name} --profile full` computes them."
+            f"{self.path(experiments[0])} is missing{more}: `fewlabels run {self.folder.name}` "
+            "computes what a profile lacks."
         )
 
     def _compute(self, experiment: Experiment, fabric: Fabric) -> Record:

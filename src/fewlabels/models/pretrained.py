@@ -298,10 +298,10 @@ def _downloaded(source: Pretrained) -> dict[str, Tensor]:
                 f"torchvision's weights of {source.architecture} could not be downloaded "
                 f"({reason}). Put {path.name} into {path.parent}, or name a local file as weights."
             ) from error
-    if not files.sha256(path).startswith(digest):
+    if not (found := files.sha256(path)).startswith(digest):
         raise UserError(
-            f"{path} is not torchvision's file: its sha256 is {files.sha256(path)}, expected one that "
-            f"begins with {digest}. Delete it, and it is downloaded again."
+            f"{path} is not torchvision's file: its sha256 is {found}, expected one that begins "
+            f"with {digest}. Delete it, and it is downloaded again."
         )
     return _state(path)
 
@@ -356,4 +356,3 @@ def _options(source: Pretrained) -> dict[str, bool]:
 
 def _default(architecture: str):
     return torchvision.models.get_model_weights(architecture).DEFAULT
-
