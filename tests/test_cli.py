@@ -1,5 +1,6 @@
 import errno
 import json
+import math
 import os
 import re
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import toy_run
 
-from fewlabels import book, chapters, cli, freeze, manifest, paths, summary
+from fewlabels import book, chapters, cli, freeze, manifest, paths, remeasured, runs, summary
 from fewlabels.cli import main
 
 
@@ -202,6 +203,11 @@ def test_committed_chapter_runs_in_the_smoke_profile(name, tmp_path, monkeypatch
     page = output.with_suffix(".html")
     assert capsys.readouterr().out.splitlines()[-1] == str(page)
     assert "?@" not in page.read_text()
+    # What `verify` compares holds for every kind of run.
+    for record in runs.Store.of_chapter(name, "cache").records():
+        for metric, (low, high) in remeasured.spans(record).items():
+            value = record.metrics[metric]
+            assert low <= value <= high or math.isnan(value), (record.config["kind"], metric)
 
 
 def test_classify_ranks_what_it_can_and_refuses_the_rest(tmp_path, monkeypatch, capsys):

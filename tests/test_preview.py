@@ -116,7 +116,7 @@ def test_page_of_a_run_shows_its_outputs(toy, tmp_path):
     assert html.count("data:image") + html.count("<svg") == 3
 
 
-HOSTILE = "<img src=x onerror=alert(1)> ![x](/etc/passwd) ````````` <script>alert(1)</script>"
+HOSTILE = "<img src=x onerror=alert(1)> ![x](/etc/passwd)\n`````````\n<script>alert(1)</script>"
 
 
 def test_names_and_values_of_a_run_are_no_markup(toy, tmp_path):
