@@ -3,7 +3,8 @@ import json
 import pytest
 from conftest import toy_run
 
-from fewlabels import chapters, freeze, notebooks
+from fewlabels import chapters, data, freeze, notebooks
+from fewlabels.errors import UserError
 
 BEFORE = {
     "cells": ["a", "b", "c"],
@@ -107,6 +108,15 @@ def test_a_fingerprint_from_before_claims_and_output_were_in_it_is_stale():
     assert len(freeze.differences(old, BEFORE)) == 3
 
 
+def test_a_chapter_is_not_frozen_on_other_data_than_the_books(toy, monkeypatch):
+    run = toy_run(0)
+    monkeypatch.setattr(type(run), "checksums", lambda self: {"toy": str(data._BOOK.get())})
+    monkeypatch.setattr(chapters.load("toy"), "plan", lambda settings: [run])
+    monkeypatch.setattr(notebooks, "execute", None)
+    with pytest.raises(UserError, match="toy cannot be frozen: toy is another file here"):
+        freeze.freeze("toy", None)
+
+
 def test_a_damaged_fingerprint_is_stale(toy):
     store_fingerprint("other")
     file = notebooks.frozen(chapters.notebook("other")) / "fingerprint.json"
@@ -145,6 +155,7 @@ def test_a_chapter_that_starts_no_run_by_itself_is_frozen_with_what_is_there(toy
     monkeypatch.setattr(freeze, "fingerprint", lambda name: FINGERPRINT | {"parameters": values})
     assert freeze.status("toy").partial
     monkeypatch.setattr(notebooks, "mismatch", lambda name: None)
+    monkeypatch.setattr(freeze, "_require_books_data", lambda name: None)
     executed = []
     monkeypatch.setattr(notebooks, "execute", lambda *given: executed.append(given))
     monkeypatch.setattr(freeze, "_render", lambda *given: "stop here")

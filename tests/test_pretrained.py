@@ -242,13 +242,18 @@ def test_features_are_computed_once_and_per_image(weights, images, cache):
     assert len(calls) == 4
 
 
-@pytest.mark.parametrize("damage", ["cut", "other images"])
+@pytest.mark.parametrize("damage", ["cut", "other images", "one byte"])
 def test_damaged_features_are_computed_again(weights, images, cache, tmp_path, damage):
     source = Pretrained("resnet18", str(weights[1]))
     first = features.frozen(source, lambda: backbone(source), images, "cpu")
     (kept,) = (tmp_path / "cache/features").glob("*.pt")
     if damage == "cut":
         kept.write_bytes(kept.read_bytes()[:1000])
+    elif damage == "one byte":
+        content = bytearray(kept.read_bytes())
+        content[content.index(first.numpy().tobytes()) + 2000] ^= 1
+        kept.write_bytes(content)
+        assert not torch.equal(torch.load(kept), first)
     else:
         torch.save(first[1:], kept)
     with pytest.warns(UserWarning, match=f"{kept.name} was moved to .*set-aside"):

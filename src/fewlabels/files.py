@@ -134,5 +134,5 @@ def _clear(place: Path) -> None:
     """Remove what killed writes have left, once per process and folder."""
     for partial in place.glob("*.tmp"):
         with suppress(FileNotFoundError):  # Another process was faster.
-            if time.time() - partial.stat().st_mtime > ABANDONED:
+            if partial.is_file() and time.time() - partial.stat().st_mtime > ABANDONED:
                 partial.unlink()

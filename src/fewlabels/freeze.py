@@ -174,6 +174,7 @@ def freeze(name: str, quarto: Path) -> Path:
 
     if wrong := notebooks.mismatch(name):
         raise UserError(f"{name} cannot be frozen: {wrong}.")
+    _require_books_data(name)
     notebook = chapters.notebook(name)
     target = notebooks.frozen(notebook)
     before = fingerprint(name)
@@ -194,6 +195,23 @@ def freeze(name: str, quarto: Path) -> Path:
         (made / FINGERPRINT).write_text(content + "\n", encoding="utf-8")
         files.whole_folder(made, target)
     return target
+
+
+def _require_books_data(name: str) -> None:
+    """Refuse data files other than the book's: the chapter's runs would all be made again."""
+    from fewlabels import chapters, data
+
+    chapter = chapters.load(name)
+    planned = chapter.plan(chapter.Settings(**notebooks.parameters(name, "full")))
+    for run in planned:
+        here = run.checksums()
+        with data.as_in_the_book():
+            book = run.checksums()
+        if other := [each for each in book if book[each] != here[each]]:
+            raise UserError(
+                f"{name} cannot be frozen: {', '.join(other)} is another file here than behind the "
+                "book's records. Name the folder of the book's own data in FEWLABELS_DATA."
+            )
 
 
 def _copy_book(notebook: Path, copy: Path) -> None:
