@@ -1,3 +1,5 @@
+import shutil
+
 import pandas as pd
 import pytest
 
@@ -110,6 +112,36 @@ def test_no_chapter_has_other_records_than_the_committed_table():
     assert ledger.stale() == []
 
 
+@pytest.mark.parametrize("change", ["other records", "a claim less"])
+def test_a_chapter_with_other_records_or_claims_than_the_table_is_named(monkeypatch, change):
+    table, before = ledger.read(), ledger.stale()
+    own = table["chapter"] == "rotnet-mnist"
+    table = table.assign(records=table["records"].mask(own, "0" * 12))
+    if change == "a claim less":
+        table = ledger.read()[lambda found: found["claim"] != "R3"]
+    monkeypatch.setattr(ledger, "read", lambda: table)
+    assert "rotnet-mnist" not in before
+    assert ledger.stale() == ["rotnet-mnist", *before]
+
+
+def test_claims_are_made_without_computing_moving_or_writing_anything(tmp_path, monkeypatch):
+    """A copy of a chapter's records, one of which is missing, truncated, or altered."""
+    monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / "cache"))
+    name = "rotation-equivariance"
+    shutil.copytree(paths.RESULTS / name, tmp_path / name)
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    victim = sorted((tmp_path / name).glob("angle-*.json"))[7]
+    text = victim.read_text()
+    for damaged in (text[:1000], text.replace('"mae": ', '"mae": 1'), None):
+        victim.unlink() if damaged is None else victim.write_text(damaged)
+        before = {path: path.stat().st_mtime_ns for path in (tmp_path / name).rglob("*")}
+        with pytest.raises(UserError) as told:
+            ledger.rows(name)
+        assert victim.name in str(told.value)
+        assert {path: path.stat().st_mtime_ns for path in (tmp_path / name).rglob("*")} == before
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_table_that_is_missing_or_foreign_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "RESULTS", tmp_path)
     with pytest.raises(UserError, match=r"claims\.csv is missing: .*fewlabels claims"):
@@ -122,7 +154,9 @@ def test_a_table_that_is_missing_or_foreign_is_named(tmp_path, monkeypatch):
 def test_missing_runs_are_refused_with_the_command(tmp_path, monkeypatch):
     monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path))
     values = notebooks.parameters("rotnet-mnist", "smoke")
-    with pytest.raises(UserError, match=r"rotnet-mnist lacks \d+ of its runs: `fewlabels run"):
+    with pytest.raises(
+        UserError, match=r"is missing, and \d+ more of its runs: `fewlabels run rotnet"
+    ):
         ledger.entries("rotnet-mnist", values)
 
 

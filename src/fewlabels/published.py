@@ -4,10 +4,13 @@ Nothing here is measured by this book. Figures keep the units they were printed 
 between the sources; each function says which.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 import pandas as pd
 import yaml
@@ -15,6 +18,8 @@ import yaml
 from fewlabels.errors import UserError
 
 _REFERENCE = files("fewlabels") / "reference"
+CLAIMS = Path(str(_REFERENCE / "claims.yaml"))
+"""The file of all claims."""
 
 KINDS = ("figure", "difference", "order", "limit", "count", "time", "question")
 """What a claim's verdict judges: printed figures; the sign of a difference, or of several that all
@@ -67,7 +72,7 @@ class Claim:
 
 @cache
 def _document() -> dict:
-    return yaml.safe_load((_REFERENCE / "claims.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
 
 
 def sources() -> dict[str, str]:
@@ -93,10 +98,13 @@ def reduced_rules() -> dict[str, str]:
 def claims(chapter: str | None = None) -> dict[str, Claim]:
     """Every claim by its id, in the order of the sources, or those of one chapter.
 
-    Raises UserError for a chapter without claims.
+    Raises UserError for a chapter without claims, and where an id is there twice.
     """
-    everything = {
-        entry["id"]: Claim(
+    everything: dict[str, Claim] = {}
+    for entry in _document()["claims"]:
+        if entry["id"] in everything:
+            raise UserError(f"claims.yaml has two claims {entry['id']}: give one another id.")
+        everything[entry["id"]] = Claim(
             id=entry["id"],
             source=entry["source"],
             chapter=entry["chapter"],
@@ -112,8 +120,6 @@ def claims(chapter: str | None = None) -> dict[str, Claim]:
             reduced=entry.get("reduced"),
             erratum=entry.get("erratum"),
         )
-        for entry in _document()["claims"]
-    }
     if chapter is None:
         return everything
     found = {id: claim for id, claim in everything.items() if claim.chapter == chapter}
@@ -121,6 +127,18 @@ def claims(chapter: str | None = None) -> dict[str, Claim]:
         chapters = dict.fromkeys(claim.chapter for claim in everything.values())
         raise UserError(f"no claims for chapter {chapter!r}: choose one of {', '.join(chapters)}")
     return found
+
+
+def digests(chapter: str) -> dict[str, str]:
+    """A hash of every claim of a chapter, and of what claims.yaml says of all; {} without any."""
+    parts = {f"claim {each['id']}": each for each in _document()["claims"]}
+    own = {name: each for name, each in parts.items() if each["chapter"] == chapter}
+    if own:
+        own["claims.yaml"] = {k: v for k, v in _document().items() if k != "claims"}
+    return {
+        name: hashlib.sha256(json.dumps(each, sort_keys=True).encode()).hexdigest()[:16]
+        for name, each in own.items()
+    }
 
 
 def claim(id: str) -> Claim:
