@@ -27,14 +27,17 @@ def percent(metric: str = "accuracy", decimals: int = 1, **only: Any) -> Column:
     )
 
 
-def number(metric: str, decimals: int = 1, scale: float = 1, **only: Any) -> Column:
-    """Mean of a metric with its interval, times ``scale``."""
+def number(
+    metric: str, decimals: int = 1, scale: float = 1, interval: bool = True, **only: Any
+) -> Column:
+    """Mean of a metric, times ``scale``, with its interval unless ``interval`` is false."""
 
     def of(group: pd.DataFrame, key: tuple) -> str:
         rows = where(group, **only)
         if scale != 1 and metric in rows:
             rows = rows.assign(**{metric: scale * rows[metric]})
-        return tables.number(measures.mean(rows, metric), decimals)
+        found = measures.mean(rows, metric)
+        return tables.number(found if interval else found.mean, decimals)
 
     return of
 
