@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from fewlabels import evaluation, figures
 from fewlabels.evidence.frame import done
-from fewlabels.evidence.measures import fraction
+from fewlabels.evidence.measures import fraction, luck
 from fewlabels.tables import percent
 
 
@@ -35,6 +35,40 @@ def confused(rows: pd.DataFrame, truth: np.ndarray, first: int, second: int) -> 
         lambda record: float((classes(record) == swapped)[swapped >= 0].mean()),
         na_action="ignore",
     )
+
+
+def mixed_up(rows: pd.DataFrame, truth: np.ndarray, group: Sequence[int]) -> pd.DataFrame:
+    """The rows that have been made, with how much more often a group's classes are confused.
+
+    ``mixed_up``: the mean share of a class's images that go to one other class of the group, minus
+    the same mean over every pair of classes that are not both in it (fractions).
+    """
+    made, k = done(rows), int(truth.max()) + 1
+    inside = np.zeros((k, k), dtype=bool)
+    inside[np.ix_(group, group)] = True
+    apart = ~np.eye(k, dtype=bool)
+    found = []
+    for record in made["record"]:
+        counts = evaluation.confusion(classes(record), truth, k)
+        share = counts / counts.sum(axis=1, keepdims=True)
+        found.append(share[inside & apart].mean() - share[~inside & apart].mean())
+    return made.assign(mixed_up=found)
+
+
+def split_variance(rows: pd.DataFrame, truth: np.ndarray, metric: str = "accuracy") -> float:
+    """Variance of the difference that two draws of the test images put between two figures.
+
+    Every class keeps its number of images, and each image is right with its class's recall: 2 v,
+    where v is the variance of accuracy or of ``mean_class_accuracy`` (fractions) over such draws.
+    Zero where no run has been made.
+    """
+    made = done(rows)
+    if made.empty:
+        return 0.0
+    counts = np.bincount(truth)
+    right = np.array([made[f"recall_class_{k}"].mean() for k in range(len(counts))])
+    share = 1 / len(counts) if metric == "mean_class_accuracy" else counts / counts.sum()
+    return float(2 * (share**2 * right * (1 - right) / counts).sum())
 
 
 def confusion(rows: pd.DataFrame, truth: np.ndarray, names: Sequence[str]) -> Figure:
@@ -74,17 +108,18 @@ def curves(
     panel: str | None = None,
     scale: float | None = 1.0,
 ) -> pd.DataFrame:
-    """Recorded learning curves for `fewlabels.figures.learning_curves`: epoch, value, run, series.
+    """Recorded learning curves for `fewlabels.figures.learning_curves`, which says the columns.
 
     names: curve in the record -> what the figure calls it. panel: its title. scale: of the steps;
     None makes them the share of the training in percent, so that different lengths compare.
     """
-    points = []
-    for record in done(rows)["record"]:
+    made, points = done(rows), []
+    for record, unit in zip(made["record"], luck(made), strict=True):
         steps = record.curves.get("step", [])
         factor = scale if scale is not None else 100 / steps[-1] if steps else 1
         for name, series in names.items():
             for step, height in zip(steps, record.curves.get(name, []), strict=False):
-                points.append((step * factor, height, record.id, series))
-    found = pd.DataFrame(points, columns=["epoch", "value", "run", "series"])
+                # A run that shares nothing is named by itself: a missing name would be one for all.
+                points.append((step * factor, height, record.id, series, unit or record.id))
+    found = pd.DataFrame(points, columns=["epoch", "value", "run", "series", "luck"])
     return found if panel is None else found.assign(panel=panel)
