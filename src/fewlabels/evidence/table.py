@@ -129,6 +129,7 @@ def beside_the_book(
     caption: str,
     metric: str = "accuracy",
     measure: Callable[..., Column] = percent,
+    also: Callable[[pd.DataFrame], pd.DataFrame] = lambda rows: rows,
     **only: Any,
 ) -> Table | None:
     """In a rerun, the reader's means beside the book's; nothing in the book itself.
@@ -138,12 +139,13 @@ def beside_the_book(
         settings: theirs; with ``store="results"`` these runs are the book's.
         by, label, caption: as in `table`.
         metric, measure: what is compared, and `percent` or `number`.
+        also: adds the columns to the book's runs that a notebook has added to ``rows``.
         only: which runs are compared, of the reader's and of the book's, as in `where`.
     """
     yours = where(rows, **only)
     if settings.store == "results" or yours.empty:
         return None
-    book = where(of_the_book(rows.attrs["chapter"]), **only)
+    book = where(also(of_the_book(rows.attrs["chapter"])), **only)
     columns = {
         "n": units(metric, whose="yours"),
         "Your run": measure(metric, whose="yours"),
