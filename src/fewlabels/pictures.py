@@ -15,7 +15,6 @@ from matplotlib.ticker import NullLocator
 
 from fewlabels import figures
 from fewlabels.errors import UserError
-from fewlabels.figures import Look
 
 COLUMNS = 3
 """Latent planes beside each other."""
@@ -35,11 +34,11 @@ def columns(pictures: Mapping[str, np.ndarray]) -> Figure:
     return figures.image_grid(flat, titles, len(pictures))
 
 
-def lines(frame: pd.DataFrame, looks: Mapping[str, Look], xlabel: str) -> Figure:
+def lines(frame: pd.DataFrame, looks: Mapping[str, tuple[str, str, str]], xlabel: str) -> Figure:
     """Means with their intervals as bands: a panel for each measure, a line for each method.
 
-    frame: columns panel (its axis label), name (a key of ``looks``; others are left out), x, mean,
-    low and high.
+    frame: columns panel (its axis label), name, x, mean, low and high. looks: name -> label, colour
+    and marker; names without are left out.
     """
     panels = frame["panel"].unique()
     fig, axes = plt.subplots(1, len(panels), figsize=(figures.WIDTH, 3.3), squeeze=False)
