@@ -73,6 +73,8 @@ def by_weight(
         ax.xaxis.set_minor_locator(NullLocator())
     for ax in np.atleast_2d(axes)[-1]:
         ax.set_xlabel("weight of the KL term")
+    for ax in axes.flat[len(measures) :]:
+        ax.set_axis_off()
     return figures.shown(fig)
 
 
