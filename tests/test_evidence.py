@@ -165,6 +165,26 @@ def test_a_readers_runs_stand_beside_the_books_and_in_the_book_there_is_nothing(
     assert ev.beside_the_book(rows[:0], yours, by, "tbl-x", caption) is None
 
 
+def test_what_a_notebook_has_added_is_added_to_the_books_runs(rows):
+    def named(found):
+        return found.assign(shown="guess of " + found["labels"].astype(str))
+
+    by, settings = {"Method": "shown"}, SimpleNamespace(store="cache")
+    given = ev.beside_the_book(named(rows), settings, by, "tbl-x", "Cap.", also=named).frame
+    assert list(given.iloc[0]) == ["guess of 100", "2", "55.0 (two runs)", "2", "55.0 (two runs)"]
+
+
+def test_means_in_any_unit_by_group_and_a_number_without_its_interval():
+    found = made(psnr=[17.0, 18.0, 19.0, 11.0], name=["a", "a", "a", "b"])
+    a, b = ev.means(found, "name", "psnr", ev.mean).to_dict("records")
+    assert (a["name"], a["mean"], a["n"]) == ("a", 18, 3)
+    # s = 1; Student's quantile for two degrees of freedom is 4.3027.
+    assert a["high"] - a["mean"] == pytest.approx(4.302653 / 3**0.5, rel=1e-5)
+    assert b["n"] == 1 and np.isnan(b["low"])
+    assert ev.number("psnr", 2, interval=False)(found, ()) == "16.25"
+    assert ev.number("psnr", 0, scale=10, interval=False)(found[:3], ()) == "180"
+
+
 def test_a_table_without_any_planned_run_says_so(rows):
     shown = ev.table(rows.iloc[:0], {"Method": "name"}, {"n": ev.count()}, "tbl-x", "Cap.")
     assert shown.frame.iloc[0].tolist() == ["no run is planned with these settings", "\N{EN DASH}"]

@@ -103,7 +103,7 @@ def entry(found):
         "claim": published.claim("T1"),
         "ours": f"{np.mean(values):.1f}",
         "n": len(values),
-        "verdict": Verdict(verdicts.WORDS[0], "made up"),
+        "verdict": Verdict(verdicts.DIFFERENCE_WORDS[0], "made up"),
         "figures": [Printed("accuracy", values, 1)],
     }
 
@@ -235,7 +235,10 @@ def test_a_frozen_page_edited(forged):
 
 @pytest.mark.parametrize(
     ("file", "old", "new"),
-    [("summary.csv", "0.6", "0.7"), ("claims.csv", *(f",{w}," for w in verdicts.WORDS[:2]))],
+    [
+        ("summary.csv", "0.6", "0.7"),
+        ("claims.csv", *(f",{w}," for w in verdicts.DIFFERENCE_WORDS[:2])),
+    ],
 )
 def test_one_number_of_a_table_edited(forged, file, old, new):
     path = paths.RESULTS / file

@@ -33,14 +33,17 @@ def percent(metric: str = "accuracy", decimals: int = 1, **only: Any) -> Column:
     )
 
 
-def number(metric: str, decimals: int = 1, scale: float = 1, **only: Any) -> Column:
-    """Mean of a metric with its interval, times ``scale``."""
+def number(
+    metric: str, decimals: int = 1, scale: float = 1, interval: bool = True, **only: Any
+) -> Column:
+    """Mean of a metric, times ``scale``, with its interval unless ``interval`` is false."""
 
     def of(group: pd.DataFrame, key: tuple) -> str:
         rows = where(group, **only)
         if scale != 1 and metric in rows:
             rows = rows.assign(**{metric: scale * rows[metric]})
-        return tables.number(measures.mean(rows, metric), decimals)
+        found = measures.mean(rows, metric)
+        return tables.number(found if interval else found.mean, decimals)
 
     return of
 
@@ -135,6 +138,7 @@ def beside_the_book(
     caption: str,
     metric: str = "accuracy",
     measure: Callable[..., Column] = percent,
+    also: Callable[[pd.DataFrame], pd.DataFrame] = lambda rows: rows,
     **only: Any,
 ) -> Table | None:
     """In a rerun, the reader's means beside the book's; nothing in the book itself.
@@ -144,12 +148,13 @@ def beside_the_book(
         settings: theirs; with ``store="results"`` these runs are the book's.
         by, label, caption: as in `table`.
         metric, measure: what is compared, and `percent` or `number`.
+        also: adds the columns to the book's runs that a notebook has added to ``rows``.
         only: which runs are compared, of the reader's and of the book's, as in `where`.
     """
     yours = where(rows, **only)
     if settings.store == "results" or yours.empty:
         return None
-    book = where(of_the_book(rows.attrs["chapter"]), **only)
+    book = where(also(of_the_book(rows.attrs["chapter"])), **only)
     columns = {
         "n": units(metric, whose="yours"),
         "Your run": measure(metric, whose="yours"),
