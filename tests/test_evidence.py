@@ -149,6 +149,11 @@ def test_a_readers_runs_stand_beside_the_books_and_in_the_book_there_is_nothing(
     assert ev.beside_the_book(rows[:0], yours, by, "tbl-x", caption) is None
 
 
+def test_a_table_without_any_planned_run_says_so(rows):
+    shown = ev.table(rows.iloc[:0], {"Method": "name"}, {"n": ev.count()}, "tbl-x", "Cap.")
+    assert shown.frame.iloc[0].tolist() == ["no run is planned with these settings", "\N{EN DASH}"]
+
+
 def test_what_predictions_say():
     truth = np.array([0, 0, 1, 1])
     record = SimpleNamespace(id="1", predictions={"classes": np.array([0, 1, 1, 1])}, curves={})
@@ -168,3 +173,12 @@ def test_curves_over_steps_and_over_the_share_of_the_training():
     assert set(share["luck"]) == {"r"}
     shared = ev.curves(found.assign(luck="network"), {"loss": "training"})
     assert set(shared["luck"]) == {"network"}
+
+
+def test_comparisons_that_were_not_run_stay_in_the_table(rows):
+    one = made(accuracy=[0.7, 0.8, 0.9])
+    found = ev.versus({"a - b": (one, one.assign(accuracy=0.5)), "c - d": (rows[2:], rows)})
+    shown = found.table("tbl-x", "{count} comparison.")
+    assert shown.frame["Comparison"].tolist() == ["a - b", "c - d"]
+    assert shown.frame["Difference, points"].tolist()[1] == "not run"
+    assert shown.caption == "1 comparison."

@@ -2,7 +2,7 @@ from fewlabels import provenance
 
 
 def test_commands_are_the_usual_ones_and_the_chapters_own():
-    found = provenance.commands("toy", {"More epochs": "-p epochs 40"})
+    found = provenance.commands("toy", **{"More epochs": "-p epochs 40"})
     assert list(found.values()) == [
         "make rerun CHAPTER=toy",
         "fewlabels run toy --profile full -p store cache",

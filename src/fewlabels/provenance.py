@@ -1,6 +1,6 @@
 """Where a chapter's numbers come from: the sentences and the box that every chapter shows."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from IPython.display import Markdown
 
@@ -47,17 +47,13 @@ def rerun_box(chapter: str, records: Iterable[Record], commands: dict[str, str])
     return Markdown("\n".join(lines))
 
 
-def commands(chapter: str, more: Mapping[str, str]) -> dict[str, str]:
-    """What a reader can type to rerun a chapter, by what it does, for `rerun_box`.
-
-    more: what it does -> options of ``fewlabels run`` for this chapter.
-    """
+def commands(chapter: str, **more: str) -> dict[str, str]:
+    """What a reader can type, by what it does. more: what it does -> options of `fewlabels run`."""
     run = f"fewlabels run {chapter}"
-    usual = {
+    return {
         "A few minutes, your numbers beside ours": f"make rerun CHAPTER={chapter}",
         "Everything, as printed here": f"{run} --profile full -p store cache",
-    }
-    return usual | {what: f"{run} {options}" for what, options in more.items()}
+    } | {what: f"{run} {options}" for what, options in more.items()}
 
 
 def _sum(name: str, value: str) -> str:
