@@ -671,7 +671,7 @@ def test_the_other_claims_on_hand_made_records(claims):
     assert words["R2"] == "holds" and "lowest in 3 of 3 networks" in rows["R2"]["note"]
     assert "lowest in 3 of 3 networks" in rows["R6"]["note"]
     assert words["R7"] == words["R8"] == "holds"
-    # The loss is lowest in epochs 10, 11 and 12, twice each: 3.4 epochs reach beyond the margin of 3.
+    # The loss is lowest in epochs 10, 11 and 12, twice each: too far apart for a margin of 3.
     assert words["R9"] == "cannot tell" and rows["R9"]["ours"].startswith("epoch 11.0 [")
     told = "2 of 3 seeds (67%, 95% interval 21 to 94%) learn the pretext task"
     assert told in rows["R1"]["deviation"]
