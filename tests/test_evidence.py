@@ -173,6 +173,8 @@ def test_curves_over_steps_and_over_the_share_of_the_training():
     assert set(share["luck"]) == {"r"}
     shared = ev.curves(found.assign(luck="network"), {"loss": "training"})
     assert set(shared["luck"]) == {"network"}
+    nothing = ev.curves(found[:0], {"loss": "training"})
+    assert pd.concat([nothing, shared])["value"].dtype == float
 
 
 def test_comparisons_that_were_not_run_stay_in_the_table(rows):
