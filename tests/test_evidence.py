@@ -210,6 +210,8 @@ def test_curves_over_steps_and_over_the_share_of_the_training():
     assert ev.curve(found, "loss").tolist() == [[2, 1]] and len(ev.curve(found[:0], "loss")) == 0
     shared = ev.curves(found.assign(luck="network"), {"loss": "training"})
     assert set(shared["luck"]) == {"network"}
+    nothing = ev.curves(found[:0], {"loss": "training"})
+    assert pd.concat([nothing, shared])["value"].dtype == float
 
 
 def test_comparisons_that_were_not_run_stay_in_the_table(rows):
