@@ -28,19 +28,31 @@ from fewlabels.evidence.claims import (
     signed,
 )
 from fewlabels.evidence.compare import Comparisons, versus
-from fewlabels.evidence.frame import done, frame, runs, where
-from fewlabels.evidence.measures import difference, fraction, luck, mean, means, pairs, unpaired
+from fewlabels.evidence.frame import done, frame, named, runs, where
+from fewlabels.evidence.measures import (
+    difference,
+    fraction,
+    gained,
+    luck,
+    mean,
+    means,
+    pairs,
+    unpaired,
+)
 from fewlabels.evidence.predictions import (
+    by_class,
     classes,
     confused,
     confusion,
     curves,
+    hits,
     mixed_up,
     per_class,
     recalls,
     split_variance,
 )
-from fewlabels.evidence.table import beside, count, median, number, percent, table, value
+from fewlabels.evidence.rerun import beside_the_book
+from fewlabels.evidence.table import beside, count, median, number, percent, share, table, value
 from fewlabels.tables import claims_table, show
 
 __all__ = [
@@ -48,6 +60,8 @@ __all__ = [
     "Comparisons",
     "all_of",
     "beside",
+    "beside_the_book",
+    "by_class",
     "claims_table",
     "classes",
     "compared",
@@ -60,7 +74,9 @@ __all__ = [
     "figures",
     "fraction",
     "frame",
+    "gained",
     "gap",
+    "hits",
     "judged",
     "lowest",
     "luck",
@@ -69,6 +85,7 @@ __all__ = [
     "means",
     "median",
     "mixed_up",
+    "named",
     "number",
     "pairs",
     "part",
@@ -80,6 +97,7 @@ __all__ = [
     "recalls",
     "runs",
     "said",
+    "share",
     "show",
     "signed",
     "split_variance",

@@ -86,6 +86,14 @@ def _joined(first: list, second: list) -> list:
     return unit
 
 
+def gained(rows: pd.DataFrame, metric: str, over: str) -> PairedDifference:
+    """Mean of one metric minus another of the same runs, in their unit."""
+    made = _with(over, _with(metric, rows))
+    if made.empty:
+        return NO_DIFFERENCE
+    return statistics.mean_difference(made[metric] - made[over], luck(made), _overlap(made))
+
+
 def unpaired(a: pd.DataFrame, b: pd.DataFrame, metric: str = "accuracy") -> PairedDifference:
     """Mean of ``a`` minus mean of ``b``, for runs that share no draw (Welch)."""
     first, second = (_with(metric, rows) for rows in (a, b))

@@ -20,6 +20,17 @@ def count(**only: Any) -> Column:
     return lambda group, key: str(len(done(where(group, **only))))
 
 
+def share(**only: Any) -> Column:
+    """How many of the runs that have been made have these values, as "7 of 10"; "10" where all."""
+
+    def of(group: pd.DataFrame, key: tuple) -> str:
+        made = done(group)
+        found = len(where(made, **only))
+        return str(found) if found == len(made) else f"{found} of {len(made)}"
+
+    return of
+
+
 def percent(metric: str = "accuracy", decimals: int = 1, **only: Any) -> Column:
     """Mean of a fraction with its interval, in percent."""
     return lambda group, key: tables.percent(
