@@ -11,6 +11,7 @@ cell; a *measure* is an interval that prints itself, "not run" where nothing was
 planned run has are refused.
 """
 
+# ruff: noqa: F401
 from fewlabels.evidence.claims import (
     Compared,
     all_of,
@@ -26,15 +27,16 @@ from fewlabels.evidence.claims import (
     quoted,
     said,
     signed,
+    span,
 )
 from fewlabels.evidence.compare import Comparisons, versus
-from fewlabels.evidence.frame import done, frame, named, runs, where
+from fewlabels.evidence.frame import done, frame, named, of_the_book, runs, where
 from fewlabels.evidence.measures import (
     difference,
     fraction,
-    gained,
     luck,
     mean,
+    mean_difference,
     means,
     pairs,
     unpaired,
@@ -51,59 +53,17 @@ from fewlabels.evidence.predictions import (
     recalls,
     split_variance,
 )
-from fewlabels.evidence.rerun import beside_the_book
-from fewlabels.evidence.table import beside, count, median, number, percent, share, table, value
+from fewlabels.evidence.table import (
+    beside,
+    beside_the_book,
+    count,
+    median,
+    number,
+    percent,
+    share,
+    table,
+    units,
+    value,
+)
 from fewlabels.tables import claims_table, show
-
-__all__ = [
-    "Compared",
-    "Comparisons",
-    "all_of",
-    "beside",
-    "beside_the_book",
-    "by_class",
-    "claims_table",
-    "classes",
-    "compared",
-    "confused",
-    "confusion",
-    "count",
-    "curves",
-    "difference",
-    "done",
-    "figures",
-    "fraction",
-    "frame",
-    "gained",
-    "gap",
-    "hits",
-    "judged",
-    "lowest",
-    "luck",
-    "margin",
-    "mean",
-    "means",
-    "median",
-    "mixed_up",
-    "named",
-    "number",
-    "pairs",
-    "part",
-    "per_class",
-    "percent",
-    "printed",
-    "printed_number",
-    "quoted",
-    "recalls",
-    "runs",
-    "said",
-    "share",
-    "show",
-    "signed",
-    "split_variance",
-    "table",
-    "unpaired",
-    "value",
-    "versus",
-    "where",
-]
+from fewlabels.verdicts import Printed, Verdict, at_most, direction, everywhere
