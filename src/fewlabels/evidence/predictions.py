@@ -147,4 +147,5 @@ def curves(
                 # A run that shares nothing is named by itself: a missing name would be one for all.
                 points.append((step * factor, height, record.id, series, unit or record.id))
     found = pd.DataFrame(points, columns=["epoch", "value", "run", "series", "luck"])
+    found = found.astype({"epoch": float, "value": float})
     return found if panel is None else found.assign(panel=panel)
