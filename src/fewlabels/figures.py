@@ -305,31 +305,6 @@ def image_grid(
     return _finish(fig)
 
 
-def overlaid(
-    images: np.ndarray, maps: np.ndarray, titles: Sequence[str], right: Sequence[bool], columns: int
-) -> Figure:
-    """Grey images under heat maps, brighter where a map is higher; titles of wrong ones are bold.
-
-    images: uint8 [N, H, W]; maps: [N, H, W] of any scale; titles, right: one each.
-    """
-    rows = -(-len(images) // columns)
-    side = WIDTH / columns
-    fig, axes = plt.subplots(rows, columns, figsize=(WIDTH, rows * (side + 0.3)), squeeze=False)
-    for ax in axes.flat:
-        ax.set_axis_off()
-    for ax, picture, heat, title, well in zip(axes.flat, images, maps, titles, right, strict=False):
-        ax.imshow(picture, cmap="gray", vmin=0, vmax=255)
-        ax.imshow(heat, cmap="inferno", alpha=0.45)
-        ax.set_title(
-            title,
-            fontsize=7,
-            fontweight="normal" if well else "bold",
-            color=INK if well else VERMILLION,
-            pad=2,
-        )
-    return _finish(fig)
-
-
 def embedding(points: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Figure:
     """Points of a two-dimensional embedding by class, each class named at its median.
 
