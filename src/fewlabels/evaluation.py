@@ -103,6 +103,24 @@ def _calibration_error(p: np.ndarray, labels: np.ndarray) -> float:
     return float(np.abs(gaps).sum() / len(p))
 
 
+def reliability(
+    probabilities: np.ndarray, labels: np.ndarray, bins: int = 10
+) -> tuple[np.ndarray, np.ndarray]:
+    """What was said and what came of it: mean probability [B], and share of positives [B].
+
+    probabilities: [N] of the positive class, 0..1; labels: [N] of 0 and 1. One entry for each of
+    ``bins`` equal-width bins that holds at least 0.5% of the images, and five.
+    """
+    at = np.minimum((probabilities * bins).astype(int), bins - 1)
+    count = np.bincount(at, minlength=bins)
+    full = count >= max(5, 0.005 * len(probabilities))
+    said, came = (
+        np.bincount(at, weights=each, minlength=bins)[full] / count[full]
+        for each in (probabilities, labels)
+    )
+    return said, came
+
+
 def per_class(predicted: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
     """One row per class, in the order of ``classes``: class, precision, recall, f1, support.
 

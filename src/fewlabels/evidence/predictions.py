@@ -1,6 +1,6 @@
 """What records keep run by run: predictions (recalls, mix-ups, confusion matrices) and curves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,18 +13,45 @@ from fewlabels.tables import percent
 
 
 def classes(record) -> np.ndarray:
-    """Predicted test classes [N] of a record, whether it keeps classes or probabilities."""
+    """Predicted test classes [N] of a record, whether it keeps them or probabilities: [N, K], or
+    [N] of the second of two classes."""
     if "classes" in record.predictions:
         return record.predictions["classes"]
-    return record.predictions["test"].argmax(axis=1)
+    kept = record.predictions["test"]
+    return (kept > 0.5).astype(int) if kept.ndim == 1 else kept.argmax(axis=1)
+
+
+def hits(
+    rows: pd.DataFrame, truth: np.ndarray, groups: Mapping[str, Sequence[int]]
+) -> pd.DataFrame:
+    """The rows that have been made, with a column per group of test images: its accuracy (0..1).
+
+    groups: name -> positions of test images; missing where there are none.
+    """
+    made = done(rows)
+    right = [classes(record) == truth for record in made["record"]]
+    return made.assign(
+        **{
+            name: [hit[at].mean() if len(at) else np.nan for hit in right]
+            for name, at in ((name, np.asarray(at, dtype=int)) for name, at in groups.items())
+        }
+    )
 
 
 def recalls(rows: pd.DataFrame, truth: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
     """The rows that have been made, with the recall of every class (0..1) as a column."""
+    return hits(rows, truth, {name: np.flatnonzero(truth == k) for k, name in enumerate(names)})
+
+
+def by_class(rows: pd.DataFrame, truth: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
+    """The rows that have been made, once for every class: ``class``, its precision, recall and f1
+    (0..1), and ``support``, its number of test images."""
     made = done(rows)
-    hits = [classes(record) == truth for record in made["record"]]
-    return made.assign(
-        **{name: [hit[truth == k].mean() for hit in hits] for k, name in enumerate(names)}
+    each = [evaluation.per_class(classes(record), truth, names) for record in made["record"]]
+    columns = ("class", "precision", "recall", "f1", "support")
+    return pd.concat(
+        made.assign(**{column: [one[column].iloc[k] for one in each] for column in columns})
+        for k in range(len(names))
     )
 
 
@@ -88,16 +115,14 @@ def per_class(
     heading: str = "Class",
 ) -> pd.DataFrame:
     """Precision, recall and F1 of every class beside the printed ones (rows ``class``, 0..1)."""
-    made = done(rows)
-    each = [evaluation.per_class(classes(r), truth, names) for r in made["record"]]
+    each = by_class(rows, truth, names)
     printed = printed.set_index(printed["class"].astype(str))
     found = []
-    for k, name in enumerate(names):
-        row = {heading: name}
+    for name in names:
+        row, ours = {heading: name}, each[each["class"] == name]
         for metric, title in (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1")):
             row[title] = f"{100 * printed.loc[name, metric]:.0f}"
-            ours = made.assign(ours=[one[metric].iloc[k] for one in each])
-            row[f"{title}, ours"] = percent(fraction(ours, "ours"))
+            row[f"{title}, ours"] = percent(fraction(ours, metric))
         found.append(row)
     return pd.DataFrame(found)
 

@@ -21,6 +21,17 @@ def count(**only: Any) -> Column:
     return lambda group, key: str(len(done(where(group, **only))))
 
 
+def share(**only: Any) -> Column:
+    """How many of the runs that have been made have these values, as "7 of 10"; "10" where all."""
+
+    def of(group: pd.DataFrame, key: tuple) -> str:
+        made = done(group)
+        found = len(where(made, **only))
+        return str(found) if found == len(made) else f"{found} of {len(made)}"
+
+    return of
+
+
 def units(metric: str = "accuracy", **only: Any) -> Column:
     """How many units of luck the mean of a metric has: trained networks where runs share one."""
     return lambda group, key: str(measures.mean(where(group, **only), metric).n)
@@ -138,7 +149,7 @@ def beside_the_book(
     caption: str,
     metric: str = "accuracy",
     measure: Callable[..., Column] = percent,
-    also: Callable[[pd.DataFrame], pd.DataFrame] = lambda rows: rows,
+    cut: Callable[[pd.DataFrame], pd.DataFrame] = lambda rows: rows,
     **only: Any,
 ) -> Table | None:
     """In a rerun, the reader's means beside the book's; nothing in the book itself.
@@ -148,13 +159,13 @@ def beside_the_book(
         settings: theirs; with ``store="results"`` these runs are the book's.
         by, label, caption: as in `table`.
         metric, measure: what is compared, and `percent` or `number`.
-        also: adds the columns to the book's runs that a notebook has added to ``rows``.
-        only: which runs are compared, of the reader's and of the book's, as in `where`.
+        cut: names or chooses the runs that are compared, the reader's and the book's alike.
+        only: which of them are compared, as in `where`.
     """
-    yours = where(rows, **only)
+    yours = where(cut(rows), **only)
     if settings.store == "results" or yours.empty:
         return None
-    book = where(also(of_the_book(rows.attrs["chapter"])), **only)
+    book = where(cut(of_the_book(rows.attrs["chapter"])), **only)
     columns = {
         "n": units(metric, whose="yours"),
         "Your run": measure(metric, whose="yours"),
