@@ -129,7 +129,7 @@ def _in_words(stale: list[str]) -> str:
 
 
 def _classify(given: argparse.Namespace) -> int:
-    from fewlabels.chapters.few_data_caltech import recognise
+    from fewlabels import recognition as recognise
 
     values = notebooks.parameters("few-data-caltech", given.profile, dict(given.overrides))
     recogniser = recognise.prepared(values)

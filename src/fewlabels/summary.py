@@ -22,11 +22,10 @@ def write() -> Path:
     """Rewrite results/summary.csv from the records of the book's runs and return its path.
 
     One row per chapter, cell and metric: the mean over the runs that share a cell (label draws,
-    seeds) with its 95% interval; n counts units of luck, and chapters whose splits overlap say so
-    by ``TEST_TO_TRAIN``. Only runs
-    that the full profile plans count: records of former settings may lie beside them. Runs that a
-    chapter shares with the one that made them have rows under that one only. Sorted, so that a
-    new record changes its own rows only.
+    seeds) with its 95% interval; n counts units of luck, and kinds of runs whose splits share
+    images say so by ``overlap``. Only runs that the full profile plans count: records of former
+    settings may lie beside them. Runs that a chapter shares with the one that made them have rows
+    under that one only. Sorted, so that a new record changes its own rows only.
     """
     from fewlabels import chapters
 
@@ -55,19 +54,19 @@ def rows(name: str) -> list[dict[str, str]]:
     planned = chapter.plan(chapter.Settings(**notebooks.parameters(name, "full")))
     groups = defaultdict(list)
     with data.as_in_the_book():
-        records = [record for run in planned if (record := store.get(run))]
-    for record in records:
+        records = [(run, record) for run in planned if (record := store.get(run))]
+    for run, record in records:
         digests = "+".join(record.data[each] for each in sorted(record.data))
         cell = tuple(record.cell.get(column, "") for column in CELL)
+        known = shared_luck(record.config), getattr(run, "overlap", 0.0)
         for metric, value in record.metrics.items():
             if math.isfinite(value):
-                groups[cell, digests, metric].append((value, shared_luck(record.config)))
+                groups[cell, digests, metric].append((value, *known))
     found = []
-    overlap = getattr(chapter, "TEST_TO_TRAIN", 0.0)
     for (cell, digests, metric), group in sorted(groups.items(), key=_order):
-        values, luck = zip(*group, strict=True)
+        values, luck, overlap = zip(*group, strict=True)
         measure = fraction_interval if any(part in metric for part in FRACTIONS) else mean_interval
-        interval = measure(values, luck, overlap)
+        interval = measure(values, luck, overlap[0])
         measured = (interval.mean, interval.low, interval.high)
         found.append(
             {"chapter": name, "data_md5": digests, "metric": metric, "n": interval.n}
