@@ -24,16 +24,27 @@ from fewlabels.evidence.claims import (
     signed,
 )
 from fewlabels.evidence.compare import Comparisons, versus
-from fewlabels.evidence.frame import done, frame, runs, where
+from fewlabels.evidence.frame import done, frame, of_the_book, runs, where
 from fewlabels.evidence.measures import difference, fraction, luck, mean, means, pairs, unpaired
 from fewlabels.evidence.predictions import classes, confused, confusion, curves, per_class, recalls
-from fewlabels.evidence.table import beside, count, median, number, percent, table, value
+from fewlabels.evidence.table import (
+    beside,
+    beside_the_book,
+    count,
+    median,
+    number,
+    percent,
+    table,
+    units,
+    value,
+)
 from fewlabels.tables import claims_table, show
 
 __all__ = [
     "Comparisons",
     "all_of",
     "beside",
+    "beside_the_book",
     "claims_table",
     "classes",
     "confused",
@@ -52,6 +63,7 @@ __all__ = [
     "means",
     "median",
     "number",
+    "of_the_book",
     "pairs",
     "part",
     "per_class",
@@ -65,6 +77,7 @@ __all__ = [
     "show",
     "signed",
     "table",
+    "units",
     "unpaired",
     "value",
     "versus",

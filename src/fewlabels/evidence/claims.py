@@ -41,14 +41,15 @@ def judged(
 ) -> Row:
     """A claim with its verdict, whose reason opens the note; a question gets the answer.
 
-    n: units of luck, needed where ``ours`` is a text.
+    n: units of luck, needed where ``ours`` is a text, which stands only where there are some.
     """
     claim = published.claim(id)
     if claim.hypothesis:
         verdict = verdicts.answer(verdict)
     reason = f"{verdict.reason[:1].upper()}{verdict.reason[1:]}."
     row: Row = {"claim": claim, "verdict": verdict, "note": f"{reason} {note}".strip()}
-    row["ours"] = ours if isinstance(ours, str) or (ours and ours.n) else None
+    made = n != 0 if isinstance(ours, str) else ours is not None and ours.n
+    row["ours"] = ours if made else None
     row |= {} if n is None else {"n": n}
     row |= {"figures": [*figures]} if figures else {}
     row |= {"deviation": deviation} if deviation else {}

@@ -15,7 +15,7 @@ from fewlabels.runs import Experiment, Record
 from fewlabels.statistics import (
     Interval,
     PairedDifference,
-    mean_interval,
+    fraction_interval,
     paired_difference,
     prediction_interval,
 )
@@ -68,13 +68,16 @@ def frame(runs: Sequence[Experiment], records: Sequence[Record | None]) -> pd.Da
     return found.assign(**dict.fromkeys(missing, np.nan)) if missing else found
 
 
-def classes(runs: pd.DataFrame, dataset: str, labels: str, protocol: str = "report"):
-    """Classifiers scored on the test images of one data set, with one share of the labels."""
+def classes(runs: pd.DataFrame, dataset: str, labels: str, tuned: bool = False):
+    """Classifiers scored on the test images of one data set, with one share of the labels.
+
+    Those of the source's grid, at whichever budget it was planned, or of protocol ``tuned``.
+    """
     return runs[
         (runs["kind"] == "classes")
         & (runs["dataset"] == dataset)
         & (runs["labels"] == labels)
-        & (runs["protocol"] == protocol)
+        & runs["protocol"].isin(["tuned"] if tuned else ["report", "reduced"])
     ]
 
 
@@ -109,7 +112,7 @@ def differences(
 
 def interval(found: Sequence[float]) -> Interval | None:
     """Mean and interval; None where there is no value."""
-    return mean_interval(list(found)) if len(found) else None
+    return fraction_interval(list(found)) if len(found) else None
 
 
 def one_more(found: Sequence[float]) -> Interval | None:
@@ -117,18 +120,18 @@ def one_more(found: Sequence[float]) -> Interval | None:
     return prediction_interval(list(found)) if len(found) >= 3 else None
 
 
-def split_luck(rows: pd.DataFrame, metric: str) -> float:
-    """How far apart two draws of the test images put a figure, 95% of the time (fraction).
+def split_variance(rows: pd.DataFrame, metric: str) -> float:
+    """Variance of the difference that two draws of the test images put between figures (fractions).
 
-    Every class keeps its number of images, and each image is right with its class's recall:
-    1.96 sqrt(2 v), where v is the variance of ``accuracy`` or of the class mean over such draws.
-    rows: runs on one data set, of which the mean recalls are taken.
+    Every class keeps its number of images, and each image is right with its class's recall: 2 v,
+    where v is the variance of ``accuracy`` or of the class mean over such draws. rows: runs on one
+    data set, of which the mean recalls are taken.
     """
     counts = data.load(rows["dataset"].iloc[0]).test.labels.bincount().numpy()
     recalls = np.array([rows[f"recall_class_{k}"].mean() for k in range(len(counts))])
     share = 1 / len(counts) if metric == MEAN else counts / counts.sum()
     variance = (share**2 * recalls * (1 - recalls) / counts).sum()
-    return float(1.96 * np.sqrt(2 * variance))
+    return float(2 * variance)
 
 
 def named(method: str, backbone: str) -> str:
@@ -147,7 +150,9 @@ NETWORKS = {
     "resnet18": "ResNet-18",
     "resnet34": "ResNet-34",
     "vit-b32": "ViT-B/32",
+    "vit-narrow": "narrow ViT",
     "aim": "causal ViT",
+    "aim-narrow": "narrow causal ViT",
 }
 PRINTED_LABELS = {ALL: "full", QUARTER: "quarter"}
 PRINTED = {
@@ -227,7 +232,7 @@ def curve(runs: pd.DataFrame, dataset: str, settings: Settings) -> pd.DataFrame:
     total = min(total, settings.images) if settings.images else total
     rows = []
     for fraction in settings.fractions:
-        here = classes(runs, dataset, f"{100 * fraction:g}%", "tuned")
+        here = classes(runs, dataset, f"{100 * fraction:g}%", tuned=True)
         for method in ("supervised", *settings.methods):
             backbone = "scratch" if method == "supervised" else "fine-tuned"
             found = interval([*values(here, method, backbone).values()])

@@ -1,5 +1,7 @@
 """Chapter 5's tables and figures, as the notebook calls them. Cells without runs say so."""
 
+import math
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -7,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from fewlabels import data, figures, provenance, tables, verdicts
+from fewlabels import data, figures, provenance, tables
 from fewlabels.chapters.ssl_medmnist import planning, results
 from fewlabels.chapters.ssl_medmnist.claims import SUPERVISED, TRIO, rebuilt
 from fewlabels.chapters.ssl_medmnist.planning import (
@@ -21,8 +23,9 @@ from fewlabels.data import ImageData
 from fewlabels.pretext import moco, simclr
 from fewlabels.pretext.methods import METHODS as PRETEXT
 from fewlabels.pretext.rotation import TURNS, all_turns
-from fewlabels.statistics import holm
+from fewlabels.statistics import ALPHA
 from fewlabels.tables import NO_FIGURE, NOT_RUN, Table, percent
+from fewlabels.verdicts import Printed
 
 LABELS = {ALL: "all labels", QUARTER: "a quarter of the labels"}
 EXAMPLES = 8
@@ -333,9 +336,9 @@ def floors(runs: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """The source's frozen backbones beside the same networks before any training, class means.
 
     One row per data set, share of the labels and method: ``figure`` (percent, the source's one
-    run), ``untrained`` (fractions, a run each) and ``side``, where the figure lies against the
-    interval in which one more untrained run is expected (``not run`` below three of them), and
-    ``luck``, what another draw of the test images can do on a rebuild (fraction, else 0).
+    run), ``untrained`` (fractions, a run each), ``low`` and ``high``, between which these runs, and
+    on a rebuild the luck of other test images, contradict no figure (percent; nan below three of
+    them), and ``side``, where the figure lies (``not run`` below three).
     """
     rows = []
     for role, dataset in zip(ROLES, (settings.blood, settings.derma), strict=True):
@@ -344,15 +347,23 @@ def floors(runs: pd.DataFrame, settings: Settings) -> pd.DataFrame:
             for method in SOURCE_METHODS:
                 floor = f"random {PRETEXT[method].NETWORKS['report']}"
                 there = results.cell(here, floor, "frozen")
-                found = [*there[MEAN]]
                 figure = results.printed(role, labels, method, "frozen")
-                expected = results.one_more(found)
-                side, luck = NOT_RUN, 0.0
-                if expected is not None:
-                    side = verdicts.side(figure, 100 * expected.low, 100 * expected.high, 0.01)
-                    luck = results.split_luck(there, MEAN) if rebuilt(dataset) else 0.0
                 row = {"dataset": dataset, "labels": words, "method": method, "figure": figure}
-                rows.append(row | {"untrained": found, "side": side, "luck": luck})
+                row |= {
+                    "untrained": [*there[MEAN]],
+                    "side": NOT_RUN,
+                    "low": math.nan,
+                    "high": math.nan,
+                }
+                variance = results.split_variance(there, MEAN) if rebuilt(dataset) else 0.0
+                part = Printed.percent("frozen", there[MEAN], 0.01, split_variance=variance)
+                if found := part.against(figure):
+                    middle, reach = figure - found.difference, found.contradicted_beyond()
+                    row |= {"low": max(0.0, middle - reach), "high": min(100.0, middle + reach)}
+                    row["side"] = "inside"
+                    if found.p <= ALPHA:
+                        row["side"] = "above" if found.difference > 0 else "below"
+                rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -363,8 +374,7 @@ def floors_table(runs: pd.DataFrame, settings: Settings) -> Table:
     """:func:`floors` as the chapter prints it."""
     rows, found = [], floors(runs, settings)
     for each in found.itertuples():
-        expected = results.one_more(each.untrained)
-        span = f"{100 * expected.low:.1f} to {100 * expected.high:.1f}" if expected else NOT_RUN
+        span = NOT_RUN if each.side == NOT_RUN else f"{each.low:.1f} to {each.high:.1f}"
         rows.append(
             {
                 "Data set": each.dataset,
@@ -377,12 +387,6 @@ def floors_table(runs: pd.DataFrame, settings: Settings) -> Table:
                 "Source is": each.side,
             }
         )
-    luck = (
-        " The luck of another draw of the test images, which the source has, is not in that "
-        f"interval; it is at most {percent(found['luck'].max())} points here (95%)."
-        if found["luck"].any()
-        else ""
-    )
     return tables.show(
         pd.DataFrame(rows),
         "tbl-ssl-floors",
@@ -390,8 +394,8 @@ def floors_table(runs: pd.DataFrame, settings: Settings) -> Table:
         "frozen networks (one run each, on the official data) beside the same networks (ResNet-18 "
         "for SimCLR and MoCo, ViT-B/32 for MAE, the causal transformer for AIM) before any "
         "training under the same head, mean over n seeds with 95% interval; where one more "
-        "untrained run is expected (95%), and on which side of that the source's figure lies."
-        f"{luck} {sources(settings)}.",
+        "untrained run is expected (95%, with the luck of other test images on a rebuild), and on "
+        f"which side of that the source's figure lies. {sources(settings)}.",
     )
 
 
@@ -592,19 +596,16 @@ def comparisons_table(runs: pd.DataFrame, settings: Settings) -> Table:
                 row |= {"n": "0" if found is None else str(found.n)}
                 row |= {"Difference, points": percent(found, sign=True), "p (Holm)": NOT_RUN}
                 if found is not None:
-                    tests.append((len(rows), found.p))
+                    tests.append((row, found))
                 rows.append(row)
-    if tests:
-        for (place, _), p in zip(tests, holm([p for _, p in tests]), strict=True):
-            rows[place]["p (Holm)"] = tables.p_value(p)
+    adjusted = tables.corrected(found for _, found in tests)
+    for (row, _), p in zip(tests, adjusted, strict=True):
+        row["p (Holm)"] = tables.p_value(p)
     counted = (
         "one comparison that was" if len(tests) == 1 else f"{len(tests)} comparisons that were"
     )
     corrected = (
-        f", and two-sided sign-flip test with Holm's correction over the {counted} run. With n "
-        "draws no p value is below 2 / 2^n^"
-        if tests
-        else ""
+        f", and two-sided t test with Holm's correction over the {counted} run" if tests else ""
     )
     return tables.show(
         pd.DataFrame(rows),
@@ -629,7 +630,7 @@ def tuned_table(runs: pd.DataFrame, settings: Settings) -> Table:
     """Protocol tuned with all labels, beside the best published figures."""
     rows = []
     for dataset in settings.datasets:
-        here = results.classes(runs, dataset, ALL, "tuned")
+        here = results.classes(runs, dataset, ALL, tuned=True)
         names = [SUPERVISED]
         names += [(m, "fine-tuned") for m in settings.methods]
         names += [(f"{m}, linear probe", "frozen") for m in settings.methods]
