@@ -26,7 +26,15 @@ from fewlabels.evidence.claims import (
 from fewlabels.evidence.compare import Comparisons, versus
 from fewlabels.evidence.frame import done, frame, of_the_book, runs, where
 from fewlabels.evidence.measures import difference, fraction, luck, mean, means, pairs, unpaired
-from fewlabels.evidence.predictions import classes, confused, confusion, curves, per_class, recalls
+from fewlabels.evidence.predictions import (
+    classes,
+    confused,
+    confusion,
+    curves,
+    per_class,
+    recalls,
+    right,
+)
 from fewlabels.evidence.table import (
     beside,
     beside_the_book,
@@ -72,6 +80,7 @@ __all__ = [
     "printed_number",
     "quoted",
     "recalls",
+    "right",
     "runs",
     "said",
     "show",

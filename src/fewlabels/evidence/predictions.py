@@ -1,6 +1,7 @@
 """What stored predictions say, run by run: recalls, mix-ups, confusion matrices."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,13 @@ from fewlabels.evidence.frame import done
 from fewlabels.evidence.measures import fraction, luck
 from fewlabels.tables import percent
 
+Truth = np.ndarray | Mapping[Any, np.ndarray]
+"""The classes of the test images [N]: of all runs, or by draw where each is tested on others."""
+
+
+def _true(rows: pd.DataFrame, truth: Truth) -> list[np.ndarray]:
+    return [truth if isinstance(truth, np.ndarray) else truth[draw] for draw in rows["draw"]]
+
 
 def classes(record) -> np.ndarray:
     """Predicted test classes [N] of a record, whether it keeps classes or probabilities."""
@@ -19,12 +27,18 @@ def classes(record) -> np.ndarray:
     return record.predictions["test"].argmax(axis=1)
 
 
-def recalls(rows: pd.DataFrame, truth: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
+def right(rows: pd.DataFrame, truth: Truth) -> list[np.ndarray]:
+    """Of every row, which all have been made, which test images it is right about [N]."""
+    made = zip(rows["record"], _true(rows, truth), strict=True)
+    return [classes(record) == true for record, true in made]
+
+
+def recalls(rows: pd.DataFrame, truth: Truth, names: Sequence[str]) -> pd.DataFrame:
     """The rows that have been made, with the recall of every class (0..1) as a column."""
     made = done(rows)
-    hits = [classes(record) == truth for record in made["record"]]
+    hits = [*zip(right(made, truth), _true(made, truth), strict=True)]
     return made.assign(
-        **{name: [hit[truth == k].mean() for hit in hits] for k, name in enumerate(names)}
+        **{name: [hit[true == k].mean() for hit, true in hits] for k, name in enumerate(names)}
     )
 
 
@@ -37,12 +51,15 @@ def confused(rows: pd.DataFrame, truth: np.ndarray, first: int, second: int) -> 
     )
 
 
-def confusion(rows: pd.DataFrame, truth: np.ndarray, names: Sequence[str]) -> Figure:
+def confusion(rows: pd.DataFrame, truth: Truth, names: Sequence[str]) -> Figure:
     """Mean confusion matrix over the runs, in percent of the true class."""
     made = done(rows)
     if made.empty:
         return figures.empty("not run")
-    each = [evaluation.confusion(classes(r), truth, len(names)) for r in made["record"]]
+    each = [
+        evaluation.confusion(classes(record), true, len(names))
+        for record, true in zip(made["record"], _true(made, truth), strict=True)
+    ]
     return figures.confusion(np.mean(each, axis=0), names)
 
 
