@@ -149,12 +149,24 @@ def test_a_readers_runs_stand_beside_the_books_and_in_the_book_there_is_nothing(
     assert ev.beside_the_book(rows[:0], yours, by, "tbl-x", caption) is None
 
 
+def test_counts_stay_whole_and_a_run_without_one_gets_a_dash():
+    found = made(name=["a", "b", "b"], parameters_total=[1200.0, np.nan, np.nan], loss=[0.5, 1, 2])
+    columns = {"All": ev.value("parameters_total"), "Loss": ev.number("loss", 2, interval=False)}
+    shown = ev.table(found, {"Method": "name"}, columns, "tbl-x", "Cap.")
+    assert shown.frame["All"].tolist() == ["1,200", "\N{EN DASH}"]
+    assert shown.frame["Loss"].tolist() == ["0.50", "1.50"]
+
+
 def test_what_predictions_say():
     truth = np.array([0, 0, 1, 1])
     record = SimpleNamespace(id="1", predictions={"classes": np.array([0, 1, 1, 1])}, curves={})
     found = made(accuracy=[0.75], record=[record])
     assert ev.recalls(found, truth, ["zero", "one"])[["zero", "one"]].values.tolist() == [[0.5, 1]]
     assert ev.confused(found, truth, 0, 1).tolist() == [0.25]
+    # Where every run is tested on other images, the classes are given by draw.
+    assert ev.right(found, {0: truth})[0].tolist() == [True, False, True, True]
+    by_draw = ev.recalls(found, {0: 1 - truth}, ["zero", "one"])
+    assert by_draw[["zero", "one"]].values.tolist() == [[0, 0.5]]
     probabilities = SimpleNamespace(predictions={"test": np.array([[0.4, 0.6], [0.9, 0.1]])})
     assert ev.classes(probabilities).tolist() == [1, 0]
 

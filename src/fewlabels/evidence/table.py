@@ -32,28 +32,37 @@ def percent(metric: str = "accuracy", decimals: int = 1, **only: Any) -> Column:
     )
 
 
-def number(metric: str, decimals: int = 1, scale: float = 1, **only: Any) -> Column:
-    """Mean of a metric with its interval, times ``scale``."""
+def number(
+    metric: str, decimals: int = 1, scale: float = 1, interval: bool = True, **only: Any
+) -> Column:
+    """Mean of a metric, times ``scale``, with its interval unless that is left out."""
 
     def of(group: pd.DataFrame, key: tuple) -> str:
         rows = where(group, **only)
         if scale != 1 and metric in rows:
             rows = rows.assign(**{metric: scale * rows[metric]})
-        return tables.number(measures.mean(rows, metric), decimals)
+        found = measures.mean(rows, metric)
+        return tables.number(found if interval else found.mean, decimals)
 
     return of
 
 
 def value(column: str, scale: float = 1, **only: Any) -> Column:
-    """What the row's runs have in common, or its only run measured; without an interval."""
+    """What the row's runs have in common, or its only run measured; without an interval.
+
+    Whole numbers stay whole. A dash where the runs have been made and have none.
+    """
 
     def of(group: pd.DataFrame, key: tuple) -> Any:
         rows = where(group, **only)
         found = rows[column].dropna() if column in rows else []
         if not len(found):
-            return NOT_RUN
+            return NO_FIGURE if len(done(rows)) else NOT_RUN
         first = found.iloc[0]
-        return first if isinstance(first, str) else scale * first
+        if isinstance(first, str):
+            return first
+        # Where other runs have none, the column holds counts as floats.
+        return int(first) if scale == 1 and float(first).is_integer() else scale * first
 
     return of
 
