@@ -11,8 +11,13 @@ cell; a *measure* is an interval that prints itself, "not run" where nothing was
 planned run has are refused.
 """
 
+# ruff: noqa: F401
 from fewlabels.evidence.claims import (
+    Compared,
     all_of,
+    compared,
+    figures,
+    gap,
     judged,
     lowest,
     margin,
@@ -22,18 +27,30 @@ from fewlabels.evidence.claims import (
     quoted,
     said,
     signed,
+    span,
 )
 from fewlabels.evidence.compare import Comparisons, versus
 from fewlabels.evidence.frame import done, frame, of_the_book, runs, where
-from fewlabels.evidence.measures import difference, fraction, luck, mean, means, pairs, unpaired
+from fewlabels.evidence.measures import (
+    difference,
+    fraction,
+    luck,
+    mean,
+    mean_difference,
+    means,
+    pairs,
+    unpaired,
+)
 from fewlabels.evidence.predictions import (
     classes,
     confused,
     confusion,
     curves,
+    mixed_up,
     per_class,
     recalls,
     right,
+    split_variance,
 )
 from fewlabels.evidence.table import (
     beside,
@@ -47,48 +64,4 @@ from fewlabels.evidence.table import (
     value,
 )
 from fewlabels.tables import claims_table, show
-
-__all__ = [
-    "Comparisons",
-    "all_of",
-    "beside",
-    "beside_the_book",
-    "claims_table",
-    "classes",
-    "confused",
-    "confusion",
-    "count",
-    "curves",
-    "difference",
-    "done",
-    "fraction",
-    "frame",
-    "judged",
-    "lowest",
-    "luck",
-    "margin",
-    "mean",
-    "means",
-    "median",
-    "number",
-    "of_the_book",
-    "pairs",
-    "part",
-    "per_class",
-    "percent",
-    "printed",
-    "printed_number",
-    "quoted",
-    "recalls",
-    "right",
-    "runs",
-    "said",
-    "show",
-    "signed",
-    "table",
-    "units",
-    "unpaired",
-    "value",
-    "versus",
-    "where",
-]
+from fewlabels.verdicts import Printed, Verdict, at_most, direction, everywhere
