@@ -157,6 +157,11 @@ def test_counts_stay_whole_and_a_run_without_one_gets_a_dash():
     assert shown.frame["Loss"].tolist() == ["0.50", "1.50"]
 
 
+def test_a_table_without_any_planned_run_says_so(rows):
+    shown = ev.table(rows.iloc[:0], {"Method": "name"}, {"n": ev.count()}, "tbl-x", "Cap.")
+    assert shown.frame.iloc[0].tolist() == ["no run is planned with these settings", "\N{EN DASH}"]
+
+
 def test_what_predictions_say():
     truth = np.array([0, 0, 1, 1])
     record = SimpleNamespace(id="1", predictions={"classes": np.array([0, 1, 1, 1])}, curves={})
