@@ -395,4 +395,4 @@ def _duplicates(runs: pd.DataFrame, settings: Settings) -> dict[str, Any]:
             f"validation, at least one with a probability of {percent(some, 0)}%"
         )
         return _row("S16", ours, Verdict("not tested", reason), 1)
-    return _row("S16", ours, Verdict("holds" if across else "opposite", reason), 1)
+    return _row("S16", ours, Verdict("agrees" if across else "contradicted", reason), 1)
