@@ -185,6 +185,14 @@ def test_means_in_any_unit_by_group_and_a_number_without_its_interval():
     assert ev.number("psnr", 0, scale=10, interval=False)(found[:3], ()) == "180"
 
 
+def test_counts_stay_whole_and_a_run_without_one_gets_a_dash():
+    found = made(name=["a", "b", "b"], parameters_total=[1200.0, np.nan, np.nan], loss=[0.5, 1, 2])
+    columns = {"All": ev.value("parameters_total"), "Loss": ev.number("loss", 2, interval=False)}
+    shown = ev.table(found, {"Method": "name"}, columns, "tbl-x", "Cap.")
+    assert shown.frame["All"].tolist() == ["1,200", "\N{EN DASH}"]
+    assert shown.frame["Loss"].tolist() == ["0.50", "1.50"]
+
+
 def test_a_table_without_any_planned_run_says_so(rows):
     shown = ev.table(rows.iloc[:0], {"Method": "name"}, {"n": ev.count()}, "tbl-x", "Cap.")
     assert shown.frame.iloc[0].tolist() == ["no run is planned with these settings", "\N{EN DASH}"]
@@ -196,6 +204,10 @@ def test_what_predictions_say():
     found = made(accuracy=[0.75], record=[record])
     assert ev.recalls(found, truth, ["zero", "one"])[["zero", "one"]].values.tolist() == [[0.5, 1]]
     assert ev.confused(found, truth, 0, 1).tolist() == [0.25]
+    # Where every run is tested on other images, the classes are given by draw.
+    assert ev.right(found, {0: truth})[0].tolist() == [True, False, True, True]
+    by_draw = ev.recalls(found, {0: 1 - truth}, ["zero", "one"])
+    assert by_draw[["zero", "one"]].values.tolist() == [[0, 0.5]]
     probabilities = SimpleNamespace(predictions={"test": np.array([[0.4, 0.6], [0.9, 0.1]])})
     assert ev.classes(probabilities).tolist() == [1, 0]
 

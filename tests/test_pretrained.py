@@ -13,7 +13,6 @@ from torchvision import models
 from fewlabels import chapters, features
 from fewlabels.chapters import chest_xray_transfer as third
 from fewlabels.chapters import few_data_caltech
-from fewlabels.chapters.few_data_caltech import planning as fourth
 from fewlabels.errors import UserError
 from fewlabels.features import View
 from fewlabels.models import pretrained
@@ -283,5 +282,6 @@ def test_torchvision_in_place_of_a_files_name_means_its_own_weights():
     changed = {"weights": TORCHVISION, "fine_tuned_weights": TORCHVISION}
     own = chapters.settings(third.NAME, **changed)
     sources = [third.frozen_source(own), third.fine_tuned_source(own)]
-    sources += fourth.networks(few_data_caltech.Settings(networks=["resnet18:torchvision"]))
+    fourth = chapters.settings("few-data-caltech", networks=["resnet18:torchvision"])
+    sources += few_data_caltech.networks(fourth)
     assert [source.weights for source in sources] == [TORCHVISION] * 3

@@ -158,6 +158,28 @@ def confusion(predicted: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     return confusion_matrix(labels, predicted, labels=range(k))
 
 
+def mistakes(
+    predicted: Sequence[np.ndarray], tested: Sequence[np.ndarray], labels: np.ndarray, k: int
+) -> pd.DataFrame:
+    """Per image, over runs that were tested on different ones: how often, and as what, it erred.
+
+    predicted: of every run the classes [n]; tested: the positions [n] of its test images; labels:
+    of all images [N]; k: classes.
+
+    Returns columns position, label, tested, wrong, taken_for (the class it is mostly taken for,
+    where it is wrong at all); the most often wrong first.
+    """
+    seen, votes = np.zeros(len(labels), int), np.zeros((len(labels), k), int)
+    for classes, positions in zip(predicted, tested, strict=True):
+        seen[positions] += 1
+        votes[positions, classes] += 1
+    position = np.arange(len(labels))
+    votes[position, labels] = 0
+    found = pd.DataFrame({"position": position, "label": labels, "tested": seen})
+    found = found.assign(wrong=votes.sum(axis=1), taken_for=votes.argmax(axis=1))
+    return found.sort_values("wrong", ascending=False, kind="stable")
+
+
 def checked_classes(indices: np.ndarray, k: int, name: str) -> np.ndarray:
     """``indices`` as an int64 array [N] with N >= 1 and values in 0..k-1, or a UserError."""
     indices = np.asarray(indices)

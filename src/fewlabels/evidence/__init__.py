@@ -53,6 +53,7 @@ from fewlabels.evidence.predictions import (
     mixed_up,
     per_class,
     recalls,
+    right,
     split_variance,
 )
 from fewlabels.evidence.table import (

@@ -1,6 +1,7 @@
 """What records keep run by run: predictions (recalls, mix-ups, confusion matrices) and curves."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,13 @@ from fewlabels import evaluation, figures
 from fewlabels.evidence.frame import done
 from fewlabels.evidence.measures import fraction, luck
 from fewlabels.tables import percent
+
+Truth = np.ndarray | Mapping[Any, np.ndarray]
+"""The classes of the test images [N]: of all runs, or by draw where each is tested on others."""
+
+
+def _true(rows: pd.DataFrame, truth: Truth) -> list[np.ndarray]:
+    return [truth if isinstance(truth, np.ndarray) else truth[draw] for draw in rows["draw"]]
 
 
 def classes(record) -> np.ndarray:
@@ -38,9 +46,22 @@ def hits(
     )
 
 
-def recalls(rows: pd.DataFrame, truth: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
+def right(rows: pd.DataFrame, truth: Truth) -> list[np.ndarray]:
+    """Of every row, which all have been made, which test images it is right about [N]."""
+    made = zip(rows["record"], _true(rows, truth), strict=True)
+    return [classes(record) == true for record, true in made]
+
+
+def recalls(rows: pd.DataFrame, truth: Truth, names: Sequence[str]) -> pd.DataFrame:
     """The rows that have been made, with the recall of every class (0..1) as a column."""
-    return hits(rows, truth, {name: np.flatnonzero(truth == k) for k, name in enumerate(names)})
+    made = done(rows)
+    pairs = [*zip(right(made, truth), _true(made, truth), strict=True)]
+    return made.assign(
+        **{
+            name: [hit[true == k].mean() if (true == k).any() else np.nan for hit, true in pairs]
+            for k, name in enumerate(names)
+        }
+    )
 
 
 def by_class(rows: pd.DataFrame, truth: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
@@ -98,12 +119,15 @@ def split_variance(rows: pd.DataFrame, truth: np.ndarray, metric: str = "accurac
     return float(2 * (share**2 * right * (1 - right) / counts).sum())
 
 
-def confusion(rows: pd.DataFrame, truth: np.ndarray, names: Sequence[str]) -> Figure:
+def confusion(rows: pd.DataFrame, truth: Truth, names: Sequence[str]) -> Figure:
     """Mean confusion matrix over the runs, in percent of the true class."""
     made = done(rows)
     if made.empty:
         return figures.empty("not run")
-    each = [evaluation.confusion(classes(r), truth, len(names)) for r in made["record"]]
+    each = [
+        evaluation.confusion(classes(record), true, len(names))
+        for record, true in zip(made["record"], _true(made, truth), strict=True)
+    ]
     return figures.confusion(np.mean(each, axis=0), names)
 
 

@@ -62,6 +62,7 @@ def number(
 def value(column: str, scale: float = 1, decimals: int | None = None, **only: Any) -> Column:
     """What the row's runs have in common, or its only run measured; without an interval.
 
+    Whole numbers stay whole. A dash where the runs have been made and have none.
     decimals: of a number that is not to have those of the table, such as 0 for a count.
     """
 
@@ -69,11 +70,14 @@ def value(column: str, scale: float = 1, decimals: int | None = None, **only: An
         rows = where(group, **only)
         found = rows[column].dropna() if column in rows else []
         if not len(found):
-            return NOT_RUN
+            return NO_FIGURE if len(done(rows)) else NOT_RUN
         first = found.iloc[0]
         if isinstance(first, str):
             return first
-        return scale * first if decimals is None else tables.number(float(scale * first), decimals)
+        if decimals is not None:
+            return tables.number(float(scale * first), decimals)
+        # Where other runs have none, the column holds counts as floats.
+        return int(first) if scale == 1 and float(first).is_integer() else scale * first
 
     return of
 
