@@ -112,11 +112,11 @@ def _grid(runs: pd.DataFrame) -> dict[str, Any]:
     note = (
         f"{verdict.reason}. At the knee, weight {knee:g}, the classifier reads "
         f"{percent(comparisons.fraction(ours, 'confident'))}% of the cells with a confidence of at "
-        f"least {CONFIDENT:g} and finds {number(comparisons.mean(ours, 'digits'))} digits."
+        f"least {CONFIDENT:g} and finds {number(results.digits(ours))} digits."
     )
     figures = (
         f"{percent(comparisons.fraction(printed, 'confident'))}% of the cells, "
-        f"{number(comparisons.mean(printed, 'digits'))} of ten digits"
+        f"{number(results.digits(printed))} of ten digits"
     )
     return _row("A4", figures, len(printed), verdict, note)
 

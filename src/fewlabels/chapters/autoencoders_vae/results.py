@@ -12,7 +12,13 @@ from fewlabels.chapters.autoencoders_vae.planning import Settings
 from fewlabels.chapters.rotnet_mnist import results as chapter_one
 from fewlabels.errors import UserError
 from fewlabels.runs import Experiment, Record
-from fewlabels.statistics import FEWEST, Interval, PairedDifference, paired_difference
+from fewlabels.statistics import (
+    FEWEST,
+    Interval,
+    PairedDifference,
+    fraction_interval,
+    paired_difference,
+)
 from fewlabels.sweep import run_all
 from fewlabels.variational import knee
 
@@ -197,6 +203,12 @@ def best_weight(runs: pd.DataFrame, metric: str) -> float:
 def at_weight(runs: pd.DataFrame, weight: float) -> pd.DataFrame:
     """The seeds of one weight, for our number of epochs."""
     return planes(runs).query("weight == @weight")
+
+
+def digits(rows: pd.DataFrame) -> Interval:
+    """Mean number of different digits that are found in a grid, out of ten."""
+    share = fraction_interval(rows["digits"] / 10, comparisons.luck(rows))
+    return Interval(10 * share.mean, 10 * share.low, 10 * share.high, share.n, share.method)
 
 
 def paired_weights(

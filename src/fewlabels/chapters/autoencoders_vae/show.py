@@ -80,7 +80,7 @@ def summary(runs: pd.DataFrame, settings: Settings, images: ImageData) -> str:
         f"The trade-off curve has its knee at weight {knee:g}, where the plane tells "
         f"{percent(knn[knee])}% of the digits and a classifier reads "
         f"{percent(comparisons.fraction(best, 'confident'))}% of the decoded grid with confidence "
-        f"and finds {number(comparisons.mean(best, 'digits'))} of ten digits in it; the highest "
+        f"and finds {number(results.digits(best))} of ten digits in it; the highest "
         f"likelihood is at {likely:g}. With {LABELS} labels, a linear probe on the denoising code "
         f"reads {percent(code)}% of the digits, {percent(learned, sign=True)} points "
         f"against the same network untrained. Data: {images.title}.\n:::"
@@ -413,7 +413,7 @@ def plane_table(runs: pd.DataFrame, source: str, settings: Settings) -> Table:
                 "Collapsed": f"{(group['active_units'] == 0).sum()} of {len(group)}",
                 "kNN, %": percent(comparisons.fraction(group, "knn_accuracy")),
                 "Confident cells, %": percent(comparisons.fraction(group, "confident")),
-                "Digits": number(comparisons.mean(group, "digits")),
+                "Digits": number(results.digits(group)),
             }
         )
     judge = runs[runs["kind"] == "reader"].iloc[0]

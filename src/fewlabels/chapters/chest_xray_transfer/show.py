@@ -98,8 +98,9 @@ def summary(runs: pd.DataFrame, settings: Settings) -> str:
     images = len(results.truth(settings))
     lines = [
         f"With the report's settings, read as training the head alone, the pretrained network "
-        f"reaches **{_percent(transfer, 'mean_class_accuracy')}%** balanced accuracy on the "
-        f"{images:,} test images (n = {len(transfer)} seeds, of which {_learning(transfer)} learn)."
+        f"reaches **{_percent(results.learned(transfer), 'mean_class_accuracy')}%** balanced "
+        f"accuracy on the {images:,} test images ({_learning(transfer)} seeds learn; the others "
+        "give every image one answer)."
     ]
     whole = results.difference(runs, "transfer, whole test", TRANSFER, "mean_class_accuracy")
     lines.append(
@@ -285,7 +286,7 @@ def class_table(runs: pd.DataFrame, settings: Settings, role: str, label: str) -
     model = {TRANSFER: "resnet50_transfer", CNN: "cnn_scratch"}[role]
     printed = published.chest_xray()
     printed = printed[printed["model"] == model].set_index("metric")["value"]
-    group = results.select(runs, role)
+    group = results.learned(results.select(runs, role))
     ours = results.per_class(group, results.truth(settings), data.load(settings.dataset).classes)
     rows = []
     for row in ours.itertuples():
@@ -297,8 +298,8 @@ def class_table(runs: pd.DataFrame, settings: Settings, role: str, label: str) -
     return tables.show(
         pd.DataFrame(rows),
         label,
-        f"{NAMES[role]}: precision, recall and F1, %, the source's and ours (mean over "
-        f"{len(group)} seeds with 95% interval). {_made_with(settings, role)}.",
+        f"{NAMES[role]}: precision, recall and F1, %, the source's and ours (mean with "
+        f"95% interval, n = {len(group)} seeds that learn). {_made_with(settings, role)}.",
     )
 
 

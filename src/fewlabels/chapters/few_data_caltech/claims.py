@@ -12,7 +12,7 @@ from fewlabels import published, verdicts
 from fewlabels.chapters.few_data_caltech import planning, results
 from fewlabels.chapters.few_data_caltech.planning import Settings
 from fewlabels.experiments.few_photographs import AUGMENTATIONS, BATCH
-from fewlabels.statistics import PairedDifference
+from fewlabels.statistics import FEWEST, PairedDifference
 from fewlabels.tables import number, percent
 
 AS_IT_IS = "accuracy, as it is"
@@ -56,6 +56,8 @@ def _small_network(runs: pd.DataFrame, settings: Settings) -> dict[str, Any]:
     if len(native):
         total = native["record"].iloc[0].parameters["total"]
         there = results.gap(native)
+        if there.n < FEWEST:
+            there = there.mean
         note = (
             f"{number(total, 0)} parameters at {settings.size} pixels, "
             f"{number(seconds_per_pass(native, settings), 1)} seconds a pass over the training "
