@@ -402,7 +402,7 @@ def paired_differences(frame: pd.DataFrame) -> Figure:
     return _finish(fig)
 
 
-def published_against_ours(frame: pd.DataFrame, bar: str) -> Figure:
+def published_against_ours(frame: pd.DataFrame, bar: str = "95% of further runs") -> Figure:
     """Forest plot: our mean, the printed figure, and a range for it that `bar` names.
 
     frame: columns quantity (text), published, mean, low, high (all fractions 0..1; the range's

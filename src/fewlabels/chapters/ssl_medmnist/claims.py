@@ -228,6 +228,13 @@ def rebuilt(dataset: str) -> bool:
     return dataset in REBUILDS and data.md5(dataset) == REBUILDS[dataset].md5
 
 
+def split_variance(rows: pd.DataFrame, metric: str) -> float:
+    """What other test images may change on a rebuild; zero elsewhere and without rows."""
+    if rows.empty or not rebuilt(rows["dataset"].iloc[0]):
+        return 0.0
+    return results.split_variance(rows, metric)
+
+
 def _row(name: str, ours, verdict: Verdict, n: int | None = None, note: str = "") -> dict[str, Any]:
     reason = f"{verdict.reason[:1].upper()}{verdict.reason[1:]}. {note}".strip()
     row = {"claim": published.claim(name), "ours": ours, "verdict": verdict, "note": reason}
@@ -258,15 +265,9 @@ def _value(key: str, frame: pd.DataFrame, method: tuple, metric: str, smaller: b
         found[metric],
         0.01,
         comparisons.luck(found),
-        _split_variance(found, metric),
+        split_variance(found, metric),
         SMALLER if smaller and method != SUPERVISED else None,
     )
-
-
-def _split_variance(found: pd.DataFrame, metric: str) -> float:
-    if found.empty or not rebuilt(found["dataset"].iloc[0]):
-        return 0.0
-    return results.split_variance(found, metric)
 
 
 def _gap(
@@ -281,7 +282,7 @@ def _gap(
     """A printed difference. Two networks have the same test images, which makes the luck of their
     draw smaller for the difference than the sum that is taken here."""
     found = results.differences(frame, method, other, metric)
-    variance = sum(_split_variance(results.cell(frame, *each), metric) for each in (method, other))
+    variance = sum(split_variance(results.cell(frame, *each), metric) for each in (method, other))
     return Printed.percent(
         key, found.values(), rounding, None, variance, SMALLER if smaller else None
     )

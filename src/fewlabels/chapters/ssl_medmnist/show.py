@@ -11,7 +11,7 @@ from matplotlib.patheffects import withStroke
 
 from fewlabels import data, figures, provenance, tables
 from fewlabels.chapters.ssl_medmnist import planning, results
-from fewlabels.chapters.ssl_medmnist.claims import SUPERVISED, TRIO, rebuilt
+from fewlabels.chapters.ssl_medmnist.claims import SUPERVISED, TRIO, split_variance
 from fewlabels.chapters.ssl_medmnist.planning import (
     NAME,
     SOURCE_EPOCHS,
@@ -355,7 +355,7 @@ def floors(runs: pd.DataFrame, settings: Settings) -> pd.DataFrame:
                     "low": math.nan,
                     "high": math.nan,
                 }
-                variance = results.split_variance(there, MEAN) if rebuilt(dataset) else 0.0
+                variance = split_variance(there, MEAN)
                 part = Printed.percent("frozen", there[MEAN], 0.01, split_variance=variance)
                 if found := part.against(figure):
                     middle, reach = figure - found.difference, found.contradicted_beyond()
