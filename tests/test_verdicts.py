@@ -16,6 +16,7 @@ from fewlabels.verdicts import (
     Verdict,
     answer,
     at_most,
+    compared,
     direction,
     everywhere,
     extreme,
@@ -112,6 +113,21 @@ def test_at_most(mean, error, limit, word):
     assert at_most(difference(mean, error), limit).word == word
 
 
+def test_what_is_claimed_of_a_difference():
+    ahead = difference(0.005, 0.0015)  # 0.0011 to 0.0089; the 90% interval ends below 0.0081
+    words = {
+        claimed: compared(ahead, claimed, margin=1).word
+        for claimed in ("above", "below", "does not reach", "does not improve")
+    }
+    assert words == {
+        "above": "holds",
+        "below": "opposite",
+        "does not reach": "opposite",
+        "does not improve": "holds",
+    }
+    assert compared(ahead, "does not improve", 1, less_trained=True).word == "undecided"
+
+
 @pytest.mark.parametrize("claimed", [0, 2, -0.02])
 def test_direction_refuses_what_is_no_sign(claimed):
     with pytest.raises(UserError, match=r"\+1 or -1"):
@@ -180,7 +196,7 @@ def test_a_count_is_exact_and_what_the_source_leaves_open_is_not_judged():
     assert figure("C5", [13_696], "trainable_transfer", rounding=0).word == "agrees"
     verdict = figure("C5", [4_098], "trainable_transfer", rounding=0)
     assert verdict == Verdict("contradicted", "printed 13,696, counted 4,098")
-    verdict = figure("R3", [70.0, 71.0, 72.0], unknown="the layers")
+    verdict = figure("R3", [70.0, 71.0, 72.0], instead=Verdict("not identifiable", "the layers"))
     assert verdict == Verdict("not identifiable", "the layers")
 
 

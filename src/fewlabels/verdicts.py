@@ -88,7 +88,7 @@ class Printed:
     the unit's last place, 1 for "73%", 0 for a count; luck: of every run, see
     `fewlabels.statistics.shared_luck`, None where runs share nothing; split_variance: that two
     draws of the test images add, in the printed unit squared, where ours are others than the
-    source's; unknown: what the source leaves open, where that decides the figure.
+    source's; instead: the verdict where the figure is not to be judged by these runs.
     """
 
     key: str
@@ -96,7 +96,7 @@ class Printed:
     rounding: float
     luck: Sequence[str | None] | None = None
     split_variance: float = 0.0
-    unknown: str = ""
+    instead: Verdict | None = None
 
     @classmethod
     def percent(
@@ -106,15 +106,15 @@ class Printed:
         rounding: float,
         luck: Sequence[str | None] | None = None,
         split_variance: float = 0.0,
-        unknown: str = "",
+        instead: Verdict | None = None,
     ) -> "Printed":
         """For a figure in percent, from fractions (0..1) and the variance of a fraction."""
         values = [100 * float(value) for value in fractions]
-        return cls(key, values, rounding, luck, 1e4 * split_variance, unknown)
+        return cls(key, values, rounding, luck, 1e4 * split_variance, instead)
 
     def against(self, printed: float) -> FromPrinted | None:
         """How far the printed figure lies from these runs; None where they cannot be compared."""
-        if self.unknown or not self.rounding or not len(self.values):
+        if self.instead or not self.rounding or not len(self.values):
             return None
         units = statistics.mean_difference(self.values, self.luck)
         if units.n < FEWEST or not (units.error or self.split_variance):
@@ -155,8 +155,8 @@ def _figure(
     claim: Claim, part: Printed, found: FromPrinted | None, figures: int, p: float
 ) -> Verdict:
     printed = claim.published[part.key]
-    if part.unknown:
-        return Verdict("not identifiable", part.unknown)
+    if part.instead:
+        return part.instead
     if not part.rounding:
         (count,) = part.values
         word = "agrees" if count == printed else "contradicted"
@@ -244,6 +244,23 @@ def at_most(
     if below <= ALPHA:
         return Verdict("holds", said, below)
     return Verdict("undecided", f"{said}; {_could(found, unit)}", min(below, above))
+
+
+def compared(
+    found: PairedDifference | None,
+    claimed: str,
+    margin: float,
+    less_trained: bool = False,
+) -> Verdict:
+    """`direction` or `at_most` by what is claimed of a difference in points.
+
+    claimed: ``above``, ``below``, ``does not reach`` or ``does not improve``.
+    """
+    if claimed in ("above", "below"):
+        sign = 1 if claimed == "above" else -1
+        return direction(found, sign, margin, less_trained=less_trained)
+    limit = {"does not reach": 0.0, "does not improve": margin}[claimed]
+    return at_most(found, limit, less_trained=less_trained)
 
 
 def answer(verdict: Verdict) -> Verdict:

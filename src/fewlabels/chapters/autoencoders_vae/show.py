@@ -81,8 +81,8 @@ def summary(runs: pd.DataFrame, settings: Settings, images: ImageData) -> str:
         f"{percent(knn[knee])}% of the digits and a classifier reads "
         f"{percent(comparisons.fraction(best, 'confident'))}% of the decoded grid with confidence "
         f"and finds {number(comparisons.mean(best, 'digits'))} of ten digits in it; the highest "
-        f"likelihood is at {likely:g}. With {LABELS} labels, a linear probe on the denoising code reads "
-        f"{percent(code)}% of the digits, {percent(learned, sign=True)} points "
+        f"likelihood is at {likely:g}. With {LABELS} labels, a linear probe on the denoising code "
+        f"reads {percent(code)}% of the digits, {percent(learned, sign=True)} points "
         f"against the same network untrained. Data: {images.title}.\n:::"
     )
 

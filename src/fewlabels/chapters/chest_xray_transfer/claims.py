@@ -35,7 +35,9 @@ PRINTED = {
 """Printed figure -> metric of a run, and its name in a note."""
 
 
-OPEN = "the source does not print which layers of the ResNet-50 it trained"
+OPEN = Verdict(
+    "not identifiable", "the source does not print which layers of the ResNet-50 it trained"
+)
 RECALLS = {"recall_normal_transfer": TRANSFER, "recall_normal_cnn": CNN}
 
 
@@ -86,11 +88,13 @@ def _head_only(settings: Settings) -> str:
     )
 
 
-def _figures(name: str, group: pd.DataFrame, note: str = "", unknown: str = "") -> dict[str, Any]:
+def _figures(
+    name: str, group: pd.DataFrame, note: str = "", instead: Verdict | None = None
+) -> dict[str, Any]:
     """C1 and C2: three printed figures, of the runs that learn."""
     group, failures = results.learned(group), results.failures(group)
     figures = [
-        Printed.percent(key, group[metric], 0.1, unknown=unknown)
+        Printed.percent(key, group[metric], 0.1, instead=instead)
         for key, (metric, _) in PRINTED.items()
     ]
     ours = [
@@ -134,13 +138,13 @@ def _transfer_beats(runs: pd.DataFrame) -> dict[str, Any]:
     if failures := results.failures(results.select(runs, CNN)):
         note += f" Of the ten convolutions, {failures}."
     own = readings["the head alone"]
-    row = _row("C3", own, Verdict("not identifiable", OPEN), note)
+    row = _row("C3", own, OPEN, note)
     transfer, cnn = (
         results.by_seed(results.learned(results.select(runs, name)), "mean_class_accuracy")
         for name in (TRANSFER, CNN)
     )
     gaps = [transfer[seed] - cnn[seed] for seed in transfer.keys() & cnn.keys()]
-    figure = Printed.percent("difference_balanced_accuracy", gaps, 0.1, unknown=OPEN)
+    figure = Printed.percent("difference_balanced_accuracy", gaps, 0.1, instead=OPEN)
     return row | {"figures": [figure]}
 
 
@@ -196,7 +200,7 @@ def _imbalance(runs: pd.DataFrame) -> dict[str, Any]:
             key,
             learned[name]["recall_normal"],
             1,
-            unknown=OPEN if name == TRANSFER else "",
+            instead=OPEN if name == TRANSFER else None,
         )
         for key, name in RECALLS.items()
     ]
@@ -218,7 +222,12 @@ def _parameters(runs: pd.DataFrame) -> dict[str, Any]:
     head = 2 * 2048 + 2
     cnn = sum(parameter.numel() for parameter in TenConvolutions(2).parameters())
     figures = [
-        Printed("trainable_transfer", [head], 0, unknown=f"{OPEN}; a head has {head:,}"),
+        Printed(
+            "trainable_transfer",
+            [head],
+            0,
+            instead=replace(OPEN, reason=f"{OPEN.reason}; a head has {head:,}"),
+        ),
         Printed("trainable_cnn", [cnn], 0),
     ]
     first, _ = first_tensors(printed["trainable_transfer"])

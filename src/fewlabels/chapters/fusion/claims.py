@@ -2,21 +2,24 @@
 
 Differences are of mean class accuracy unless the claim names accuracy, paired over draws: both
 sides share their members' runs. Signs in several cells are judged over all of them, corrected for
-their number.
+their number. At the reduced budget a printed figure is not scored, and a fusion that is not ahead
+of the supervised network is a bound.
 """
 
 from typing import Any
 
 import pandas as pd
 
-from fewlabels import published, verdicts
+from fewlabels import comparisons, published, verdicts
 from fewlabels.chapters.fusion import planning, results
 from fewlabels.chapters.fusion.planning import Settings
 from fewlabels.chapters.fusion.results import STACKING, SUPERVISED, key
-from fewlabels.chapters.ssl_medmnist.claims import deviation
+from fewlabels.chapters.ssl_medmnist.claims import SMALLER, deviation, rebuilt
 from fewlabels.chapters.ssl_medmnist.planning import SOURCE_METHODS
-from fewlabels.chapters.ssl_medmnist.results import ALL, MEAN, QUARTER, interval, one_more
-from fewlabels.tables import NOT_RUN, percent
+from fewlabels.chapters.ssl_medmnist.results import ALL, MEAN, QUARTER, split_variance
+from fewlabels.published import Claim
+from fewlabels.statistics import PairedDifference
+from fewlabels.tables import percent
 from fewlabels.verdicts import Printed, Verdict
 
 FUSIONS = {
@@ -30,67 +33,105 @@ UNTRIED = (key("most confident", SOURCE_METHODS), key(STACKING, SOURCE_METHODS))
 
 
 def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
-    """Rows for `fewlabels.tables.claims_table`, F1 to F6, all under protocol ``report``."""
+    """Rows for `fewlabels.tables.claims_table`, F1 to F6, of the source's grid at its budget."""
     full, quarter = (results.cell(runs, settings.blood, labels) for labels in (ALL, QUARTER))
     skewed, few = (results.cell(runs, settings.derma, labels) for labels in (ALL, QUARTER))
+    own = planning.source(settings)
+    smaller = own.grid == "reduced"
+
+    def signs(name: str, parts: list[tuple], note: str = "") -> dict[str, Any]:
+        return _signs(published.claim(name), parts, smaller, note)
+
+    def value(key: str, frame: pd.DataFrame, method: str, metric: str = MEAN) -> Printed:
+        """A printed figure of one method."""
+        return Printed.percent(
+            key,
+            results.values(frame, method, metric).values(),
+            0.01,
+            split_variance=_split_variance(frame, method, metric),
+            instead=SMALLER if smaller and method != SUPERVISED else None,
+        )
+
+    def of_both(method: str) -> dict[str, list[Printed]]:
+        """Accuracy and mean class accuracy with all labels and with a quarter of them."""
+        parts = ((full, "full"), (quarter, "quarter"))
+        return {
+            "figures": [
+                value(f"{metric}_{share}", frame, method, metric)
+                for frame, share in parts
+                for metric in ("accuracy", MEAN)
+            ]
+        }
+
+    rivals = (*SOURCE_METHODS, TWO_CONTRASTIVE, TWO_TRANSFORMERS)
+    pulled = Printed.percent(
+        "difference",
+        results.differences(full, TWO_CONTRASTIVE, "moco").values(),
+        0.01,
+        split_variance=sum(_split_variance(full, each, MEAN) for each in (TWO_CONTRASTIVE, "moco")),
+        instead=SMALLER if smaller else None,
+    )
     found = [
-        _best(full, quarter),
-        _signs("F2", [(full, TWO_CONTRASTIVE, "moco", -1, MEAN)], _pull(full))
-        | {"figures": [_difference("difference", full, TWO_CONTRASTIVE, "moco")]},
-        _signs(
+        signs(
+            "F1",
+            [(part, ALL_FOUR, each, "above", MEAN) for part in (full, quarter) for each in rivals],
+        )
+        | of_both(ALL_FOUR),
+        signs("F2", [(full, TWO_CONTRASTIVE, "moco", "below", MEAN)], _pull(full))
+        | {"figures": [pulled]},
+        signs(
             "F3",
             [
-                (part, TWO_TRANSFORMERS, member, +1, MEAN)
+                (part, TWO_TRANSFORMERS, member, "above", MEAN)
                 for part in (full, quarter)
                 for member in ("aim", "mae")
             ],
         )
-        | {"figures": _of_both(full, quarter, TWO_TRANSFORMERS)},
-        _signs(
+        | of_both(TWO_TRANSFORMERS),
+        signs(
             "F4",
             [
-                *((skewed, fusion, SUPERVISED, -1, MEAN) for fusion in FUSIONS.values()),
-                (skewed, ALL_FOUR, SUPERVISED, +1, "accuracy"),
+                *(
+                    (skewed, fusion, SUPERVISED, "does not improve", MEAN)
+                    for fusion in FUSIONS.values()
+                ),
+                (skewed, ALL_FOUR, SUPERVISED, "above", "accuracy"),
             ],
         )
-        | {"figures": [_value(metric, skewed, ALL_FOUR, metric) for metric in ("accuracy", MEAN)]},
-        _signs("F5", [(few, ALL_FOUR, SUPERVISED, +1, MEAN), (few, ALL_FOUR, "mae", -1, MEAN)])
+        | {"figures": [value(metric, skewed, ALL_FOUR, metric) for metric in ("accuracy", MEAN)]},
+        signs(
+            "F5",
+            [
+                (few, ALL_FOUR, SUPERVISED, "above", MEAN),
+                (few, ALL_FOUR, "mae", "does not improve", MEAN),
+            ],
+        )
         | {
             "figures": [
-                _value("fusion", few, ALL_FOUR),
-                _value("mae", few, "mae"),
-                _value("supervised", few, SUPERVISED),
+                value("fusion", few, ALL_FOUR),
+                value("mae", few, "mae"),
+                value("supervised", few, SUPERVISED),
             ]
         },
-        _signs(
+        signs(
             "F6",
             [
-                (part, rule, ALL_FOUR, +1, MEAN)
+                (part, rule, ALL_FOUR, "above", MEAN)
                 for part in (full, quarter, skewed, few)
                 for rule in UNTRIED
             ],
-            "Read as: each of the two ideas is better than the product, everywhere.",
         ),
     ]
-    return [row | {"deviation": deviation(planning.source(settings))} for row in found]
+    said = {"deviation": deviation(own, smaller), "protocol": own.grid}
+    return [row | said for row in found]
 
 
-def _best(full: pd.DataFrame, quarter: pd.DataFrame) -> dict[str, Any]:
-    """F1: the four printed figures, and more mean class accuracy than every other model."""
-    claim = published.claim("F1")
-    parts, shown, n = [], [], 0
-    for frame, share in ((full, "full"), (quarter, "quarter")):
-        for metric in ("accuracy", MEAN):
-            found = [*results.values(frame, ALL_FOUR, metric).values()]
-            printed = claim.published[f"{metric}_{share}"]
-            parts.append(verdicts.figure(printed, one_more(found), rounding=0.01))
-            shown.append(percent(interval(found)))
-            n = max(n, len(found))
-    rivals = (*SOURCE_METHODS, TWO_CONTRASTIVE, TWO_TRANSFORMERS)
-    best = [(frame, ALL_FOUR, each, +1, MEAN) for frame in (full, quarter) for each in rivals]
-    parts.append(verdicts.everywhere(map(_cell, best)))
-    row = _row("F1", "; ".join(shown) if n else NOT_RUN, verdicts.together(parts), n)
-    return row | {"figures": _of_both(full, quarter, ALL_FOUR)}
+def _split_variance(frame: pd.DataFrame, method: str, metric: str) -> float:
+    """What other test images may change, on a rebuild; zero elsewhere and without runs."""
+    found = frame[frame["method"] == method]
+    if found.empty or not rebuilt(found["dataset"].iloc[0]):
+        return 0.0
+    return split_variance(found, metric)
 
 
 def _pull(full: pd.DataFrame) -> str:
@@ -101,48 +142,43 @@ def _pull(full: pd.DataFrame) -> str:
     return f"SimCLR alone differs from MoCo by {percent(difference, sign=True)} points."
 
 
-def _signs(name: str, parts: list[tuple], note: str = "") -> dict[str, Any]:
-    """Claimed signs of paired differences. parts: frame, method, other, sign, metric."""
-    verdict = verdicts.everywhere(map(_cell, parts))
-    paired = [results.paired(*part[:3], part[4]) for part in parts]
-    tested = [difference for difference in paired if difference is not None]
+def _signs(claim: Claim, parts: list[tuple], smaller: bool, note: str = "") -> dict[str, Any]:
+    """What is claimed of paired differences. parts: frame, method, other, what is claimed (as
+    `fewlabels.verdicts.compared` takes it), metric."""
+    margin = claim.margin_of("difference")
+    cells, tested = [], []
+    for frame, method, other, claimed, metric in parts:
+        found = _difference(frame, method, other, metric)
+        less = smaller and other == SUPERVISED
+        verdict = verdicts.compared(found, claimed, margin, less)
+        cells.append((_named(frame, method, other, metric), verdict))
+        tested += [found] if found else []
+    verdict = verdicts.everywhere(cells)
+    if claim.hypothesis:
+        verdict = verdicts.answer(verdict)
     if len(parts) == 1 or not tested:
-        return _row(name, tested[0] if tested else None, verdict, note=note)
+        return _row(claim, tested[0] if tested else None, verdict, note=note)
     low, high = min(d.mean for d in tested), max(d.mean for d in tested)
     span = f"{percent(low, sign=True)} to {percent(high, sign=True)} points"
-    return _row(name, span, verdict, min(d.n for d in tested), note)
+    return _row(claim, span, verdict, min(d.n for d in tested), note)
 
 
-def _cell(part: tuple) -> tuple[str, list[float], int]:
-    """One part of `_signs` as `verdicts.everywhere` takes it."""
-    frame, method, other, sign, metric = part
+def _difference(
+    frame: pd.DataFrame, method: str, other: str, metric: str
+) -> PairedDifference | None:
+    sides = (frame[frame["method"] == each] for each in (method, other))
+    return comparisons.difference(*sides, metric)
+
+
+def _named(frame: pd.DataFrame, method: str, other: str, metric: str) -> str:
     where = "".join(f", {frame[column].iloc[0]}" for column in ("dataset", "labels") if len(frame))
     what = f"{results.named(method)} against {results.named(other)}{where}"
-    if metric != MEAN:
-        what = f"{metric} of {what}"
-    return what, [*results.differences(frame, method, other, metric).values()], sign
+    return what if metric == MEAN else f"{metric} of {what}"
 
 
-def _value(key: str, frame: pd.DataFrame, method: str, metric: str = MEAN) -> Printed:
-    """A printed figure of one method."""
-    return Printed.percent(key, results.values(frame, method, metric).values(), 0.01)
-
-
-def _of_both(full: pd.DataFrame, quarter: pd.DataFrame, method: str) -> list[Printed]:
-    """Accuracy and mean class accuracy with all labels and with a quarter of them."""
-    return [
-        _value(f"{metric}_{share}", frame, method, metric)
-        for frame, share in ((full, "full"), (quarter, "quarter"))
-        for metric in ("accuracy", MEAN)
-    ]
-
-
-def _difference(key: str, frame: pd.DataFrame, method: str, other: str) -> Printed:
-    """A printed difference between two methods."""
-    return Printed.percent(key, results.differences(frame, method, other).values(), 0.01)
-
-
-def _row(name: str, ours, verdict: Verdict, n: int | None = None, note: str = "") -> dict[str, Any]:
+def _row(
+    claim: Claim, ours, verdict: Verdict, n: int | None = None, note: str = ""
+) -> dict[str, Any]:
     reason = f"{verdict.reason[:1].upper()}{verdict.reason[1:]}. {note}".strip()
-    row = {"claim": published.claim(name), "ours": ours, "verdict": verdict, "note": reason}
+    row = {"claim": claim, "ours": ours, "verdict": verdict, "note": reason}
     return row if n is None else row | {"n": n}

@@ -28,7 +28,7 @@ from fewlabels.chapters.fusion.results import (
 from fewlabels.chapters.ssl_medmnist.planning import SOURCE_EPOCHS
 from fewlabels.chapters.ssl_medmnist.results import ALL, MEAN, QUARTER, interval, one_more, printed
 from fewlabels.chapters.ssl_medmnist.show import LABELS, sources
-from fewlabels.statistics import Interval, PairedDifference, holm, mean_interval
+from fewlabels.statistics import FEWEST, PairedDifference, mean_difference
 from fewlabels.tables import NO_FIGURE, NOT_RUN, Table, percent
 
 SHARES = {ALL: "all", QUARTER: "quarter"}
@@ -213,25 +213,22 @@ def _mean(found: pd.Series) -> float | None:
 def _tested(difference: PairedDifference | None, tests: list, place: int) -> dict[str, str]:
     """Cells of a comparison; its p value is written by `_correct`, once all are known."""
     if difference is not None:
-        tests.append((place, difference.p))
+        tests.append((place, difference))
     return {"Difference": percent(difference, sign=True), "p (Holm)": NOT_RUN}
 
 
-def _correct(rows: list[dict], tests: list[tuple[int, float]]) -> None:
-    if tests:
-        for (place, _), p in zip(tests, holm([p for _, p in tests]), strict=True):
-            rows[place]["p (Holm)"] = tables.p_value(p)
+def _correct(rows: list[dict], tests: list[tuple[int, PairedDifference]]) -> None:
+    adjusted = tables.corrected(difference for _, difference in tests)
+    for (place, _), p in zip(tests, adjusted, strict=True):
+        rows[place]["p (Holm)"] = tables.p_value(p)
 
 
-def _corrected(tests: list[tuple[int, float]]) -> str:
+def _corrected(tests: list[tuple[int, PairedDifference]]) -> str:
     """The tests as a caption names them; nothing where there are none."""
     if not tests:
         return ""
     counted = "one comparison" if len(tests) == 1 else f"{len(tests)} comparisons"
-    return (
-        f", and the sign-flip test with Holm's correction over {counted}: with n draws no p value "
-        "is below 2 / 2^n^"
-    )
+    return f", and the t test with Holm's correction over {counted}"
 
 
 def _listed(settings: Settings) -> str:
@@ -316,9 +313,9 @@ def seeds_table(groups: pd.DataFrame, settings: Settings) -> Table:
         "Mean class accuracy, %, of one model, of K methods of one draw and of K seeds (draws) of "
         "one method, multiplied; all from the very same models, over n groups of K draws of which "
         "no two share a draw. Best: the seeds of the method that is best alone on validation "
-        "images. Difference: methods less seeds, points, with its 95% interval where there is more "
-        f"than one group. There are {settings.seeds} draws, and no group can have more. With a "
-        "quarter of the labels, K seeds have seen K draws of them and K methods one. "
+        "images. Difference: methods less seeds, points, with its 95% interval where there are "
+        f"three groups or more. There are {settings.seeds} draws, and no group can have more. With "
+        "a quarter of the labels, K seeds have seen K draws of them and K methods one. "
         f"{sources(settings)}.",
     )
 
@@ -331,19 +328,20 @@ GROUPED = {
 }
 
 
-def _gap(groups: pd.DataFrame) -> Interval | None:
+def _gap(groups: pd.DataFrame) -> PairedDifference | None:
     """Methods less seeds, over the disjoint groups; None without any."""
     here = groups[groups["disjoint"].astype(bool)]
-    return mean_interval(here["methods"] - here["seeds"]) if len(here) else None
+    return mean_difference(here["methods"] - here["seeds"]) if len(here) else None
 
 
-def _alone(gap: Interval | None) -> Interval | float | None:
-    """Without the note that a table adds where there is one run: a group is several."""
-    return gap.mean if gap is not None and gap.n == 1 else gap
+def _alone(gap: PairedDifference | None) -> PairedDifference | float | None:
+    """Without the note that a table adds where there are one or two runs: a group is several."""
+    return gap.mean if gap is not None and gap.n < FEWEST else gap
 
 
-def _of_groups(gap: Interval) -> str:
-    groups = "one group of draws: no interval" if gap.n == 1 else f"n = {gap.n} groups of draws"
+def _of_groups(gap: PairedDifference) -> str:
+    groups = "one group" if gap.n == 1 else f"n = {gap.n} groups"
+    groups += " of draws" if gap.n >= FEWEST else " of draws: no interval"
     return f"**{percent(_alone(gap), sign=True)}** points ({groups})"
 
 
