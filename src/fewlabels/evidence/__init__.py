@@ -12,7 +12,11 @@ planned run has are refused.
 """
 
 from fewlabels.evidence.claims import (
+    Compared,
     all_of,
+    compared,
+    figures,
+    gap,
     judged,
     lowest,
     margin,
@@ -26,24 +30,37 @@ from fewlabels.evidence.claims import (
 from fewlabels.evidence.compare import Comparisons, versus
 from fewlabels.evidence.frame import done, frame, runs, where
 from fewlabels.evidence.measures import difference, fraction, luck, mean, means, pairs, unpaired
-from fewlabels.evidence.predictions import classes, confused, confusion, curves, per_class, recalls
+from fewlabels.evidence.predictions import (
+    classes,
+    confused,
+    confusion,
+    curves,
+    mixed_up,
+    per_class,
+    recalls,
+    split_variance,
+)
 from fewlabels.evidence.table import beside, count, median, number, percent, table, value
 from fewlabels.tables import claims_table, show
 
 __all__ = [
+    "Compared",
     "Comparisons",
     "all_of",
     "beside",
     "claims_table",
     "classes",
+    "compared",
     "confused",
     "confusion",
     "count",
     "curves",
     "difference",
     "done",
+    "figures",
     "fraction",
     "frame",
+    "gap",
     "judged",
     "lowest",
     "luck",
@@ -51,6 +68,7 @@ __all__ = [
     "mean",
     "means",
     "median",
+    "mixed_up",
     "number",
     "pairs",
     "part",
@@ -64,6 +82,7 @@ __all__ = [
     "said",
     "show",
     "signed",
+    "split_variance",
     "table",
     "unpaired",
     "value",

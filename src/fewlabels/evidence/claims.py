@@ -6,14 +6,14 @@ margin of a claim, what its figures are and whether it is a question stand in
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from fewlabels import published, verdicts
-from fewlabels.evidence.measures import fraction, luck, mean
-from fewlabels.statistics import Interval, PairedDifference, fraction_interval
-from fewlabels.tables import number
+from fewlabels.evidence.measures import difference, fraction, luck, mean, pairs
+from fewlabels.statistics import Interval, PairedDifference, fraction_interval, mean_difference
+from fewlabels.tables import NOT_RUN, number, percent
 from fewlabels.verdicts import Printed, Verdict
 
 Row = dict[str, Any]
@@ -55,11 +55,39 @@ def judged(
     return row if protocol == "report" else row | {"protocol": protocol}
 
 
-def part(key: str, rows: pd.DataFrame, metric: str = "accuracy", rounding: float = 1, **more):
+def part(
+    key: str, rows: pd.DataFrame, metric: str = "accuracy", rounding: float = 1, **more
+) -> Printed:
     """A printed figure in percent, and what our runs measured: fractions (0..1)."""
     made = rows[rows[metric].notna()] if metric in rows else rows.iloc[:0]
-    values = made[metric] if len(made) else []
-    return Printed.percent(key, values, rounding, luck(made), **more)
+    return Printed.percent(key, made[metric] if len(made) else [], rounding, luck(made), **more)
+
+
+def gap(
+    key: str,
+    rows: pd.DataFrame,
+    others: pd.DataFrame,
+    metric: str = "accuracy",
+    rounding: float = 1,
+    **more,
+) -> Printed:
+    """A printed difference in points, and ours by draw."""
+    found = pairs(rows, others, metric)
+    return Printed.percent(key, found["difference"], rounding, [*found["luck"]], **more)
+
+
+def figures(id: str, parts: Iterable[Printed], ours: str | None = None, **more) -> Row:
+    """A claim of several printed figures. ours: what the table says in place of their means."""
+    parts = [*parts]
+    verdict = verdicts.figures(published.claim(id), parts)
+    units = [mean_difference(each.values, each.luck).n for each in parts if len(each.values)]
+    shown = "; ".join(
+        percent(fraction_interval([v / 100 for v in each.values], each.luck))
+        if len(each.values)
+        else NOT_RUN
+        for each in parts
+    )
+    return judged(id, ours or shown, verdict, n=min(units, default=0), figures=parts, **more)
 
 
 def printed(id: str, rows: pd.DataFrame, metric: str = "accuracy", key: str = "", **more) -> Row:
@@ -98,6 +126,52 @@ def lowest(id: str, recalls: pd.DataFrame, name: str, note: str = "", **more) ->
 def all_of(id: str, ours: Any, parts: Mapping[str, Verdict], **more) -> Row:
     """A claim of several parts, all of which have to hold (`fewlabels.verdicts.everywhere`)."""
     return judged(id, ours, verdicts.everywhere(parts.items()), **more)
+
+
+class Compared(NamedTuple):
+    """One comparison of a claim: ``rows`` minus ``others``.
+
+    claimed: ``above``, ``below``, ``does not reach`` or ``does not improve``. less_trained: the
+    first side had less training than in the source, so that being behind is a bound only.
+    """
+
+    name: str
+    rows: pd.DataFrame
+    others: pd.DataFrame
+    claimed: str
+    less_trained: bool = False
+
+
+def compared(
+    id: str,
+    parts: Iterable[Compared],
+    metric: str = "accuracy",
+    beside: Iterable[Compared] = (),
+    note: str = "",
+    **more,
+) -> Row:
+    """A claim about differences, all of which have to be as claimed.
+
+    beside: comparisons that the note reports and that decide nothing.
+    """
+    judged_parts = {part.name: _compared(id, part, metric) for part in parts}
+    told = {part.name: _compared(id, part, metric) for part in beside}
+    reasons = [f"{name}: {verdict.reason}" for name, (found, verdict) in told.items() if found.n]
+    note = " ".join(filter(None, [f"Beside it: {'; '.join(reasons)}." if reasons else "", note]))
+    tested = [found for found, _ in judged_parts.values() if found.n]
+    more |= {"note": note}
+    verdicts_by_name = {name: verdict for name, (_, verdict) in judged_parts.items()}
+    if len(judged_parts) == 1 or not tested:
+        return all_of(id, tested[0] if tested else None, verdicts_by_name, **more)
+    low, high = (percent(f(each.mean for each in tested), sign=True) for f in (min, max))
+    n = min(each.n for each in tested)
+    return all_of(id, f"{low} to {high} points", verdicts_by_name, n=n, **more)
+
+
+def _compared(id: str, part: Compared, metric: str) -> tuple[PairedDifference, Verdict]:
+    found = difference(part.rows, part.others, metric)
+    known = found if found.n else None
+    return found, verdicts.compared(known, part.claimed, margin(id), part.less_trained)
 
 
 def said(rows: Iterable[Row], deviation: str, but: Iterable[str] = ()) -> list[Row]:

@@ -37,6 +37,40 @@ def confused(rows: pd.DataFrame, truth: np.ndarray, first: int, second: int) -> 
     )
 
 
+def mixed_up(rows: pd.DataFrame, truth: np.ndarray, group: Sequence[int]) -> pd.DataFrame:
+    """The rows that have been made, with how much more often a group's classes are confused.
+
+    ``mixed_up``: the mean share of a class's images that go to one other class of the group, minus
+    the same mean over every pair of classes that are not both in it (fractions).
+    """
+    made, k = done(rows), int(truth.max()) + 1
+    inside = np.zeros((k, k), dtype=bool)
+    inside[np.ix_(group, group)] = True
+    apart = ~np.eye(k, dtype=bool)
+    found = []
+    for record in made["record"]:
+        counts = evaluation.confusion(classes(record), truth, k)
+        share = counts / counts.sum(axis=1, keepdims=True)
+        found.append(share[inside & apart].mean() - share[~inside & apart].mean())
+    return made.assign(mixed_up=found)
+
+
+def split_variance(rows: pd.DataFrame, truth: np.ndarray, metric: str = "accuracy") -> float:
+    """Variance of the difference that two draws of the test images put between two figures.
+
+    Every class keeps its number of images, and each image is right with its class's recall: 2 v,
+    where v is the variance of accuracy or of ``mean_class_accuracy`` (fractions) over such draws.
+    Zero where no run has been made.
+    """
+    made = done(rows)
+    if made.empty:
+        return 0.0
+    counts = np.bincount(truth)
+    right = np.array([made[f"recall_class_{k}"].mean() for k in range(len(counts))])
+    share = 1 / len(counts) if metric == "mean_class_accuracy" else counts / counts.sum()
+    return float(2 * (share**2 * right * (1 - right) / counts).sum())
+
+
 def confusion(rows: pd.DataFrame, truth: np.ndarray, names: Sequence[str]) -> Figure:
     """Mean confusion matrix over the runs, in percent of the true class."""
     made = done(rows)
