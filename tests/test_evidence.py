@@ -98,6 +98,14 @@ def test_what_was_not_run_prints_so(rows):
     assert list(shown.frame.iloc[0]) == ["guess", "0", "not run", "not run", "\N{EN DASH}"]
 
 
+def test_a_claim_about_nothing_says_that_it_was_not_run(rows):
+    nothing = rows.assign(epoch=np.nan)
+    row = ev.printed_number("R9", nothing, "epoch", "epoch", "epoch")
+    assert row["ours"] is None and row["n"] == 0 and row["verdict"].word == "not tested"
+    shown = ev.claims_table([row], "tbl-x", "Cap.").frame
+    assert shown["Ours"].item() == "not run"
+
+
 def test_a_metric_that_the_runs_do_not_have_is_refused(rows):
     with pytest.raises(UserError, match="no run measures 'acuracy'"):
         ev.fraction(rows, "acuracy")
@@ -122,6 +130,25 @@ def test_a_table_has_a_row_a_group_in_the_order_asked_for():
     assert shown.frame["Source"].tolist() == ["\N{EN DASH}"] * 2 + ["91"]
 
 
+def test_a_column_counts_what_its_interval_counts():
+    found = made(accuracy=[0.2, 0.4, 0.9], luck=["x", "x", "y"])
+    columns = {"runs": ev.count(), "n": ev.units(), "of draw 1": ev.units(draw=1)}
+    shown = ev.table(found, {"Method": "name"}, columns, "tbl-x", "Cap.")
+    assert list(shown.frame.iloc[0]) == ["a", "3", "2", "1"]
+
+
+def test_a_readers_runs_stand_beside_the_books_and_in_the_book_there_is_nothing(rows):
+    by, caption = {"Method": "name"}, "Yours and the book's."
+    book = SimpleNamespace(store="results")
+    assert ev.beside_the_book(rows, book, by, "tbl-x", caption) is None
+    yours = SimpleNamespace(store="cache")
+    shown = ev.beside_the_book(rows[:1], yours, by, "tbl-x", caption, labels=100).frame
+    assert shown.columns.tolist() == ["Method", "n", "Your run", "Book's n", "The book"]
+    # The toy book has two of its two runs: accuracies 0.5 and 0.6.
+    assert list(shown.iloc[0]) == ["guess", "1", "50.0 (one run)", "2", "55.0 (two runs)"]
+    assert ev.beside_the_book(rows[:0], yours, by, "tbl-x", caption) is None
+
+
 def test_what_predictions_say():
     truth = np.array([0, 0, 1, 1])
     record = SimpleNamespace(id="1", predictions={"classes": np.array([0, 1, 1, 1])}, curves={})
@@ -138,3 +165,6 @@ def test_curves_over_steps_and_over_the_share_of_the_training():
     assert ev.curves(found, {"loss": "training"})["epoch"].tolist() == [5, 10]
     share = ev.curves(found, {"loss": "training"}, "panel", scale=None)
     assert share["epoch"].tolist() == [50, 100] and set(share["panel"]) == {"panel"}
+    assert set(share["luck"]) == {"r"}
+    shared = ev.curves(found.assign(luck="network"), {"loss": "training"})
+    assert set(shared["luck"]) == {"network"}

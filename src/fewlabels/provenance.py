@@ -47,6 +47,15 @@ def rerun_box(chapter: str, records: Iterable[Record], commands: dict[str, str])
     return Markdown("\n".join(lines))
 
 
+def commands(chapter: str, **more: str) -> dict[str, str]:
+    """What a reader can type, by what it does. more: what it does -> options of `fewlabels run`."""
+    run = f"fewlabels run {chapter}"
+    return {
+        "A few minutes, your numbers beside ours": f"make rerun CHAPTER={chapter}",
+        "Everything, as printed here": f"{run} --profile full -p store cache",
+    } | {what: f"{run} {options}" for what, options in more.items()}
+
+
 def _sum(name: str, value: str) -> str:
     """A checksum with its kind; torchvision's weights are named by the file that was fetched."""
     kind = {32: "md5 ", 64: "sha256 "}.get(len(value), "")

@@ -11,6 +11,7 @@ cell; a *measure* is an interval that prints itself, "not run" where nothing was
 planned run has are refused.
 """
 
+# ruff: noqa: F401
 from fewlabels.evidence.claims import (
     Compared,
     all_of,
@@ -26,10 +27,20 @@ from fewlabels.evidence.claims import (
     quoted,
     said,
     signed,
+    span,
 )
 from fewlabels.evidence.compare import Comparisons, versus
-from fewlabels.evidence.frame import done, frame, runs, where
-from fewlabels.evidence.measures import difference, fraction, luck, mean, means, pairs, unpaired
+from fewlabels.evidence.frame import done, frame, of_the_book, runs, where
+from fewlabels.evidence.measures import (
+    difference,
+    fraction,
+    luck,
+    mean,
+    mean_difference,
+    means,
+    pairs,
+    unpaired,
+)
 from fewlabels.evidence.predictions import (
     classes,
     confused,
@@ -40,52 +51,16 @@ from fewlabels.evidence.predictions import (
     recalls,
     split_variance,
 )
-from fewlabels.evidence.table import beside, count, median, number, percent, table, value
+from fewlabels.evidence.table import (
+    beside,
+    beside_the_book,
+    count,
+    median,
+    number,
+    percent,
+    table,
+    units,
+    value,
+)
 from fewlabels.tables import claims_table, show
-
-__all__ = [
-    "Compared",
-    "Comparisons",
-    "all_of",
-    "beside",
-    "claims_table",
-    "classes",
-    "compared",
-    "confused",
-    "confusion",
-    "count",
-    "curves",
-    "difference",
-    "done",
-    "figures",
-    "fraction",
-    "frame",
-    "gap",
-    "judged",
-    "lowest",
-    "luck",
-    "margin",
-    "mean",
-    "means",
-    "median",
-    "mixed_up",
-    "number",
-    "pairs",
-    "part",
-    "per_class",
-    "percent",
-    "printed",
-    "printed_number",
-    "quoted",
-    "recalls",
-    "runs",
-    "said",
-    "show",
-    "signed",
-    "split_variance",
-    "table",
-    "unpaired",
-    "value",
-    "versus",
-    "where",
-]
+from fewlabels.verdicts import Printed, Verdict, at_most, direction, everywhere

@@ -41,14 +41,15 @@ def judged(
 ) -> Row:
     """A claim with its verdict, whose reason opens the note; a question gets the answer.
 
-    n: units of luck, needed where ``ours`` is a text.
+    n: units of luck, needed where ``ours`` is a text, which stands only where there are some.
     """
     claim = published.claim(id)
     if claim.hypothesis:
         verdict = verdicts.answer(verdict)
     reason = f"{verdict.reason[:1].upper()}{verdict.reason[1:]}."
     row: Row = {"claim": claim, "verdict": verdict, "note": f"{reason} {note}".strip()}
-    row["ours"] = ours if isinstance(ours, str) or (ours and ours.n) else None
+    made = n != 0 if isinstance(ours, str) else ours is not None and ours.n
+    row["ours"] = ours if made else None
     row |= {} if n is None else {"n": n}
     row |= {"figures": [*figures]} if figures else {}
     row |= {"deviation": deviation} if deviation else {}
@@ -163,9 +164,22 @@ def compared(
     verdicts_by_name = {name: verdict for name, (_, verdict) in judged_parts.items()}
     if len(judged_parts) == 1 or not tested:
         return all_of(id, tested[0] if tested else None, verdicts_by_name, **more)
+<<<<<<< HEAD
     low, high = (percent(f(each.mean for each in tested), sign=True) for f in (min, max))
     n = min(each.n for each in tested)
     return all_of(id, f"{low} to {high} points", verdicts_by_name, n=n, **more)
+=======
+    n = min(each.n for each in tested)
+    return all_of(id, span(tested), verdicts_by_name, n=n, **more)
+
+
+def span(found: Iterable[PairedDifference], words: str = "points") -> str:
+    """From the smallest to the largest of several differences, in points."""
+    means = [each.mean for each in found if each.n]
+    if not means:
+        return NOT_RUN
+    return f"{percent(min(means), sign=True)} to {percent(max(means), sign=True)} {words}"
+>>>>>>> house
 
 
 def _compared(id: str, part: Compared, metric: str) -> tuple[PairedDifference, Verdict]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from fewlabels import data
 from fewlabels.errors import UserError
 from fewlabels.runs import Experiment, Record, Store
 from fewlabels.statistics import shared_luck
@@ -60,6 +61,18 @@ def frame(planned: Sequence[Experiment], store: Store) -> pd.DataFrame:
     return found
 
 
+def of_the_book(chapter: str) -> pd.DataFrame:
+    """One row per run that the book plans for a chapter, see `frame`, from the book's records.
+
+    chapter: its name. Nothing is computed. Raises UserError for an unknown chapter.
+    """
+    module, settings = _book(chapter)
+    with data.as_in_the_book():
+        found = frame(module.plan(settings), module.store(settings))
+    found.attrs["chapter"] = chapter
+    return found
+
+
 def done(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows whose run has been made."""
     return rows[rows["record"].notna()]
@@ -93,12 +106,16 @@ def _must_exist(rows: pd.DataFrame, column: str, value: Any) -> None:
 @cache
 def _in_the_book(chapter: str) -> dict[str, list]:
     """Column -> its values among the runs that the book plans for a chapter."""
-    from fewlabels import chapters, notebooks
-
-    module = chapters.load(chapter)
-    planned = module.plan(module.Settings(**notebooks.parameters(chapter, "full")))
-    found = pd.DataFrame([_planned(run) for run in planned])
+    module, settings = _book(chapter)
+    found = pd.DataFrame([_planned(run) for run in module.plan(settings)])
     return {column: [*found[column].dropna().map(_hashable).unique()] for column in found}
+
+
+def _book(chapter: str) -> tuple[ModuleType, Any]:
+    """A chapter's module, and its settings as the book prints it."""
+    from fewlabels import chapters
+
+    return chapters.load(chapter), chapters.settings(chapter)
 
 
 def _close(value: Any, known: Iterable) -> str:

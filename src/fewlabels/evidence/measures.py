@@ -59,6 +59,14 @@ def difference(a: pd.DataFrame, b: pd.DataFrame, metric: str = "accuracy") -> Pa
     return statistics.mean_difference(found["difference"], luck(found), _overlap(a))
 
 
+def mean_difference(rows: pd.DataFrame, metric: str) -> PairedDifference:
+    """Mean of a column of differences that are already taken, one per run."""
+    made = _with(metric, rows)
+    if made.empty:
+        return NO_DIFFERENCE
+    return statistics.mean_difference(made[metric], luck(made), _overlap(made))
+
+
 def pairs(a: pd.DataFrame, b: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
     """What `difference` averages: by draw the ``difference``, and the ``luck`` of its pair."""
     sides = []

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from fewlabels import evaluation, figures
 from fewlabels.evidence.frame import done
-from fewlabels.evidence.measures import fraction
+from fewlabels.evidence.measures import fraction, luck
 from fewlabels.tables import percent
 
 
@@ -108,17 +108,18 @@ def curves(
     panel: str | None = None,
     scale: float | None = 1.0,
 ) -> pd.DataFrame:
-    """Recorded learning curves for `fewlabels.figures.learning_curves`: epoch, value, run, series.
+    """Recorded learning curves for `fewlabels.figures.learning_curves`, which says the columns.
 
     names: curve in the record -> what the figure calls it. panel: its title. scale: of the steps;
     None makes them the share of the training in percent, so that different lengths compare.
     """
-    points = []
-    for record in done(rows)["record"]:
+    made, points = done(rows), []
+    for record, unit in zip(made["record"], luck(made), strict=True):
         steps = record.curves.get("step", [])
         factor = scale if scale is not None else 100 / steps[-1] if steps else 1
         for name, series in names.items():
             for step, height in zip(steps, record.curves.get(name, []), strict=False):
-                points.append((step * factor, height, record.id, series))
-    found = pd.DataFrame(points, columns=["epoch", "value", "run", "series"])
+                # A run that shares nothing is named by itself: a missing name would be one for all.
+                points.append((step * factor, height, record.id, series, unit or record.id))
+    found = pd.DataFrame(points, columns=["epoch", "value", "run", "series", "luck"])
     return found if panel is None else found.assign(panel=panel)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from fewlabels import tables
 from fewlabels.evidence import measures
-from fewlabels.evidence.frame import done, where
+from fewlabels.evidence.frame import done, of_the_book, where
 from fewlabels.tables import NO_FIGURE, NOT_RUN, Table
 
 Column = Callable[[pd.DataFrame, tuple], Any]
@@ -18,6 +18,11 @@ of the row to those with these values first."""
 def count(**only: Any) -> Column:
     """How many runs have been made."""
     return lambda group, key: str(len(done(where(group, **only))))
+
+
+def units(metric: str = "accuracy", **only: Any) -> Column:
+    """How many units of luck the mean of a metric has: trained networks where runs share one."""
+    return lambda group, key: str(measures.mean(where(group, **only), metric).n)
 
 
 def percent(metric: str = "accuracy", decimals: int = 1, **only: Any) -> Column:
@@ -85,8 +90,8 @@ def table(
     Args:
         rows: runs (`fewlabels.evidence.frame.runs`), cut to what the table is about.
         by: heading -> column of ``rows``; these make the groups.
-        columns: heading -> `count`, `percent`, `number`, `value`, `median`, `beside`, or any
-            function of a group and its key.
+        columns: heading -> `count`, `units`, `percent`, `number`, `value`, `median`, `beside`, or
+            any function of a group and its key.
         pick: the groups that appear, in this order; as a mapping, what their last heading prints.
         order: a metric by whose falling mean the rows come.
         above: rows to print first, such as a source's; what they leave out is a dash.
@@ -111,6 +116,42 @@ def table(
         found.append(dict(zip(by, heads, strict=True)) | cells)
     lines = [dict.fromkeys((*by, *columns), NO_FIGURE) | dict(line) for line in above]
     return tables.show(pd.DataFrame([*lines, *found]), label, caption, decimals)
+
+
+def beside_the_book(
+    rows: pd.DataFrame,
+    settings: Any,
+    by: Mapping[str, str],
+    label: str,
+    caption: str,
+    metric: str = "accuracy",
+    measure: Callable[..., Column] = percent,
+    **only: Any,
+) -> Table | None:
+    """In a rerun, the reader's means beside the book's; nothing in the book itself.
+
+    Args:
+        rows: the reader's runs, of one chapter (`fewlabels.evidence.frame.runs`).
+        settings: theirs; with ``store="results"`` these runs are the book's.
+        by, label, caption: as in `table`.
+        metric, measure: what is compared, and `percent` or `number`.
+        only: which runs are compared, of the reader's and of the book's, as in `where`.
+    """
+    yours = where(rows, **only)
+    if settings.store == "results" or yours.empty:
+        return None
+    book = where(of_the_book(rows.attrs["chapter"]), **only)
+    columns = {
+        "n": units(metric, whose="yours"),
+        "Your run": measure(metric, whose="yours"),
+        "Book's n": units(metric, whose="the book's"),
+        "The book": measure(metric, whose="the book's"),
+    }
+    keys = yours[[*by.values()]].drop_duplicates().itertuples(index=False, name=None)
+    both = pd.concat([yours.assign(whose="yours"), book.assign(whose="the book's")])
+    # Not a chapter's own runs any more: nobody else has asked whose they are.
+    both.attrs = {}
+    return table(both, by, columns, label, caption, pick=[*keys])
 
 
 def _key(each: Any) -> tuple:
