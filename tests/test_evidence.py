@@ -168,3 +168,12 @@ def test_curves_over_steps_and_over_the_share_of_the_training():
     assert set(share["luck"]) == {"r"}
     shared = ev.curves(found.assign(luck="network"), {"loss": "training"})
     assert set(shared["luck"]) == {"network"}
+
+
+def test_comparisons_that_were_not_run_stay_in_the_table(rows):
+    one = made(accuracy=[0.7, 0.8, 0.9])
+    found = ev.versus({"a - b": (one, one.assign(accuracy=0.5)), "c - d": (rows[2:], rows)})
+    shown = found.table("tbl-x", "{count} comparison.")
+    assert shown.frame["Comparison"].tolist() == ["a - b", "c - d"]
+    assert shown.frame["Difference, points"].tolist()[1] == "not run"
+    assert shown.caption == "1 comparison."

@@ -164,11 +164,6 @@ def compared(
     verdicts_by_name = {name: verdict for name, (_, verdict) in judged_parts.items()}
     if len(judged_parts) == 1 or not tested:
         return all_of(id, tested[0] if tested else None, verdicts_by_name, **more)
-<<<<<<< HEAD
-    low, high = (percent(f(each.mean for each in tested), sign=True) for f in (min, max))
-    n = min(each.n for each in tested)
-    return all_of(id, f"{low} to {high} points", verdicts_by_name, n=n, **more)
-=======
     n = min(each.n for each in tested)
     return all_of(id, span(tested), verdicts_by_name, n=n, **more)
 
@@ -179,7 +174,6 @@ def span(found: Iterable[PairedDifference], words: str = "points") -> str:
     if not means:
         return NOT_RUN
     return f"{percent(min(means), sign=True)} to {percent(max(means), sign=True)} {words}"
->>>>>>> house
 
 
 def _compared(id: str, part: Compared, metric: str) -> tuple[PairedDifference, Verdict]:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from fewlabels import figures, tables
 from fewlabels.evidence.measures import difference
-from fewlabels.tables import Table
+from fewlabels.tables import NOT_RUN, Table, percent
 
 Pair = tuple[pd.DataFrame, pd.DataFrame]
 
@@ -19,16 +19,31 @@ class Comparisons:
 
     frame: pd.DataFrame
     """As `fewlabels.tables.compared` makes it."""
+    missing: tuple[str, ...]
+    """What was not run."""
 
     def table(self, label: str, caption: str) -> Table:
-        """caption: ``{count}`` in it is the number of comparisons."""
-        return tables.comparisons(self.frame, label, caption.format(count=len(self.frame)))
+        """caption: ``{count}`` in it is the number of comparisons that were run."""
+        nothing = [NOT_RUN] * len(self.missing)
+        shown = {
+            "Comparison": [*self.frame["comparison"], *self.missing],
+            "n": [*self.frame["n"].astype(str), *("0" for _ in self.missing)],
+            "Difference, points": [
+                *(percent(each, sign=True) for each in self.frame["difference"]),
+                *nothing,
+            ],
+            "p (Holm)": [*map(tables.p_value, self.frame["p"]), *nothing],
+        }
+        return tables.show(pd.DataFrame(shown), label, caption.format(count=len(self.frame)))
 
     def figure(self) -> Figure:
-        return figures.paired_differences(self.frame)
+        """Of those that were run; says so where none was."""
+        made = len(self.frame)
+        return figures.paired_differences(self.frame) if made else figures.empty(NOT_RUN)
 
 
 def versus(pairs: Mapping[str, Pair], metric: str = "accuracy") -> Comparisons:
     """What a comparison is called -> its two sides, the first minus the second."""
     found = {name: difference(a, b, metric) for name, (a, b) in pairs.items()}
-    return Comparisons(tables.compared({k: d if d.n else None for k, d in found.items()}))
+    made = {name: each for name, each in found.items() if each.n}
+    return Comparisons(tables.compared(made), tuple(name for name in found if name not in made))
