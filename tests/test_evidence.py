@@ -149,6 +149,11 @@ def test_a_readers_runs_stand_beside_the_books_and_in_the_book_there_is_nothing(
     assert ev.beside_the_book(rows[:0], yours, by, "tbl-x", caption) is None
 
 
+def test_a_table_without_any_planned_run_says_so(rows):
+    shown = ev.table(rows.iloc[:0], {"Method": "name"}, {"n": ev.count()}, "tbl-x", "Cap.")
+    assert shown.frame.iloc[0].tolist() == ["no run is planned with these settings", "\N{EN DASH}"]
+
+
 def test_what_predictions_say():
     truth = np.array([0, 0, 1, 1])
     record = SimpleNamespace(id="1", predictions={"classes": np.array([0, 1, 1, 1])}, curves={})

@@ -115,6 +115,9 @@ def table(
         cells = {heading: of(group, key) for heading, of in columns.items()}
         found.append(dict(zip(by, heads, strict=True)) | cells)
     lines = [dict.fromkeys((*by, *columns), NO_FIGURE) | dict(line) for line in above]
+    if not found:
+        nothing = dict.fromkeys((*by, *columns), NO_FIGURE)
+        found.append(nothing | {next(iter(by)): "no run is planned with these settings"})
     return tables.show(pd.DataFrame([*lines, *found]), label, caption, decimals)
 
 
