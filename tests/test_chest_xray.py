@@ -105,7 +105,7 @@ def store(tmp_path_factory):
 
 
 def forget():
-    for kept in (data.load, runs.xrays, runs.frozen_features, runs.layer3, runs.resized):
+    for kept in (data._load, runs.xrays, runs.frozen_features, runs.layer3, runs.resized):
         kept.cache_clear()
 
 
@@ -397,6 +397,30 @@ def test_a_threshold_moved_on_validation_mends_a_bias():
     assert moved["threshold"] == pytest.approx(3)
     assert moved["moved_mean_class_accuracy"] == 1
     assert moved["moved_recall_normal"] == 1
+
+
+def test_the_threshold_follows_from_validation_images_alone(store, fabric, images, monkeypatch):
+    labels = torch.tensor([0, 0, 1, 1])
+    valid = torch.tensor([[0.0, 1.0], [0.0, 2.0], [0.0, 4.0], [0.0, 5.0]])
+    # On these the best threshold would be 6.
+    test = torch.tensor([[0.0, 2.5], [0.0, 5.0], [0.0, 7.0], [0.0, 8.0]])
+    moved = moved_threshold(valid, labels, test, labels)
+    assert moved["threshold"] == pytest.approx(3)
+    assert (moved["moved_accuracy"], moved["moved_recall_normal"]) == (0.75, 0.5)
+    assert (moved["moved_mean_class_accuracy"], moved["moved_recall_pneumonia"]) == (0.75, 1)
+
+    forget()
+    run = replace(HEAD, seed=11)
+    before = store.run(run, fabric).metrics
+    store.path(run).unlink()
+    forget()
+    upside_down = replace(images, test=Split(images.test.images.flip(2), 1 - images.test.labels))
+    monkeypatch.setattr(data, "load", lambda name: upside_down)
+    after = store.run(run, fabric).metrics
+    assert after["threshold"] == before["threshold"]
+    assert after["moved_accuracy"] != before["moved_accuracy"]
+    monkeypatch.undo()
+    forget()
 
 
 def test_a_shift_between_the_parts_is_seen_and_none_where_there_is_none(

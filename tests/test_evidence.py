@@ -85,6 +85,13 @@ def test_a_difference_pairs_the_draws_that_both_have():
         ev.difference(pd.concat([a, a]), b)
 
 
+def test_means_by_group_are_of_fractions_or_of_any_unit():
+    found = made(error=[10.0, 20.0, 60.0], name=["a", "a", "b"])
+    assert ev.means(found, "name", "error", of=ev.mean)["mean"].tolist() == [15, 60]
+    with pytest.raises(UserError, match=r"outside 0\.\.1"):
+        ev.means(found, "name", "error")
+
+
 def test_what_was_not_run_prints_so(rows):
     nothing = rows[rows["record"].isna()]
     assert ev.fraction(nothing).n == 0 and ev.difference(nothing, rows).n == 0
@@ -130,6 +137,15 @@ def test_a_table_has_a_row_a_group_in_the_order_asked_for():
     assert shown.frame["Source"].tolist() == ["\N{EN DASH}"] * 2 + ["91"]
 
 
+def test_whole_numbers_and_booleans_head_a_row_as_they_fill_a_cell():
+    found = made(accuracy=[0.2, 0.4], images=[1000, 60000], trained=[True, False], size=2500.0)
+    by = {"Images": "images", "Trained": "trained"}
+    columns = {"Parameters": ev.value("size", decimals=0), "MB": ev.value("size", 1e-3)}
+    shown = ev.table(found, by, columns, "tbl-x", "Cap.").frame
+    assert shown.iloc[0].tolist() == ["1,000", "yes", "2,500", "2.5"]
+    assert shown.iloc[1].tolist() == ["60,000", "no", "2,500", "2.5"]
+
+
 def test_a_column_counts_what_its_interval_counts():
     found = made(accuracy=[0.2, 0.4, 0.9], luck=["x", "x", "y"])
     columns = {"runs": ev.count(), "n": ev.units(), "of draw 1": ev.units(draw=1)}
@@ -147,6 +163,26 @@ def test_a_readers_runs_stand_beside_the_books_and_in_the_book_there_is_nothing(
     # The toy book has two of its two runs: accuracies 0.5 and 0.6.
     assert list(shown.iloc[0]) == ["guess", "1", "50.0 (one run)", "2", "55.0 (two runs)"]
     assert ev.beside_the_book(rows[:0], yours, by, "tbl-x", caption) is None
+
+
+def test_what_a_notebook_has_added_is_added_to_the_books_runs(rows):
+    def named(found):
+        return found.assign(shown="guess of " + found["labels"].astype(str))
+
+    by, settings = {"Method": "shown"}, SimpleNamespace(store="cache")
+    given = ev.beside_the_book(named(rows), settings, by, "tbl-x", "Cap.", also=named).frame
+    assert list(given.iloc[0]) == ["guess of 100", "2", "55.0 (two runs)", "2", "55.0 (two runs)"]
+
+
+def test_means_in_any_unit_by_group_and_a_number_without_its_interval():
+    found = made(psnr=[17.0, 18.0, 19.0, 11.0], name=["a", "a", "a", "b"])
+    a, b = ev.means(found, "name", "psnr", ev.mean).to_dict("records")
+    assert (a["name"], a["mean"], a["n"]) == ("a", 18, 3)
+    # s = 1; Student's quantile for two degrees of freedom is 4.3027.
+    assert a["high"] - a["mean"] == pytest.approx(4.302653 / 3**0.5, rel=1e-5)
+    assert b["n"] == 1 and np.isnan(b["low"])
+    assert ev.number("psnr", 2, interval=False)(found, ()) == "16.25"
+    assert ev.number("psnr", 0, scale=10, interval=False)(found[:3], ()) == "180"
 
 
 def test_a_table_without_any_planned_run_says_so(rows):
@@ -171,6 +207,7 @@ def test_curves_over_steps_and_over_the_share_of_the_training():
     share = ev.curves(found, {"loss": "training"}, "panel", scale=None)
     assert share["epoch"].tolist() == [50, 100] and set(share["panel"]) == {"panel"}
     assert set(share["luck"]) == {"r"}
+    assert ev.curve(found, "loss").tolist() == [[2, 1]] and len(ev.curve(found[:0], "loss")) == 0
     shared = ev.curves(found.assign(luck="network"), {"loss": "training"})
     assert set(shared["luck"]) == {"network"}
 

@@ -241,3 +241,16 @@ def test_markers_and_colours_tell_methods_of_a_chapter_apart():
         looks = [figures.look(method) for method in methods]
         assert len({look.marker for look in looks}) == len(methods)
         assert len({look.colour for look in looks}) == len(methods)
+
+
+def test_every_run_is_a_thin_line_under_the_mean():
+    _, ax = plt.subplots()
+    figures.runs_and_mean(ax, [1, 2], np.array([[0.0, 2.0], [2.0, 4.0]]), color="red", label="a")
+    figures.runs_and_mean(ax, [], np.array([]), color="red", label="not run")
+    *thin, mean = ax.get_lines()
+    assert [line.get_ydata().tolist() for line in thin] == [[0, 2], [2, 4]]
+    assert mean.get_ydata().tolist() == [1, 3]
+    assert mean.get_linewidth() > thin[0].get_linewidth()
+    assert {line.get_color() for line in (*thin, mean)} == {"red"}
+    assert ax.get_legend_handles_labels()[1] == ["a"]
+    plt.close("all")

@@ -172,6 +172,12 @@ def test_a_share_comes_with_its_interval():
     assert tables.share(hits, "seeds") == "3 of 10 seeds (30%, 95% interval 11 to 60%)"
 
 
+def test_what_is_rounding_is_told_by_its_size():
+    assert tables.at_most(5.96e-5) == "at most 6e-5"
+    assert tables.at_most(2e-11) == "at most 2e-11"
+    assert tables.at_most(0.0) == "0"
+
+
 def test_a_text_beside_many_numbers_is_not_squeezed_to_its_longest_word():
     figures = {f"Metric {k}": ["17.63 [17.48, 17.71]"] for k in range(4)}
     frame = pd.DataFrame({"Method": ["a sheet, of few words, all of them short"], **figures})

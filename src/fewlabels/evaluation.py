@@ -50,29 +50,38 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     if len(labels) != len(p):
         raise UserError(f"{len(p)} rows of probabilities for {len(labels)} labels: pair them.")
 
-    predicted = p.argmax(axis=1)
-    present = np.unique(labels)
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        labels, predicted, average="macro", zero_division=0
-    )
-    if len(present) < k:
+    if len(np.unique(labels)) < k:
         auc = np.nan
     elif k == 2:
         auc = roc_auc_score(labels, p[:, 1])
     else:
         auc = roc_auc_score(labels, p, multi_class="ovr", average="macro")
-    one_class = len(present) == 1 and (predicted == present[0]).all()
     of_label = p[np.arange(len(p)), labels]
+    return of_classes(p.argmax(axis=1), labels, k) | {
+        "auc": float(auc),
+        "calibration_error": _calibration_error(p, labels),
+        "nll": float(-np.log(of_label.clip(min=SMALLEST)).mean()),
+    }
+
+
+def of_classes(predicted: np.ndarray, labels: np.ndarray, k: int) -> dict[str, float]:
+    """Those metrics of `evaluate` that follow from the predicted classes alone.
+
+    predicted, labels: [N] integers in 0..k-1. Raises UserError as `evaluate` does.
+    """
+    predicted, labels = _checked_pair(predicted, labels, k)
+    present = np.unique(labels)
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        labels, predicted, average="macro", zero_division=0
+    )
+    one_class = len(present) == 1 and (predicted == present[0]).all()
     metrics = {
         "accuracy": accuracy_score(labels, predicted),
         "mean_class_accuracy": recall_score(labels, predicted, labels=present, average="macro"),
         "precision": precision,
         "recall": recall,
         "f1": f1,
-        "auc": auc,
         "cohen_kappa": np.nan if one_class else cohen_kappa_score(labels, predicted),
-        "calibration_error": _calibration_error(p, labels),
-        "nll": -np.log(of_label.clip(min=SMALLEST)).mean(),
     }
     return {name: float(value) for name, value in metrics.items()}
 

@@ -25,6 +25,8 @@ from fewlabels.errors import UserError
 
 SOURCES = ("caltech101", "shapes")
 SUFFIXES = (".jpg", ".jpeg", ".png")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+"""Pillow knows more, and starts other programs on some of them: EPS goes to Ghostscript."""
 MOST_PIXELS = 50_000_000
 """More pixels than any camera here is likely to have: a small file can unpack to gigabytes."""
 FEWEST_PIXELS = 16
@@ -76,7 +78,7 @@ class Picture:
 
 
 def read(path: Path | str) -> Picture:
-    """Decode one image file of any common kind.
+    """Decode one image file of any of ``FORMATS``.
 
     The orientation that a camera wrote into it is followed, transparency becomes white, grey and
     16-bit images become RGB with 8 bits, and of an animation the first frame is taken.
@@ -93,7 +95,7 @@ def read(path: Path | str) -> Picture:
         with warnings.catch_warnings():
             # Pillow warns of large images; the limit here is below the one it warns at.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
+            with Image.open(path, formats=FORMATS) as file:
                 _check_size(path, *file.size)
                 return _decoded(path, file)
     except UnidentifiedImageError:

@@ -45,6 +45,7 @@ from fewlabels.evidence.predictions import (
     classes,
     confused,
     confusion,
+    curve,
     curves,
     mixed_up,
     per_class,

@@ -1,4 +1,4 @@
-"""What stored predictions say, run by run: recalls, mix-ups, confusion matrices."""
+"""What records keep run by run: predictions (recalls, mix-ups, confusion matrices) and curves."""
 
 from collections.abc import Sequence
 
@@ -100,6 +100,11 @@ def per_class(
             row[f"{title}, ours"] = percent(fraction(ours, "ours"))
         found.append(row)
     return pd.DataFrame(found)
+
+
+def curve(rows: pd.DataFrame, name: str) -> np.ndarray:
+    """One recorded curve of every run that has been made, all of one length: [runs, points]."""
+    return np.array([record.curves[name] for record in done(rows)["record"]])
 
 
 def curves(

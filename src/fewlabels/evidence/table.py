@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fewlabels import tables
@@ -32,20 +33,26 @@ def percent(metric: str = "accuracy", decimals: int = 1, **only: Any) -> Column:
     )
 
 
-def number(metric: str, decimals: int = 1, scale: float = 1, **only: Any) -> Column:
-    """Mean of a metric with its interval, times ``scale``."""
+def number(
+    metric: str, decimals: int = 1, scale: float = 1, interval: bool = True, **only: Any
+) -> Column:
+    """Mean of a metric, times ``scale``, with its interval unless ``interval`` is false."""
 
     def of(group: pd.DataFrame, key: tuple) -> str:
         rows = where(group, **only)
         if scale != 1 and metric in rows:
             rows = rows.assign(**{metric: scale * rows[metric]})
-        return tables.number(measures.mean(rows, metric), decimals)
+        found = measures.mean(rows, metric)
+        return tables.number(found if interval else found.mean, decimals)
 
     return of
 
 
-def value(column: str, scale: float = 1, **only: Any) -> Column:
-    """What the row's runs have in common, or its only run measured; without an interval."""
+def value(column: str, scale: float = 1, decimals: int | None = None, **only: Any) -> Column:
+    """What the row's runs have in common, or its only run measured; without an interval.
+
+    decimals: of a number that is not to have those of the table, such as 0 for a count.
+    """
 
     def of(group: pd.DataFrame, key: tuple) -> Any:
         rows = where(group, **only)
@@ -53,7 +60,9 @@ def value(column: str, scale: float = 1, **only: Any) -> Column:
         if not len(found):
             return NOT_RUN
         first = found.iloc[0]
-        return first if isinstance(first, str) else scale * first
+        if isinstance(first, str):
+            return first
+        return scale * first if decimals is None else tables.number(float(scale * first), decimals)
 
     return of
 
@@ -129,6 +138,7 @@ def beside_the_book(
     caption: str,
     metric: str = "accuracy",
     measure: Callable[..., Column] = percent,
+    also: Callable[[pd.DataFrame], pd.DataFrame] = lambda rows: rows,
     **only: Any,
 ) -> Table | None:
     """In a rerun, the reader's means beside the book's; nothing in the book itself.
@@ -138,12 +148,13 @@ def beside_the_book(
         settings: theirs; with ``store="results"`` these runs are the book's.
         by, label, caption: as in `table`.
         metric, measure: what is compared, and `percent` or `number`.
+        also: adds the columns to the book's runs that a notebook has added to ``rows``.
         only: which runs are compared, of the reader's and of the book's, as in `where`.
     """
     yours = where(rows, **only)
     if settings.store == "results" or yours.empty:
         return None
-    book = where(of_the_book(rows.attrs["chapter"]), **only)
+    book = where(also(of_the_book(rows.attrs["chapter"])), **only)
     columns = {
         "n": units(metric, whose="yours"),
         "Your run": measure(metric, whose="yours"),
@@ -161,5 +172,8 @@ def _key(each: Any) -> tuple:
     return each if isinstance(each, tuple) else (each,)
 
 
-def _heading(key: Any) -> str:
-    return f"{key:g}" if isinstance(key, float) else str(key)
+def _heading(key: Any) -> Any:
+    if isinstance(key, float):
+        return f"{key:g}"
+    # `show` prints whole numbers and booleans as in every other column.
+    return key.item() if isinstance(key, np.integer | np.bool_) else key

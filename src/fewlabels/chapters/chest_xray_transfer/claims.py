@@ -180,7 +180,7 @@ def _imbalance(runs: pd.DataFrame) -> dict[str, Any]:
     claim, parts, texts = published.claim("C4"), [], []
     for name in (TRANSFER, CNN):
         found, words = causes(runs, name), constant(runs, name)
-        verdict = verdicts.direction(found["surplus"], +1, claim.margin_of("recall"))
+        verdict = verdicts.direction(found["surplus"], +1, claim.margin_of("difference"))
         if found["surplus"] is None and words:
             verdict = Verdict("not tested", words)
         elif words:

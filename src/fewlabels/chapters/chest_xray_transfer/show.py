@@ -905,7 +905,8 @@ def beside_the_book(runs: pd.DataFrame, settings: Settings):
     book = Settings()
     planned = planning.plan(book)
     stored = planning.store(book)
-    ours = results.frame(book, planned, [stored.get(run) for run in planned])
+    with data.as_in_the_book():
+        ours = results.frame(book, planned, [stored.get(run) for run in planned])
     rows = []
     for role in (*REPORT_ROLES, *TUNED_ROLES):
         yours = results.select(runs, role)
