@@ -10,10 +10,9 @@ import torch
 from torch import nn
 from torchvision import models
 
-from fewlabels import features
-from fewlabels.chapters import chest_xray_transfer, few_data_caltech
-from fewlabels.chapters.chest_xray_transfer import planning as third
-from fewlabels.chapters.few_data_caltech import planning as fourth
+from fewlabels import chapters, features
+from fewlabels.chapters import chest_xray_transfer as third
+from fewlabels.chapters import few_data_caltech
 from fewlabels.errors import UserError
 from fewlabels.features import View
 from fewlabels.models import pretrained
@@ -280,7 +279,9 @@ def test_a_random_view_repeats_with_its_seed_and_leaves_the_generator_alone(imag
 
 
 def test_torchvision_in_place_of_a_files_name_means_its_own_weights():
-    own = chest_xray_transfer.Settings(weights=TORCHVISION, fine_tuned_weights=TORCHVISION)
+    changed = {"weights": TORCHVISION, "fine_tuned_weights": TORCHVISION}
+    own = chapters.settings(third.NAME, **changed)
     sources = [third.frozen_source(own), third.fine_tuned_source(own)]
-    sources += fourth.networks(few_data_caltech.Settings(networks=["resnet18:torchvision"]))
+    fourth = chapters.settings("few-data-caltech", networks=["resnet18:torchvision"])
+    sources += few_data_caltech.networks(fourth)
     assert [source.weights for source in sources] == [TORCHVISION] * 3

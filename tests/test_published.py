@@ -81,6 +81,8 @@ def test_printed_figures_keep_their_units():
     chest = published.chest_xray().set_index(["model", "metric"])["value"]
     assert chest["resnet50_transfer", "accuracy"] == 0.779
     assert chest["resnet50_transfer", "true_normal_pred_normal"] == 119
+    by_class = published.chest_xray_classes("cnn_scratch").set_index("class")
+    assert by_class.loc["NORMAL"].to_dict() == {"precision": 0.98, "recall": 0.25, "f1": 0.40}
 
 
 def test_claims_agree_with_the_printed_tables():

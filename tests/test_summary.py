@@ -78,11 +78,11 @@ def test_one_run_has_no_interval(toy, record):
     assert (row["n"], row["mean"], row["low"], row["high"]) == ("1", "0.5", "", "")
 
 
-def test_a_chapter_whose_splits_overlap_says_so(toy, record, monkeypatch):
+def test_a_kind_of_run_whose_splits_overlap_says_so(toy, record, monkeypatch):
     runs = [toy_run(0), toy_run(1), toy_run(2)]
     record(*runs)
     monkeypatch.setattr(chapters.load("toy"), "plan", lambda settings: runs)
-    monkeypatch.setattr(chapters.load("toy"), "TEST_TO_TRAIN", 0.5, raising=False)
+    monkeypatch.setattr(type(runs[0]), "overlap", 0.5, raising=False)
     (row,) = read()
     interval = fraction_interval([0.5, 0.6, 0.7], test_to_train=0.5)
     assert (row["low"], row["high"]) == (f"{interval.low:.6g}", f"{interval.high:.6g}")

@@ -170,6 +170,7 @@ def test_where_there_is_no_interval_the_number_says_why():
 def test_a_share_comes_with_its_interval():
     hits = [True] * 3 + [False] * 7
     assert tables.share(hits, "seeds") == "3 of 10 seeds (30%, 95% interval 11 to 60%)"
+    assert tables.share([], "seeds") == "0 of 0 seeds"
 
 
 def test_what_is_rounding_is_told_by_its_size():

@@ -138,7 +138,7 @@ def _status(given: argparse.Namespace) -> int:
 
 
 def _classify(given: argparse.Namespace) -> int:
-    from fewlabels.chapters.few_data_caltech import recognise
+    from fewlabels import recognition as recognise
 
     values = notebooks.parameters("few-data-caltech", given.profile, dict(given.overrides))
     files.folder(paths.cache())

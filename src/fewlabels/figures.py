@@ -304,6 +304,33 @@ def image_grid(
     return _finish(fig)
 
 
+def strip(
+    values: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    xlabel: str,
+    middle: float,
+    ticks: Sequence[float],
+) -> Figure:
+    """Values on a log scale as a row of points for each class, scattered within their row.
+
+    values: [N], positive. labels: [N] integers 0..K-1 into `classes`. middle: where a line stands.
+    """
+    values, labels = np.asarray(values), np.asarray(labels)
+    fig, ax = plt.subplots(figsize=(WIDTH, 0.7 + 0.4 * len(classes)))
+    height = labels + np.random.default_rng(0).uniform(-0.25, 0.25, len(values))
+    for k in range(len(classes)):
+        ax.scatter(values[labels == k], height[labels == k], s=12, color=BLUE, alpha=0.5, lw=0)
+    ax.axvline(middle, color=INK, lw=1)
+    ax.set_xscale("log")
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_yticks(range(len(classes)), classes)
+    ax.invert_yaxis()
+    ax.set_xlabel(xlabel)
+    return _finish(fig)
+
+
 def embedding(points: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> Figure:
     """Points of a two-dimensional embedding by class, each class named at its median.
 
@@ -375,7 +402,7 @@ def paired_differences(frame: pd.DataFrame) -> Figure:
     return _finish(fig)
 
 
-def published_against_ours(frame: pd.DataFrame, bar: str) -> Figure:
+def published_against_ours(frame: pd.DataFrame, bar: str = "95% of further runs") -> Figure:
     """Forest plot: our mean, the printed figure, and a range for it that `bar` names.
 
     frame: columns quantity (text), published, mean, low, high (all fractions 0..1; the range's

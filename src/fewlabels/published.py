@@ -184,3 +184,16 @@ def chest_xray() -> pd.DataFrame:
     they say.
     """
     return pd.read_csv(_REFERENCE / "chest_xray.csv")
+
+
+def chest_xray_classes(model: str) -> pd.DataFrame:
+    """The classes of one model of the chest X-ray report: fractions (0..1).
+
+    Columns: class (NORMAL, PNEUMONIA), precision, recall, f1.
+    """
+    printed = chest_xray().set_index(["model", "metric"])["value"][model]
+    return pd.DataFrame(
+        {"class": name}
+        | {key: printed[f"{key}_{name.lower()}"] for key in ("precision", "recall", "f1")}
+        for name in ("NORMAL", "PNEUMONIA")
+    )

@@ -35,11 +35,10 @@ def text() -> str:
     """The table, made from the records.
 
     One row per chapter, cell and metric: the mean over the runs that share a cell (label draws,
-    seeds) with its 95% interval; n counts units of luck, and chapters whose splits overlap say so
-    by ``TEST_TO_TRAIN``. Only runs
-    that the full profile plans count: records of former settings may lie beside them. Runs that a
-    chapter shares with the one that made them have rows under that one only. Sorted, so that a
-    new record changes its own rows only.
+    seeds) with its 95% interval; n counts units of luck, and kinds of runs whose splits share
+    images say so by ``overlap``. Only runs that the full profile plans count: records of former
+    settings may lie beside them. Runs that a chapter shares with the one that made them have rows
+    under that one only. Sorted, so that a new record changes its own rows only.
     """
     from fewlabels import chapters
 
@@ -65,19 +64,19 @@ def rows(name: str) -> list[dict[str, str]]:
         missing = [run for run, record in found.items() if record is None]
         if missing and values.get("minutes") != 0:
             raise store.lacks(*missing)
-    records = [record for record in found.values() if record]
-    for record in records:
+    records = {run: record for run, record in found.items() if record}
+    for run, record in records.items():
         digests = "+".join(record.data[each] for each in sorted(record.data))
         cell = tuple(record.cell.get(column, "") for column in CELL)
+        known = shared_luck(record.config), getattr(run, "overlap", 0.0)
         for metric, value in record.metrics.items():
             if math.isfinite(value):
-                groups[cell, digests, metric].append((value, shared_luck(record.config)))
+                groups[cell, digests, metric].append((value, *known))
     found = []
-    overlap = getattr(chapter, "TEST_TO_TRAIN", 0.0)
     for (cell, digests, metric), group in sorted(groups.items(), key=_order):
-        values, luck = zip(*group, strict=True)
+        values, luck, overlap = zip(*group, strict=True)
         measure = fraction_interval if any(part in metric for part in FRACTIONS) else mean_interval
-        interval = measure(values, luck, overlap)
+        interval = measure(values, luck, overlap[0])
         measured = (interval.mean, interval.low, interval.high)
         found.append(
             {"chapter": name, "data_md5": digests, "metric": metric, "n": interval.n}

@@ -73,6 +73,8 @@ def at_most(value: float) -> str:
 def share(hits: Iterable[bool], of: str) -> str:
     """A share with its Wilson interval: ``"3 of 10 seeds (30%, 95% interval 11 to 60%)"``."""
     hits = list(hits)
+    if not hits:
+        return f"0 of 0 {of}"
     found = share_interval(hits)
     low, high = percent(found.low, 0), percent(found.high, 0)
     counted = f"{sum(hits)} of {len(hits)} {of}"

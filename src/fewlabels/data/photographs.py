@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.datasets import Caltech101
 
 from fewlabels import config, paths
@@ -146,6 +147,14 @@ def squeezed(image: Image.Image, size: int) -> Tensor:
     """An RGB image as uint8 [3, size, size], its proportions not kept, bilinear, antialiased."""
     pixels = np.array(image.resize((size, size), Image.Resampling.BILINEAR))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def reduced(images: Tensor, size: int = 96) -> np.ndarray:
+    """Images uint8 [N, 3, H, W] as a page shows them: uint8 [N, 3, size, size], antialiased."""
+    small = F.interpolate(
+        images.float(), size, mode="bilinear", antialias=True, align_corners=False
+    )
+    return small.round().clamp(0, 255).to(torch.uint8).numpy()
 
 
 @lru_cache(maxsize=4)

@@ -194,6 +194,13 @@ def backbone(source: Pretrained) -> Backbone:
     return Backbone(network, size, source.statistics)
 
 
+def tensor_sizes(architecture: str) -> list[int]:
+    """Values in every weight tensor of a classifier of torchvision, in order; none is made."""
+    with torch.device("meta"):
+        network = torchvision.models.get_model(architecture, weights=None)
+    return [parameter.numel() for parameter in network.parameters()]
+
+
 def stages(backbone: Backbone) -> list[nn.Module]:
     """The parts of a backbone that have weights, from the input to the features.
 

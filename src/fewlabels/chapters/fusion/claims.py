@@ -14,9 +14,9 @@ from fewlabels import comparisons, published, verdicts
 from fewlabels.chapters.fusion import planning, results
 from fewlabels.chapters.fusion.planning import Settings
 from fewlabels.chapters.fusion.results import STACKING, SUPERVISED, key
-from fewlabels.chapters.ssl_medmnist.claims import SMALLER, deviation, rebuilt
+from fewlabels.chapters.ssl_medmnist.claims import SMALLER, deviation, split_variance
 from fewlabels.chapters.ssl_medmnist.planning import SOURCE_METHODS
-from fewlabels.chapters.ssl_medmnist.results import ALL, MEAN, QUARTER, split_variance
+from fewlabels.chapters.ssl_medmnist.results import ALL, MEAN, QUARTER
 from fewlabels.published import Claim
 from fewlabels.statistics import PairedDifference
 from fewlabels.tables import percent
@@ -48,7 +48,7 @@ def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
             key,
             results.values(frame, method, metric).values(),
             0.01,
-            split_variance=_split_variance(frame, method, metric),
+            split_variance=split_variance(frame[frame["method"] == method], metric),
             instead=SMALLER if smaller and method != SUPERVISED else None,
         )
 
@@ -68,7 +68,9 @@ def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
         "difference",
         results.differences(full, TWO_CONTRASTIVE, "moco").values(),
         0.01,
-        split_variance=sum(_split_variance(full, each, MEAN) for each in (TWO_CONTRASTIVE, "moco")),
+        split_variance=sum(
+            split_variance(full[full["method"] == each], MEAN) for each in (TWO_CONTRASTIVE, "moco")
+        ),
         instead=SMALLER if smaller else None,
     )
     found = [
@@ -124,14 +126,6 @@ def rows(runs: pd.DataFrame, settings: Settings) -> list[dict[str, Any]]:
     ]
     said = {"deviation": deviation(own, smaller), "protocol": own.grid}
     return [row | said for row in found]
-
-
-def _split_variance(frame: pd.DataFrame, method: str, metric: str) -> float:
-    """What other test images may change, on a rebuild; zero elsewhere and without runs."""
-    found = frame[frame["method"] == method]
-    if found.empty or not rebuilt(found["dataset"].iloc[0]):
-        return 0.0
-    return split_variance(found, metric)
 
 
 def _pull(full: pd.DataFrame) -> str:

@@ -136,9 +136,7 @@ def printed_figure(runs: pd.DataFrame, settings: Settings) -> Figure:
                     what = f"{role}, {share}: {_members(method)}"
                     ours = {"mean": found.mean, "low": found.low, "high": found.high}
                     rows.append({"quantity": what, "published": figure / 100, "n": found.n} | ours)
-    if not rows:
-        return figures.empty(NOT_RUN)
-    return figures.published_against_ours(pd.DataFrame(rows), "95% of further runs")
+    return figures.published_against_ours(pd.DataFrame(rows)) if rows else figures.empty(NOT_RUN)
 
 
 def recalls_table(runs: pd.DataFrame, settings: Settings, role: str) -> Table:
