@@ -23,6 +23,8 @@ from fewlabels.evidence.frame import done
 from fewlabels.runs import Record
 
 MEAN = "mean_class_accuracy"
+METRICS = ("accuracy", MEAN, "calibration_error")
+"""Of every fusion, beside the recall of every class."""
 PRODUCT, STACKING = "product", "stacking"
 RULES = {
     PRODUCT: fusion.product,
@@ -121,14 +123,16 @@ def with_fusions(models: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     ``method`` that was chosen. ``method`` is `key` of a fusion, or one of the ``CHOSEN``. Metrics
     are fractions of the test images; the ``record`` keeps predicted classes. Fusions of one draw
     and data set share their luck. Without one of its members a fusion has no record, like a run
-    that has not been made; what takes all methods has none without one of them.
+    that has not been made; what takes all methods has none without one of them. The book's members,
+    where a reader's file of the data is another one, count as missing: their labels are not at hand.
     """
     methods = tuple(methods)
     own = {"rule": "single", "members": models["method"], "size": 1, "tempered": False}
     rows = models.assign(**own, choice="").to_dict("records")
     for cell, here in models.groupby(["dataset", "labels", "draw"], sort=False):
-        made = done(here[here["method"].isin(methods)]).set_index("method")["record"]
-        records = {name: made[name] for name in methods if name in made}
+        file = data.md5(cell[0])
+        made = {row.method: row.record for row in done(here).itertuples()}
+        records = {m: made[m] for m in methods if m in made and made[m].data[cell[0]] == file}
         one = members(records, cell[0]) if len(records) > 1 else None
         found = _fused(one, complete=one.names == methods) if one else {}
         known = {"dataset": cell[0], "labels": cell[1], "draw": cell[2]}
@@ -141,7 +145,8 @@ def with_fusions(models: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
                 made_of = Made(f"{method}, {cell}", {"classes": p.argmax(axis=1).astype(np.uint8)})
                 row |= _scores(p, one.test_labels) | {"choice": choice, "record": made_of}
             rows.append(row)
-    return pd.DataFrame(rows, columns=None if rows else [*models, *own, "choice"])
+    found = pd.DataFrame(rows, columns=None if rows else [*models, *own, "choice"])
+    return found.assign(**{each: np.nan for each in METRICS if each not in found})
 
 
 def _planned(methods: tuple[str, ...]) -> dict[str, dict]:
