@@ -2,8 +2,10 @@
 
 For every method of the table `fewlabels.pretext.methods` both ways train the same network (protocol
 ``report``) with the same batch, optimiser and precision. In Lightly's way each image goes through
-the method's PIL transform in a DataLoader on all cores, and the step is that of its example. Ours
-draws the views of a batch at once from the data set on the device.
+the method's PIL transform in a DataLoader on all cores, the step is that of its example, and the
+convolutions are PyTorch's. Ours draws the views of a batch at once from the data set on the device,
+and on a CPU leaves out the products of small maps that meet only padding. A third way, our loading
+with PyTorch's convolutions, tells what each part brings.
 
     python benchmarks/pretext_throughput.py --methods simclr moco --steps 20
 """
@@ -33,6 +35,7 @@ from training_loop import processor
 
 from fewlabels import data
 from fewlabels.models.backbones import backbone
+from fewlabels.models.small_maps import SmallMapConv2d
 from fewlabels.pretext.methods import METHODS
 from fewlabels.pretext.rotation import one_turn
 
@@ -87,6 +90,17 @@ def build(name: str, size: int, count: int, tiny: bool) -> nn.Module:
     return method.build("report", network, size, recipe, blur=False)
 
 
+WAYS = ("usual", "loading", "ours")
+
+
+def plain(network: nn.Module) -> nn.Module:
+    """With PyTorch's own convolutions, as everybody has them."""
+    for module in network.modules():
+        if type(module) is SmallMapConv2d:
+            module.__class__ = nn.Conv2d
+    return network
+
+
 def optimiser(name: str, network: nn.Module) -> torch.optim.Optimizer:
     course = METHODS[name].COURSES["report"]
     trained = [p for p in network.parameters() if p.requires_grad]
@@ -126,7 +140,9 @@ def measure(name: str, way: str, options: argparse.Namespace, fabric: Fabric) ->
     device = fabric.device
     images = data.load(options.dataset).train.images
     network = build(name, images.shape[-1], len(images), options.tiny)
-    if way == "ours":
+    if way != "ours":
+        network = plain(network)
+    if way != "usual":
         network = network.to(device, memory_format=torch.channels_last)
         images = images.to(device)
         order = iter(lambda: torch.randint(len(images), (options.batch,), device=device), None)
@@ -172,15 +188,19 @@ def timed(function: Callable, number: int, device: torch.device) -> float:
 def table(found: dict[str, dict[str, list[dict[str, float]]]]) -> str:
     """Medians over the repeats."""
     lines = [
-        "| method | Lightly, images/s | ours, images/s | ratio | views, share of our time |",
-        "|:--|--:|--:|--:|--:|",
+        "| method | Lightly, images/s | ours, images/s | ratio | by loading | by convolutions | "
+        "views, share of our time |",
+        "|:--|--:|--:|--:|--:|--:|--:|",
     ]
     for name, by_way in found.items():
-        usual, ours = (
-            statistics.median(each["rate"] for each in by_way[way]) for way in ("usual", "ours")
+        usual, loading, ours = (
+            statistics.median(each["rate"] for each in by_way[way]) for way in WAYS
         )
         share = statistics.median(each["views"] for each in by_way["ours"])
-        lines.append(f"| {name} | {usual:,.0f} | {ours:,.0f} | {ours / usual:.1f} | {share:.0%} |")
+        lines.append(
+            f"| {name} | {usual:,.0f} | {ours:,.0f} | {ours / usual:.1f} | {loading / usual:.1f} | "
+            f"{ours / loading:.1f} | {share:.0%} |"
+        )
     return "\n".join(lines)
 
 
@@ -200,7 +220,7 @@ def main() -> None:
     fabric = Fabric(accelerator=options.device, devices=1, precision=options.precision)
     found = {}
     for name in options.methods:
-        found[name] = {"usual": [], "ours": []}
+        found[name] = {way: [] for way in WAYS}
         for _ in range(options.repeats):
             for way, rates in found[name].items():
                 rates.append(measure(name, way, options, fabric))

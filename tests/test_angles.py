@@ -3,9 +3,9 @@
 import math
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from lightning.fabric import Fabric
@@ -13,10 +13,10 @@ from scipy import stats
 from torch import nn
 from toy_runs import measured
 
-from fewlabels import angles, data, notebooks
+from fewlabels import angles, chapters, data, notebooks
+from fewlabels import evidence as ev
 from fewlabels.augment import quarter_turns, rotated
-from fewlabels.chapters.rotation_equivariance import claims, planning, results
-from fewlabels.chapters.rotation_equivariance.planning import Settings
+from fewlabels.chapters import rotation_equivariance as chapter
 from fewlabels.data import Split, digits, fashion
 from fewlabels.data import rotated as rotated_data
 from fewlabels.data.rotated import generate
@@ -464,27 +464,28 @@ def test_an_impossible_network_is_refused_by_name(network, told):
 # The plan and the verdicts
 
 
+def settings(profile="full", **changes):
+    return chapters.settings(chapter.NAME, profile, **changes)
+
+
 @pytest.mark.parametrize("profile", ["full", "quick", "smoke"])
 def test_every_profile_is_possible_and_its_plan_holds_all_it_starts_from(profile):
-    runs = planning.plan(Settings(**notebooks.parameters("rotation-equivariance", profile)))
+    runs = chapter.plan(settings(profile))
     assert len({run.id for run in runs}) == len(runs)
     assert {need.id for run in runs for need in run.needs()} <= {run.id for run in runs}
 
 
-def test_the_full_profile_is_the_default():
-    assert Settings(**notebooks.parameters("rotation-equivariance", "full")) == Settings()
-
-
 def test_the_plan_has_the_runs_counted_by_hand():
-    settings = Settings(
-        seeds=5,
-        report_seeds=5,
-        mlp_rates=[0.1, 1e-8],
-        cnn_rates=[1e-8],
-        choice_seeds=2,
-        image_numbers=[50, 100],
+    runs = chapter.plan(
+        settings(
+            seeds=5,
+            report_seeds=5,
+            mlp_rates=[0.1, 1e-8],
+            cnn_rates=[1e-8],
+            choice_seeds=2,
+            image_numbers=[50, 100],
+        )
     )
-    runs = planning.plan(settings)
     assert Counter((run.kind, run.cell()["protocol"].split(",")[0]) for run in runs) == {
         ("angle", "report"): 5 * 3,
         ("splits", "report"): 5 * 2,
@@ -495,8 +496,14 @@ def test_the_plan_has_the_runs_counted_by_hand():
     }
 
 
+def test_only_held_out_images_choose_and_with_seeds_of_their_own():
+    for run in chapter.plan(settings("smoke")):
+        if run.kind == "angle":
+            assert (run.scored_on == "validation") == (run.seed >= chapter.HELD_OUT)
+
+
 def test_the_report_is_repeated_to_the_letter():
-    for run in planning.report_runs(Settings()):
+    for run in chapter.report_runs(settings()):
         recipe = run.training
         images = 60_000 if run.network.kind == "mlp" else 8_000
         assert recipe.steps == 50 * math.ceil(images / 128)
@@ -515,12 +522,17 @@ def test_the_report_is_repeated_to_the_letter():
         ("span", 1.047),
         ("span", 200),
         ("seeds", 0),
+        ("seeds", 1001),
         ("epochs", 2.5),
         ("activation", "gelu"),
         ("mlp_hidden", []),
+        ("mlp_hidden", [10**9]),
         ("cnn_channels", 16),
         ("cnn_kernels", [3, 0, 3]),
+        ("cnn_kernels", [99, 99, 99]),
+        ("cnn_kernels", [3, 3, 6]),
         ("mlp_rates", [0]),
+        ("mlp_rates", [1e6]),
         ("cnn_rates", 1e-3),
         ("mlp_images", 1),
         ("image_numbers", []),
@@ -532,71 +544,107 @@ def test_the_report_is_repeated_to_the_letter():
     ],
 )
 def test_settings_refuse_what_cannot_be_by_name(key, value):
-    with pytest.raises(
-        UserError, match=f"^{key.removeprefix('mlp_').removeprefix('cnn_')} is |^{key} is "
-    ):
-        Settings(**{key: value})
+    with pytest.raises(UserError, match=f"^{key} is .*; allowed: "):
+        settings(**{key: value})
 
 
-def fake(rate, seed, mae, shown=0.0, network="mlp"):
-    """A row of `results.measure` as E1 to E3 read it."""
-    return {
-        "kind": "angle",
-        "protocol": "report, 60",
-        "network": network,
-        "rate": rate,
-        "seed": seed,
-        "mae": mae,
-        "mae_of_the_mean": 30.0,
-        "test_mae": mae,
-        "shown_mae": mae - shown,
-        "test_loss": mae / 30,
-        "shown_loss": (mae - shown) / 30,
-        "seconds": 10.0 + seed,
-    }
+@pytest.mark.parametrize(("key", "value"), [("cnn_kernels", [3, 3]), ("cnn_strides", [1])])
+def test_settings_refuse_layers_that_do_not_match(key, value):
+    with pytest.raises(UserError, match=r"kernels and strides have .*one each per"):
+        settings(**{key: value})
 
 
-def verdicts(rows):
-    frame = pd.DataFrame(rows).assign(padding=None, steps=1)
-    return {row["claim"].id: row for row in claims.rows(frame, Settings())}
+USUAL = {
+    "record": SimpleNamespace(config={}),
+    "mae": 30.0,
+    "mae_of_the_mean": 30.0,
+    "gap": 0.0,
+    "loss_lower": 0.5,
+    "shift_inside_5": 1e-7,
+    "shift_outside_5": lambda rows: 0.3 + 0.01 * rows["draw"],
+    "shift_all_5": 0.4,
+    "degrees_disc_90": lambda rows: 0.5 + 0.01 * rows["draw"],
+    "seconds": lambda rows: 10.0 + rows["draw"],
+    "test_mae": lambda rows: rows["mae"],
+    "shown_mae": lambda rows: rows["mae"] - rows["gap"],
+    "test_loss": lambda rows: rows["test_mae"] / 30,
+    "shown_loss": lambda rows: rows["shown_mae"] / 30,
+}
+"""What every run of `verdicts` measured; ``gap`` is test minus training error."""
 
 
-def test_verdicts_on_rates_follow_the_differences():
+@pytest.fixture
+def verdicts(monkeypatch, tmp_path):
+    """The notebook's claims by id, for hand-made results of all runs of three seeds."""
+    changes = {"report_seeds": 3, "seeds": 3, "epochs": 50, "mlp_images": 2000, "cnn_images": 1000}
+    changes |= {f"{network}_rates": [1e-2, 1e-4, 1e-8] for network in ("mlp", "cnn")}
+    planned = ev.frame(chapter.plan(settings("smoke", **changes)), Store(tmp_path))
+    planned.attrs["chapter"] = chapter.NAME
+
+    def of(**measured):
+        monkeypatch.setattr(ev, "runs", lambda *_: planned.assign(**USUAL | measured))
+        values = notebooks.parameters(chapter.NAME, "smoke") | changes
+        names = notebooks.evaluate(chapters.notebook(chapter.NAME), values, "runs", "claims")
+        ev.claims_table(names["claims"], "tbl-x", "Cap.")
+        return {row["claim"].id: row for row in names["claims"]}
+
+    return of
+
+
+def by_rate_and_seed(rows):
     maes = {1e-2: [6, 6.6, 7], 1e-4: [3, 3.5, 4], 1e-8: [29.5, 30, 30]}
-    rows = [
-        fake(rate, seed, mae, network=network)
-        for network in ("mlp", "cnn")
-        for rate, values in maes.items()
-        for seed, mae in enumerate(values if network == "mlp" else values[::-1])
-    ]
-    found = verdicts(rows)
-    assert found["E1"]["verdict"].word == "holds"
-    assert "1 of 3 at 1e-8" not in found["E1"]["note"]
+    keys = zip(rows["training_rate"], rows["draw"] % 1000, strict=True)
+    return [maes[rate][draw] if rate in maes else np.nan for rate, draw in keys]
+
+
+def test_verdicts_on_rates_follow_the_differences(verdicts):
+    found = verdicts(mae=by_rate_and_seed)
+    assert found["E1"]["verdict"].word == found["E2"]["verdict"].word == "holds"
     assert "0 of 3 at 1e-2, 2 of 3 at 1e-8" in found["E1"]["note"]
-    assert "Trained on 8,000 of the 60,000 training images." in found["E2"]["deviation"]
+    assert "1e-4: 3.5 [" in found["E1"]["ours"]
+    assert found["E1"]["n"] == 3 and "deviation" not in found["E1"]
+    assert found["E2"]["deviation"] == "Trained on 1,000 of the 1,297 training images."
     assert found["E6"]["verdict"].word == "not tested"
-    assert "MLP 10 to 12 s" in found["E6"]["ours"]
-    assert found["E4"]["verdict"].word == found["E5"]["verdict"].word == "not tested"
+    assert "MLP 10 to 12 s for 50 epochs of 1,297 images" in found["E6"]["ours"]
+
+
+def test_a_rate_that_learns_after_all_refutes_the_order(verdicts):
+    found = verdicts(mae=lambda rows: 3 + rows["training_rate"] + 0.1 * rows["draw"])
+    assert found["E1"]["verdict"].word == "opposite"
 
 
 @pytest.mark.parametrize(
     ("gaps", "word"),
     [((-0.5, -0.4, -0.6), "holds"), ((-0.5, 0.4, 0.1), "undecided"), ((2, 2.2, 2.4), "opposite")],
 )
-def test_the_verdict_on_test_below_training_follows_the_gaps(gaps, word):
-    rows = [
-        fake(1e-8, seed, 30.0, shown=gap, network=network)
-        for network in ("mlp", "cnn")
-        for seed, gap in enumerate(gaps)
-    ]
-    found = verdicts(rows)["E3"]
+def test_the_verdict_on_test_below_training_follows_the_gaps(verdicts, gaps, word):
+    found = verdicts(gap=lambda rows: rows["draw"].map(dict(enumerate(gaps))))["E3"]
     assert found["verdict"].word == word
     lower = sum(gap < 0 for gap in gaps)
     assert f"MLP, loss: lower for {lower} of 3 seeds" in found["note"]
+    assert (
+        "Over 60 random splits of the same outputs the test loss is the lower one in 50%"
+        in (found["note"])
+    )
 
 
-def test_a_difference_is_taken_over_common_seeds():
-    a = pd.DataFrame({"seed": [0, 1, 2], "mae": [1.0, 2.0, 3.0]})
-    b = pd.DataFrame({"seed": [2, 1], "mae": [1.0, 1.0]})
-    assert results.difference(a, b, "mae").mean == 1.5
-    assert results.difference(a, b[b["seed"] > 2], "mae") is None
+@pytest.mark.parametrize(
+    ("inside", "said", "word"), [(1e-7, "1e-7", "holds"), (0.01, "1e-2", "opposite")]
+)
+def test_a_shift_has_to_be_exact_inside_and_not_at_the_border(verdicts, inside, said, word):
+    found = verdicts(shift_inside_5=inside)["E4"]
+    assert found["verdict"].word == word
+    # Four stacks a seed, which count once.
+    assert found["n"] == 3
+    assert found["ours"] == f"inside at most {said}, at the border 31%"
+    assert "but with strides, the error is 40%" in found["note"]
+
+
+def test_plain_convolutions_are_compared_with_those_that_rotate_along(verdicts):
+    def turned(rows):
+        return USUAL["degrees_disc_90"](rows) * (rows["start_network_group"] != "c4")
+
+    found = verdicts(degrees_disc_90=turned)["E5"]
+    assert found["verdict"].word == "holds" and found["n"] == 3
+    assert found["ours"] == "plain 51%, C4 0%"
+    assert verdicts()["E5"]["verdict"].word == "undecided"

@@ -10,9 +10,9 @@ from lightning.fabric import Fabric
 from PIL import Image
 from torch.nn import functional as F
 
-from fewlabels import data
-from fewlabels.chapters.chest_xray_transfer import claims, planning, results, show
-from fewlabels.chapters.chest_xray_transfer.planning import Settings
+from fewlabels import chapters, data, ledger
+from fewlabels import evidence as ev
+from fewlabels.chapters import chest_xray_transfer as chapter
 from fewlabels.data import Split, chest_xray, generated_xrays, medmnist, pneumonia_mnist, xrays
 from fewlabels.errors import UserError
 from fewlabels.experiments import chest_xray as runs
@@ -32,7 +32,8 @@ from fewlabels.experiments.chest_xray import (
     parts,
 )
 from fewlabels.features import extract
-from fewlabels.models.pretrained import Pretrained, backbone
+from fewlabels.imbalance import causes
+from fewlabels.models.pretrained import Pretrained, backbone, tensor_sizes
 from fewlabels.models.xray_cnn import SmallXrayNet, TenConvolutions
 from fewlabels.notebooks import parameters
 from fewlabels.runs import Store
@@ -105,7 +106,7 @@ def store(tmp_path_factory):
 
 
 def forget():
-    for kept in (data.load, runs.xrays, runs.frozen_features, runs.layer3, runs.resized):
+    for kept in (data._load, runs.xrays, runs.frozen_features, runs.layer3, runs.resized):
         kept.cache_clear()
 
 
@@ -255,6 +256,28 @@ def test_validation_by_patient_shares_no_patient_and_is_a_fifth_of_each_class(im
     }
 
 
+def test_the_overview_counts_images_patients_and_kinds(images):
+    found = xrays.overview(images).set_index(["Part", "Class"])
+    assert found["Images"].tolist() == [40, 80, 14, 26]
+    assert found["Share, %"].tolist() == pytest.approx([100 / 3, 200 / 3, 35, 65])
+    assert found["Patients"].tolist() == ["20", "40", "7", "14"]
+    assert found.loc[("training", "PNEUMONIA"), "Bacterial / viral"] == "40 / 40"
+    nameless = replace(images, train_files=(), test_files=())
+    assert set(xrays.overview(nameless)["Patients"]) == {"unknown"}
+    names, kind = xrays.kinds(images)
+    assert names == ("normal", "bacterial", "viral") and kind.bincount().tolist() == [14, 13, 13]
+    assert xrays.kinds(nameless)[0] == ("normal", "pneumonia")
+
+
+def test_patients_in_both_parts_by_number_and_kind(images):
+    shared = replace(
+        images,
+        train_files=("person1_virus_1.jpeg", "person2_virus_2.jpeg", "IM-0003-0001.jpeg"),
+        test_files=("person1_virus_9.jpeg", "person2_bacteria_8.jpeg", "IM-0004-0001.jpeg"),
+    )
+    assert xrays.shared_patients(shared) == (1, 2)
+
+
 def test_three_classes_are_bacterial_and_viral_apart(images):
     three = xrays.three_classes(images)
     assert three.train.labels[:4].tolist() == [0, 1, 2, 0]
@@ -317,7 +340,7 @@ def test_every_model_lowers_its_training_loss(store, fabric, images, name):
     truth = images.test.labels.numpy()
     if TRAINED[name].classes == 2:
         assert record.predictions["test"].shape == (40,)
-        predicted = results.predicted(record)
+        predicted = ev.classes(record)
         assert record.metrics["accuracy"] == pytest.approx((predicted == truth).mean())
         normal = (predicted[truth == 0] == 0).mean()
         assert record.metrics["recall_normal"] == pytest.approx(normal)
@@ -332,8 +355,10 @@ def test_a_head_trains_the_weights_and_biases_of_one_layer(store, fabric):
 def test_the_printed_number_of_trained_parameters_is_that_of_the_first_five_tensors():
     # conv1 (7 x 7 x 3 x 64), bn1 (weight and bias of 64), layer1.0.conv1 (64 x 64), its weight.
     assert 9408 + 64 + 64 + 4096 + 64 == 13_696
-    assert "the first 5 tensors of a ResNet-50" in show.trained_layers()
-    assert "23,512,130" in show.trained_layers()
+    sizes = tensor_sizes("resnet50")
+    assert sum(sizes[:5]) == 13_696
+    # All layers but the last, and a head of 2,048 features and two outputs.
+    assert sum(sizes[:-2]) + 2 * 2048 + 2 == 23_512_130
 
 
 class Poison:
@@ -399,6 +424,30 @@ def test_a_threshold_moved_on_validation_mends_a_bias():
     assert moved["moved_recall_normal"] == 1
 
 
+def test_the_threshold_follows_from_validation_images_alone(store, fabric, images, monkeypatch):
+    labels = torch.tensor([0, 0, 1, 1])
+    valid = torch.tensor([[0.0, 1.0], [0.0, 2.0], [0.0, 4.0], [0.0, 5.0]])
+    # On these the best threshold would be 6.
+    test = torch.tensor([[0.0, 2.5], [0.0, 5.0], [0.0, 7.0], [0.0, 8.0]])
+    moved = moved_threshold(valid, labels, test, labels)
+    assert moved["threshold"] == pytest.approx(3)
+    assert (moved["moved_accuracy"], moved["moved_recall_normal"]) == (0.75, 0.5)
+    assert (moved["moved_mean_class_accuracy"], moved["moved_recall_pneumonia"]) == (0.75, 1)
+
+    forget()
+    run = replace(HEAD, seed=11)
+    before = store.run(run, fabric).metrics
+    store.path(run).unlink()
+    forget()
+    upside_down = replace(images, test=Split(images.test.images.flip(2), 1 - images.test.labels))
+    monkeypatch.setattr(data, "load", lambda name: upside_down)
+    after = store.run(run, fabric).metrics
+    assert after["threshold"] == before["threshold"]
+    assert after["moved_accuracy"] != before["moved_accuracy"]
+    monkeypatch.undo()
+    forget()
+
+
 def test_a_shift_between_the_parts_is_seen_and_none_where_there_is_none(
     store, fabric, images, monkeypatch
 ):
@@ -459,7 +508,7 @@ def test_an_image_is_found_mirrored_and_cut():
 
 
 def test_the_plan_has_every_run_once_and_all_of_them_can_be_told_apart():
-    planned = planning.plan(Settings())
+    planned = chapter.plan(chapters.settings(chapter.NAME))
     assert len({run.id for run in planned}) == len(planned)
     assert {run.protocol for run in planned if hasattr(run, "protocol")} == {"report", "tuned"}
 
@@ -472,7 +521,7 @@ def test_the_plan_has_every_run_once_and_all_of_them_can_be_told_apart():
         ({"weights": "resnet18_imagenet_pq.pth.xz"}, "is for resnet18"),
         ({"fine_tuned": "vgg16"}, "fine_tuned is 'vgg16'; allowed: a ResNet"),
         ({"label_numbers": [21]}, "even numbers"),
-        ({"label_numbers": 20}, "a list of numbers"),
+        ({"label_numbers": 20}, "a list of different numbers"),
         ({"dataset": "pneumonia", "unmatched": False}, "three_class_seeds"),
         ({"dataset": "generated_xrays"}, "unmatched goes with"),
         ({"cnn_size": 16}, "cnn_size is 16"),
@@ -481,48 +530,51 @@ def test_the_plan_has_every_run_once_and_all_of_them_can_be_told_apart():
 )
 def test_impossible_settings_are_refused(changed, told):
     with pytest.raises(UserError, match=told):
-        Settings(**changed)
+        chapters.settings(chapter.NAME, **changed)
 
 
-def made(role, seeds, **metrics):
-    return [
-        {"role": role, "labels": "all", "seed": seed} | {k: v[seed] for k, v in metrics.items()}
-        for seed in range(seeds)
-    ]
+def rows(**metrics):
+    """A run per seed with these metrics, all of which have been made."""
+    count = len(next(iter(metrics.values())))
+    usual = {"draw": range(count), "record": "made", "luck": None, "overlap": None}
+    return pd.DataFrame(usual | metrics, index=range(count))
 
 
 def test_causes_by_hand():
-    table = pd.DataFrame(
-        made(
-            "head",
-            4,
-            recall_normal=[0.5, 0.6, 0.5, 0.0],
-            moved_recall_normal=[0.7, 0.5, 0.5, 1.0],
-            valid_recall_normal=[0.9, 0.9, 0.8, 0.0],
-            # The order of the images may be good where every answer is the same.
-            auc=[0.9, 0.9, 0.9, 0.7],
-            recall_pneumonia=[0.9, 0.9, 0.9, 1.0],
-        )
-        + made(
-            "head, class weights",
-            4,
-            recall_normal=[0.6, 0.6, 0.7, 0.6],
-            valid_recall_normal=[0.9, 0.8, 0.8, 0.9],
-            auc=[0.9] * 4,
-            recall_pneumonia=[0.9] * 4,
-        )
+    plain = rows(
+        recall_normal=[0.5, 0.6, 0.5],
+        moved_recall_normal=[0.7, 0.5, 0.5],
+        valid_recall_normal=[0.9, 0.9, 0.8],
     )
-    # The last seed says the same for every image without weights, and counts nowhere.
-    found = claims.causes(table, "head")
+    # The last seed fails to learn without weights, and counts nowhere.
+    weighted = rows(
+        recall_normal=[0.6, 0.6, 0.7, 0.6],
+        moved_recall_normal=[0.6, 0.6, 0.7, 0.6],
+        valid_recall_normal=[0.9, 0.8, 0.8, 0.9],
+    )
+    found = causes(plain, weighted, "normal")
     assert found["weights"].mean == pytest.approx((0.1 + 0 + 0.2) / 3)
     assert found["threshold"].mean == pytest.approx((0.2 - 0.1 + 0) / 3)
     assert found["shift"].mean == pytest.approx((0.3 + 0.2 + 0.1) / 3)
     assert found["surplus"].mean == pytest.approx(0.1 - 0.2)
     assert {each.n for each in found.values()} == {3}
-    assert claims.constant(table, "head") == (
-        "3 of 4 runs (75%, 95% interval 30 to 95%) learn: the others give every test image one "
-        "answer"
-    )
-    alone = claims.causes(table[table["role"] == "head"], "head")
-    assert alone["weights"] is None and alone["surplus"] is None
-    assert set(claims.causes(table, "small").values()) == {None}
+    alone = causes(plain, weighted.iloc[:0], "normal")
+    assert alone["weights"].n == alone["surplus"].n == 0
+    assert alone["threshold"].n == 3
+
+
+def test_the_claims_follow_from_the_records_and_need_no_images(monkeypatch):
+    def refused(name):
+        raise AssertionError(f"{name} was loaded")
+
+    monkeypatch.setattr(data, "load", refused)
+    with data.as_in_the_book():
+        found = ledger.entries(chapter.NAME, vars(chapters.settings(chapter.NAME)))
+    words = {row["claim"].id: row["verdict"].word for row in found}
+    assert words == {
+        **dict.fromkeys(["C1", "C3"], "not identifiable"),
+        **dict.fromkeys(["C2", "C4", "C6", "C7"], "not tested"),
+        "C5": "contradicted",
+    }
+    # Of six networks of ten convolutions one learns.
+    assert {row["claim"].id: row.get("n") for row in found}["C2"] == 1

@@ -1,13 +1,18 @@
+import errno
+import json
+import math
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from conftest import toy_run
 
-from fewlabels import book, chapters, cli, freeze, paths
+from fewlabels import book, chapters, cli, freeze, manifest, paths, remeasured, runs, summary
 from fewlabels.cli import main
 
 
@@ -27,6 +32,7 @@ def test_list_names_parameters_defaults_and_allowed_values(toy, capsys):
         ["run", "toy", "-p", "epoch", "1"],
         ["run", "toy", "-p", "dataset", "cifar"],
         ["run", "toy", "--output", "page.html"],
+        ["run", "toy", "-p", "dataset", "<script>"],
         ["freeze", "nothing"],
     ],
 )
@@ -40,6 +46,51 @@ def test_bad_input_is_one_line_and_status_2(toy, capsys, monkeypatch, arguments)
     error = capsys.readouterr().err
     assert error.startswith("fewlabels: ")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["chapters/01-toy.ipynb", "chapters/new.ipynb", "link.ipynb"])
+def test_a_run_does_not_overwrite_the_books_chapters(toy, capsys, monkeypatch, name):
+    monkeypatch.chdir(toy)
+    (toy / "link.ipynb").symlink_to(toy / "chapters/02-other.ipynb")
+    before = {path: path.read_bytes() for path in (toy / "chapters").iterdir()}
+    assert main(["run", "other", "--output", name]) == 2
+    assert "the book's chapters lie there" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in (toy / "chapters").iterdir()}
+
+
+def refused(*_):
+    raise OSError(errno.EROFS, "Read-only file system", "results/summary.csv")
+
+
+@pytest.mark.parametrize("case", ["cache", "output", "summary"])
+def test_what_the_system_refuses_is_one_line_and_status_2(toy, tmp_path, capsys, monkeypatch, case):
+    (tmp_path / "file").touch()
+    if case == "cache":
+        monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / "file"))
+        status, remedy = main(["run", "other"]), "name another in FEWLABELS_CACHE"
+    elif case == "output":
+        status, remedy = main(["run", "other", "--output", f"{tmp_path}/file/x.ipynb"]), "another"
+    else:
+        monkeypatch.setattr(summary, "write", refused)
+        status, remedy = main(["summary"]), "Make it writable"
+    assert status == 2
+    error = capsys.readouterr().err
+    assert error.startswith("fewlabels: ") and error.count("\n") == 1
+    assert "cannot be used: " in error and remedy in error
+
+
+def test_a_run_adds_its_records_to_the_manifest(toy, monkeypatch):
+    found = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(found))
+    code = (
+        "from conftest import toy_run; from pathlib import Path; from fewlabels.runs import Store; "
+        "from lightning.fabric import Fabric; "
+        f"Store(Path({str(paths.RESULTS / 'toy')!r})).run(toy_run(0), Fabric(accelerator='cpu'))"
+    )
+    path = toy / "chapters/02-other.ipynb"
+    path.write_text(path.read_text().replace('"source": "epochs"', f'"source": {json.dumps(code)}'))
+    assert main(["run", "other"]) == 0
+    assert list(manifest.listed()) == [f"toy/toy-{toy_run(0).id}.json"]
 
 
 def test_run_ends_with_the_path_of_a_page(toy, capsys):
@@ -131,7 +182,10 @@ def test_interrupting_a_run_ends_it_cleanly(toy, tmp_path):
 
 def test_help_names_every_command():
     text = cli._parser().format_help()
-    for command in ("list", "run", "freeze", "status", "classify", "summary", "preview", "book"):
+    for command in (
+        *("list", "run", "freeze", "status", "classify", "summary", "claims", "verify", "preview"),
+        "book",
+    ):
         assert re.search(rf"^ +{command} ", text, flags=re.MULTILINE)
 
 
@@ -149,6 +203,11 @@ def test_committed_chapter_runs_in_the_smoke_profile(name, tmp_path, monkeypatch
     page = output.with_suffix(".html")
     assert capsys.readouterr().out.splitlines()[-1] == str(page)
     assert "?@" not in page.read_text()
+    # What `verify` compares holds for every kind of run.
+    for record in runs.Store.of_chapter(name, "cache").records():
+        for metric, (low, high) in remeasured.spans(record).items():
+            value = record.metrics[metric]
+            assert low <= value <= high or math.isnan(value), (record.config["kind"], metric)
 
 
 def test_classify_ranks_what_it_can_and_refuses_the_rest(tmp_path, monkeypatch, capsys):

@@ -6,7 +6,7 @@ from sklearn import metrics
 from torchmetrics.functional import classification
 
 from fewlabels.errors import UserError
-from fewlabels.evaluation import confusion, evaluate, per_class
+from fewlabels.evaluation import confusion, evaluate, per_class, reliability
 
 KEYS = {
     "accuracy",
@@ -179,6 +179,15 @@ def test_per_class_by_hand():
     assert table["recall"].tolist() == pytest.approx([3 / 4, 0, 1, 0])
     assert table["f1"].tolist() == pytest.approx([3 / 4, 0, 2 / 3, 0])
     assert table["support"].tolist() == [4, 1, 1, 0]
+
+
+def test_reliability_by_hand():
+    probabilities = np.array([0.05] * 4 + [0.09] * 2 + [1.0] * 5 + [0.5])
+    labels = np.array([0] * 5 + [1] + [1] * 4 + [0] + [1])
+    said, came = reliability(probabilities, labels)
+    # The bin of the single 0.5 is too small.
+    assert said.tolist() == pytest.approx([(4 * 0.05 + 2 * 0.09) / 6, 1.0])
+    assert came.tolist() == pytest.approx([1 / 6, 4 / 5])
 
 
 def test_confusion_has_true_classes_in_rows():

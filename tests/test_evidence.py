@@ -85,6 +85,13 @@ def test_a_difference_pairs_the_draws_that_both_have():
         ev.difference(pd.concat([a, a]), b)
 
 
+def test_means_by_group_are_of_fractions_or_of_any_unit():
+    found = made(error=[10.0, 20.0, 60.0], name=["a", "a", "b"])
+    assert ev.means(found, "name", "error", of=ev.mean)["mean"].tolist() == [15, 60]
+    with pytest.raises(UserError, match=r"outside 0\.\.1"):
+        ev.means(found, "name", "error")
+
+
 def test_what_was_not_run_prints_so(rows):
     nothing = rows[rows["record"].isna()]
     assert ev.fraction(nothing).n == 0 and ev.difference(nothing, rows).n == 0
@@ -130,6 +137,15 @@ def test_a_table_has_a_row_a_group_in_the_order_asked_for():
     assert shown.frame["Source"].tolist() == ["\N{EN DASH}"] * 2 + ["91"]
 
 
+def test_whole_numbers_and_booleans_head_a_row_as_they_fill_a_cell():
+    found = made(accuracy=[0.2, 0.4], images=[1000, 60000], trained=[True, False], size=2500.0)
+    by = {"Images": "images", "Trained": "trained"}
+    columns = {"Parameters": ev.value("size", decimals=0), "MB": ev.value("size", 1e-3)}
+    shown = ev.table(found, by, columns, "tbl-x", "Cap.").frame
+    assert shown.iloc[0].tolist() == ["1,000", "yes", "2,500", "2.5"]
+    assert shown.iloc[1].tolist() == ["60,000", "no", "2,500", "2.5"]
+
+
 def test_a_column_counts_what_its_interval_counts():
     found = made(accuracy=[0.2, 0.4, 0.9], luck=["x", "x", "y"])
     columns = {"runs": ev.count(), "n": ev.units(), "of draw 1": ev.units(draw=1)}
@@ -149,6 +165,34 @@ def test_a_readers_runs_stand_beside_the_books_and_in_the_book_there_is_nothing(
     assert ev.beside_the_book(rows[:0], yours, by, "tbl-x", caption) is None
 
 
+def test_what_a_notebook_has_added_is_added_to_the_books_runs(rows):
+    def named(found):
+        return found.assign(shown="guess of " + found["labels"].astype(str))
+
+    by, settings = {"Method": "shown"}, SimpleNamespace(store="cache")
+    given = ev.beside_the_book(named(rows), settings, by, "tbl-x", "Cap.", cut=named).frame
+    assert list(given.iloc[0]) == ["guess of 100", "2", "55.0 (two runs)", "2", "55.0 (two runs)"]
+
+
+def test_means_in_any_unit_by_group_and_a_number_without_its_interval():
+    found = made(psnr=[17.0, 18.0, 19.0, 11.0], name=["a", "a", "a", "b"])
+    a, b = ev.means(found, "name", "psnr", ev.mean).to_dict("records")
+    assert (a["name"], a["mean"], a["n"]) == ("a", 18, 3)
+    # s = 1; Student's quantile for two degrees of freedom is 4.3027.
+    assert a["high"] - a["mean"] == pytest.approx(4.302653 / 3**0.5, rel=1e-5)
+    assert b["n"] == 1 and np.isnan(b["low"])
+    assert ev.number("psnr", 2, interval=False)(found, ()) == "16.25"
+    assert ev.number("psnr", 0, scale=10, interval=False)(found[:3], ()) == "180"
+
+
+def test_counts_stay_whole_and_a_run_without_one_gets_a_dash():
+    found = made(name=["a", "b", "b"], parameters_total=[1200.0, np.nan, np.nan], loss=[0.5, 1, 2])
+    columns = {"All": ev.value("parameters_total"), "Loss": ev.number("loss", 2, interval=False)}
+    shown = ev.table(found, {"Method": "name"}, columns, "tbl-x", "Cap.")
+    assert shown.frame["All"].tolist() == ["1,200", "\N{EN DASH}"]
+    assert shown.frame["Loss"].tolist() == ["0.50", "1.50"]
+
+
 def test_a_table_without_any_planned_run_says_so(rows):
     shown = ev.table(rows.iloc[:0], {"Method": "name"}, {"n": ev.count()}, "tbl-x", "Cap.")
     assert shown.frame.iloc[0].tolist() == ["no run is planned with these settings", "\N{EN DASH}"]
@@ -160,6 +204,10 @@ def test_what_predictions_say():
     found = made(accuracy=[0.75], record=[record])
     assert ev.recalls(found, truth, ["zero", "one"])[["zero", "one"]].values.tolist() == [[0.5, 1]]
     assert ev.confused(found, truth, 0, 1).tolist() == [0.25]
+    # Where every run is tested on other images, the classes are given by draw.
+    assert ev.right(found, {0: truth})[0].tolist() == [True, False, True, True]
+    by_draw = ev.recalls(found, {0: 1 - truth}, ["zero", "one"])
+    assert by_draw[["zero", "one"]].values.tolist() == [[0, 0.5]]
     probabilities = SimpleNamespace(predictions={"test": np.array([[0.4, 0.6], [0.9, 0.1]])})
     assert ev.classes(probabilities).tolist() == [1, 0]
 
@@ -171,8 +219,11 @@ def test_curves_over_steps_and_over_the_share_of_the_training():
     share = ev.curves(found, {"loss": "training"}, "panel", scale=None)
     assert share["epoch"].tolist() == [50, 100] and set(share["panel"]) == {"panel"}
     assert set(share["luck"]) == {"r"}
+    assert ev.curve(found, "loss").tolist() == [[2, 1]] and len(ev.curve(found[:0], "loss")) == 0
     shared = ev.curves(found.assign(luck="network"), {"loss": "training"})
     assert set(shared["luck"]) == {"network"}
+    nothing = ev.curves(found[:0], {"loss": "training"})
+    assert pd.concat([nothing, shared])["value"].dtype == float
 
 
 def test_comparisons_that_were_not_run_stay_in_the_table(rows):
@@ -182,3 +233,77 @@ def test_comparisons_that_were_not_run_stay_in_the_table(rows):
     assert shown.frame["Comparison"].tolist() == ["a - b", "c - d"]
     assert shown.frame["Difference, points"].tolist()[1] == "not run"
     assert shown.caption == "1 comparison."
+
+
+def test_cuts_below_each_other_keep_their_names(rows):
+    found = ev.named({"first": ev.where(rows, draw=0), "both": ev.where(rows, draw=[0, 1])})
+    assert found["model"].tolist() == ["first", "both", "both"]
+    # A column that a notebook has added is no plan: nothing is refused in it.
+    assert ev.where(found, model="third").empty
+    with pytest.raises(UserError, match="no planned run has name"):
+        ev.where(found, name="gues")
+
+
+def test_how_many_runs_of_those_that_were_made(rows):
+    learned = rows.assign(learned=[True, False, True])
+    table = ev.table(learned, {"M": "name"}, {"n": ev.share(learned=True)}, "tbl-x", "Cap.")
+    assert table.frame["n"].tolist() == ["1 of 2"]
+    table = ev.table(rows, {"M": "name"}, {"n": ev.share(name="guess")}, "tbl-x", "Cap.")
+    assert table.frame["n"].tolist() == ["2"]
+
+
+def test_accuracy_on_some_of_the_images_and_class_by_class():
+    truth = np.array([0, 0, 1, 1])
+    # The probability of the second of two classes.
+    record = SimpleNamespace(predictions={"test": np.array([0.1, 0.9, 0.6, 0.5])})
+    assert ev.classes(record).tolist() == [0, 1, 1, 0]
+    found = ev.hits(made(record=[record]), truth, {"ends": [0, 3], "middle": [1, 2], "none": []})
+    assert found["ends"].tolist() == found["middle"].tolist() == [0.5]
+    assert found["none"].isna().all()
+    each = ev.by_class(made(record=[record]), truth, ["a", "b"])
+    assert each["class"].tolist() == ["a", "b"] and each["support"].tolist() == [2, 2]
+    assert each[["precision", "recall", "f1"]].to_numpy() == pytest.approx(0.5)
+    assert ev.by_class(made(record=[None]), truth, ["a", "b"]).empty
+
+
+def test_a_rerun_names_its_models_as_the_book_does(rows):
+    def cut(runs):
+        return ev.named({"first": ev.where(runs, draw=0), "both": ev.where(runs, draw=[0, 1])})
+
+    yours = SimpleNamespace(store="cache")
+    found = ev.beside_the_book(rows[:1], yours, {"M": "model"}, "tbl-x", "Cap.", cut=cut).frame
+    assert found["M"].tolist() == ["first", "both"]
+    assert found["Your run"].tolist() == ["50.0 (one run)"] * 2
+    assert found["The book"].tolist() == ["50.0 (one run)", "55.0 (two runs)"]
+
+
+def test_figures_of_two_classes():
+    truth = np.array([0, 0, 1, 1] * 5)
+    p = np.array([0.1, 0.7, 0.6, 0.9] * 5)
+    record = SimpleNamespace(predictions={"test": p})
+    found = made(record=[record, record], calibration_error=[0.1, 0.2])
+    models = {"a": found, "none": found.iloc[:0]}
+    first, nothing = ev.confusions(models, truth, ["no", "yes"]).axes
+    assert {text.get_text() for text in first.texts} == {"50%\n5", "0%\n0", "100%\n10"}
+    assert {text.get_text() for text in nothing.texts} == {"not run"}
+    roc, rates = ev.rates(models, truth, "no", "yes", each=1).axes
+    # One run: its curve and the dot of the usual threshold, at half of the negatives and all found.
+    assert len(roc.lines) == 2 and len(rates.lines) == 1
+    assert roc.lines[1].get_xydata().tolist() == [[50, 100]]
+    _, curve, empty = ev.calibration(models, truth, "yes").axes[0].lines
+    assert curve.get_xdata().tolist() == pytest.approx([10, 60, 70, 90])
+    assert curve.get_ydata().tolist() == [0, 100, 0, 100]
+    assert curve.get_label().startswith("a: calibration error 15.0 (two runs)% (n = 2)")
+    assert not len(empty.get_xdata())
+
+
+def test_dots_and_maps():
+    one, other = ev.fraction(made(x=[0.2, 0.3, 0.4]), "x"), ev.fraction(made(x=[0.9]), "x")
+    ax = ev.dots([("a", {"test": one, "valid": other}), ("b", {"test": other})], "x, %").axes[0]
+    assert [line.get_xdata()[0] for line in ax.lines[1::2]] == pytest.approx([30, 90, 90])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+    images, maps = np.zeros((2, 8, 8), np.uint8), np.ones((2, 2, 2), np.uint8)
+    fig = ev.overlaid(images, maps, ["right", "wrong"], [True, False], columns=2)
+    assert [ax.get_title() for ax in fig.axes] == ["right", "wrong"]
+    assert [ax.title.get_fontweight() for ax in fig.axes] == ["normal", "bold"]
+    assert fig.axes[0].images[1].get_array().shape == (8, 8)

@@ -2,6 +2,7 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from lightning.fabric import Fabric
@@ -9,10 +10,11 @@ from PIL import Image
 from torch import nn
 from toy_runs import measured
 
-from fewlabels import notebooks
-from fewlabels.chapters.few_data_caltech import planning, recognise, results
-from fewlabels.chapters.few_data_caltech.planning import Settings
-from fewlabels.data import photographs
+from fewlabels import chapters, evaluation, notebooks, recognition
+from fewlabels import evidence as ev
+from fewlabels.chapters import few_data_caltech as chapter
+from fewlabels.data import duplicates, photographs
+from fewlabels.data.corners import borders, corner_colours, covered
 from fewlabels.errors import UserError
 from fewlabels.experiments import few_photographs
 from fewlabels.experiments.few_photographs import (
@@ -23,16 +25,14 @@ from fewlabels.experiments.few_photographs import (
     FineTuning,
     Recognition,
     ScratchClassification,
-    corner_colours,
-    covered,
     parts,
     recogniser_of,
     views,
 )
 from fewlabels.models.blocks import Concatenated, blocks, mlp
 from fewlabels.models.pretrained import Pretrained, backbone
+from fewlabels.models.recogniser import Answer, Recogniser
 from fewlabels.models.sheet_cnn import SheetCNN
-from fewlabels.recognition import Recogniser
 from fewlabels.runs import Store
 from fewlabels.training import Recipe
 
@@ -467,10 +467,8 @@ def test_the_recogniser_of_a_run_names_as_the_run_did(store, fabric, tmp_path, p
 
 
 def test_an_answer_in_words():
-    from fewlabels.recognition import Answer
-
     answer = Answer("photo.jpg", (("disc", 0.75), ("triangle", 0.25)), ("grey",))
-    assert list(recognise.in_words(answer)) == [
+    assert list(recognition.in_words(answer)) == [
         "photo.jpg  (grey)",
         "  disc       75.0%",
         "  triangle   25.0%",
@@ -505,27 +503,23 @@ def test_an_answer_in_words():
 )
 def test_settings_refuse_what_cannot_be_by_name(key, value):
     with pytest.raises(UserError, match=f"^{key} "):
-        Settings(**{key: value})
+        chapters.settings(chapter.NAME, **{key: value})
 
 
 def test_naming_photographs_on_a_device_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(UserError, match="device is 'mps'"):
-        recognise.prepared({"device": "mps"})
+        recognition.prepared(notebooks.parameters(chapter.NAME, "smoke") | {"device": "mps"})
 
 
 def test_an_unknown_network_is_refused():
     with pytest.raises(UserError, match="resnet19"):
-        Settings(networks=["resnet19"])
-
-
-def profile(name):
-    return Settings(**notebooks.parameters(planning.NAME, name))
+        chapters.settings(chapter.NAME, networks=["resnet19"])
 
 
 @pytest.mark.parametrize("name", ["full", "quick", "smoke"])
 def test_every_profile_is_possible_and_its_plan_holds_all_it_starts_from(name):
-    runs = planning.plan(profile(name))
+    runs = chapter.plan(chapters.settings(chapter.NAME, name))
     assert len({run.id for run in runs}) == len(runs)
     seen = set()
     for run in runs:
@@ -533,13 +527,9 @@ def test_every_profile_is_possible_and_its_plan_holds_all_it_starts_from(name):
         seen.add(run.id)
 
 
-def test_the_full_profile_is_the_default():
-    assert profile("full") == Settings()
-
-
 def test_runs_of_one_cell_differ_in_their_split_alone():
     cells = {}
-    for run in planning.plan(Settings()):
+    for run in chapter.plan(chapters.settings(chapter.NAME)):
         images = run.head if isinstance(run, FineTuning | Recognition) else run
         cells.setdefault(tuple(run.cell().values()), []).append(images.split)
     for cell, found in cells.items():
@@ -548,7 +538,7 @@ def test_runs_of_one_cell_differ_in_their_split_alone():
 
 
 def test_the_main_comparisons_have_every_split():
-    runs = planning.plan(Settings())
+    runs = chapter.plan(chapters.settings(chapter.NAME))
     counts = Counter(run.cell()["method"] for run in runs if run.cell()["labels"] == "all")
     for method in (
         "small CNN, 48 px",
@@ -561,60 +551,51 @@ def test_the_main_comparisons_have_every_split():
 
 def test_weights_at_hand_are_the_books_or_the_sheets(tmp_path, monkeypatch):
     monkeypatch.setenv("FEWLABELS_DATA", str(tmp_path))
-    (source,) = planning.networks(Settings(networks=["at hand"]))
+    (source,) = chapter.networks(chapters.settings(chapter.NAME, networks=["at hand"]))
     assert (source.architecture, source.weights) == ("vgg16", "torchvision")
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "resnet18_imagenet_pq.pth.xz").touch()
-    (source,) = planning.networks(Settings(networks=["at hand"]))
+    (source,) = chapter.networks(chapters.settings(chapter.NAME, networks=["at hand"]))
     assert (source.architecture, source.weights) == ("resnet18", "resnet18_imagenet_pq.pth.xz")
 
 
-def frame_of(values, **columns):
-    import pandas as pd
-
-    return pd.DataFrame([{"split": k, "accuracy": v} | columns for k, v in enumerate(values)])
-
-
-def test_pairs_are_over_the_splits_both_have():
-    difference = results.paired(frame_of([0.9, 0.8, 0.7]), frame_of([0.5, 0.6]))
-    assert difference.n == 2
-    assert difference.mean == pytest.approx(0.3)
-    assert (
-        results.paired(frame_of([0.9]), frame_of([]).reindex(columns=["split", "accuracy"])) is None
-    )
-
-
-def test_intervals_of_fractions_end_at_one():
-    values = [1.0, 1.0, 0.96, 1.0]
-    whole, clipped = planning.interval(values), planning.share(values)
-    assert whole.high > 1 and clipped.high == 1
-    assert (clipped.mean, clipped.low) == (whole.mean, whole.low)
-    assert np.isnan(planning.share([0.5]).high)
+def test_every_kind_of_run_says_that_its_splits_share_images():
+    planned = chapter.plan(chapters.settings(chapter.NAME, "smoke"))
+    found = ev.frame(planned, Store("nowhere"))
+    assert set(found["kind"]) == {"scratch", "features", "finetuning", "corners", "recognition"}
+    assert found["overlap"].unique() == pytest.approx([3 / 7])
+    splits = found["split"].fillna(found["head_split"])
+    assert (found["draw"] == splits).all()
+    # What an interval needs is no part of what a run is.
+    assert "overlap" not in SCRATCH.describe()
 
 
 def test_twins_are_found_upright_and_mirrored(photos):
     images = torch.cat([photos.images[:6], photos.images[2:3], photos.images[4:5].flip(3)])
-    found = results.twins(replace(photos, images=images))
+    found = duplicates.twins(images)
     pairs = {(pair.first, pair.second): pair.mirrored for pair in found.itertuples()}
     assert not pairs[2, 6]
     assert pairs[4, 7]
 
 
-def test_errors_are_counted_by_photograph(photos):
-    settings = profile("smoke")
-    test = results.tested(settings, 0)[1]
-    classes = photos.labels[test].numpy().astype(np.uint8)
-    wrong = (classes[0] + 1) % 4
-    record = type("R", (), {"predictions": {"classes": np.r_[wrong, classes[1:]]}})
-    found = results.errors(frame_of([0.9], record=record), photos, settings)
+def test_a_test_image_with_a_twin_in_training_is_not_new():
+    pairs = pd.DataFrame({"first": [0, 2], "second": [3, 4]})
+    new = duplicates.without_twin(pairs, torch.tensor([0, 4]), torch.tensor([1, 2, 3]))
+    assert new.tolist() == [True, False, False]
+
+
+def test_mistakes_are_counted_by_photograph():
+    labels = np.array([0, 1, 2, 2])
+    tested = [np.array([0, 2]), np.array([2, 3])]
+    found = evaluation.mistakes([np.array([0, 1]), np.array([1, 2])], tested, labels, 3)
     worst = found.iloc[0]
-    assert (worst["position"], worst["wrong"], worst["taken_for"]) == (test[0], 1, wrong)
-    assert found["wrong"].sum() == 1
-    assert found["tested"].sum() == len(test)
+    assert (worst["position"], worst["tested"], worst["wrong"], worst["taken_for"]) == (2, 2, 2, 1)
+    assert found["wrong"].sum() == 2
+    assert found.sort_values("position")["tested"].tolist() == [1, 0, 2, 1]
 
 
-def test_border_shares_by_hand(photos):
-    images = torch.zeros_like(photos.images[:2])
+def test_border_shares_by_hand():
+    images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
     images[1] = 255
-    two = replace(photos, images=images, labels=torch.tensor([0, 1]), classes=("a", "b"))
-    assert results.border(two).to_numpy().tolist() == [["a", 1.0, 0.0], ["b", 0.0, 1.0]]
+    images[:, :, 8:24, 8:24] = 128  # inside the ellipse: plays no part
+    assert borders(images).tolist() == [[1, 0], [0, 1]]

@@ -155,6 +155,15 @@ def test_image_grid_refuses(images, titles):
         figures.image_grid(images, titles)
 
 
+def test_strip_has_a_row_of_points_a_class():
+    values, labels = np.array([0.5, 2.0, 4.0]), np.array([1, 0, 1])
+    (ax,) = figures.strip(values, labels, ["a", "b"], "size", 1, [0.5, 1, 2, 4]).axes
+    first, second = (points.get_offsets() for points in ax.collections)
+    assert first[:, 0].tolist() == [2] and second[:, 0].tolist() == [0.5, 4]
+    assert np.abs(second[:, 1] - 1).max() <= 0.25
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0.5", "1", "2", "4"]
+
+
 def test_embedding_names_each_class_at_its_median():
     points = np.array([[0, 0], [1, 1], [5, 2], [9, 9]], dtype=float)
     fig = figures.embedding(points, np.array([0, 0, 0, 2]), ["a", "b", "c"])
@@ -241,3 +250,16 @@ def test_markers_and_colours_tell_methods_of_a_chapter_apart():
         looks = [figures.look(method) for method in methods]
         assert len({look.marker for look in looks}) == len(methods)
         assert len({look.colour for look in looks}) == len(methods)
+
+
+def test_every_run_is_a_thin_line_under_the_mean():
+    _, ax = plt.subplots()
+    figures.runs_and_mean(ax, [1, 2], np.array([[0.0, 2.0], [2.0, 4.0]]), color="red", label="a")
+    figures.runs_and_mean(ax, [], np.array([]), color="red", label="not run")
+    *thin, mean = ax.get_lines()
+    assert [line.get_ydata().tolist() for line in thin] == [[0, 2], [2, 4]]
+    assert mean.get_ydata().tolist() == [1, 3]
+    assert mean.get_linewidth() > thin[0].get_linewidth()
+    assert {line.get_color() for line in (*thin, mean)} == {"red"}
+    assert ax.get_legend_handles_labels()[1] == ["a"]
+    plt.close("all")

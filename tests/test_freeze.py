@@ -3,13 +3,16 @@ import json
 import pytest
 from conftest import toy_run
 
-from fewlabels import chapters, freeze, notebooks
+from fewlabels import chapters, data, freeze, notebooks
+from fewlabels.errors import UserError
 
 BEFORE = {
     "cells": ["a", "b", "c"],
     "parameters": {"draws": 20, "old": 1},
     "records": {"rotation-1": "x", "rotation-2": "y", "rotation-3": None, "rotation-4": "z"},
     "inputs": {"read.csv": "x"},
+    "claims": {"claim R1": "x", "claims.yaml": "y"},
+    "output": {"execute-results/html.json": "x"},
 }
 
 
@@ -18,6 +21,15 @@ BEFORE = {
     [
         ({}, []),
         ({"inputs": {"read.csv": "y"}}, ["read.csv changed"]),
+        (
+            {"claims": {"claim R1": "y", "claim R2": "x", "claims.yaml": "y"}},
+            ["claim R1 changed", "claim R2 added"],
+        ),
+        (
+            {"output": {"execute-results/html.json": "y", "figure.svg": "x"}},
+            ["frozen execute-results/html.json changed", "frozen figure.svg added"],
+        ),
+        ({"claims": {}}, ["claim R1 removed", "claims.yaml removed"]),
         ({"cells": ["a", "B", "c"]}, ["cell 2 changed"]),
         ({"cells": ["a", "n", "b", "c"]}, ["cell 2 added"]),
         ({"cells": ["a", "c"]}, ["former cell 2 removed"]),
@@ -90,9 +102,42 @@ def test_a_changed_parameter_is_stale(toy):
     assert f"record toy-{toy_run(2).id} added" not in stale
 
 
+def test_a_fingerprint_from_before_claims_and_output_were_in_it_is_stale():
+    old = {key: value for key, value in BEFORE.items() if key not in ("claims", "output")}
+    assert len(freeze.differences(old, BEFORE)) == 3
+
+
+def test_a_chapter_is_not_frozen_on_other_data_than_the_books(toy, monkeypatch):
+    run = toy_run(0)
+    monkeypatch.setattr(type(run), "checksums", lambda self: {"toy": str(data._BOOK.get())})
+    monkeypatch.setattr(chapters.load("toy"), "plan", lambda settings: [run])
+    monkeypatch.setattr(notebooks, "execute", None)
+    with pytest.raises(UserError, match="toy cannot be frozen: toy is another file here"):
+        freeze.freeze("toy", None)
+
+
+def test_a_damaged_fingerprint_is_stale(toy):
+    store_fingerprint("other")
+    file = notebooks.frozen(chapters.notebook("other")) / "fingerprint.json"
+    for content in (file.read_text()[:50], "[]", '{"cells": 1}'):
+        file.write_text(content)
+        assert freeze.status("other").stale == ["fingerprint.json is damaged"]
+
+
+def test_an_edited_page_or_figure_is_stale(toy):
+    folder = notebooks.frozen(chapters.notebook("other"))
+    (folder / "figure-html").mkdir(parents=True)
+    (folder / "figure-html/a.svg").write_text("<svg/>")
+    store_fingerprint("other")
+    assert freeze.status("other").stale == []
+    (folder / "figure-html/a.svg").write_text("<svg></svg>")
+    assert freeze.status("other").stale == ["frozen figure-html/a.svg changed"]
+
+
 def test_a_failed_execution_is_told_in_its_own_words():
     log = "Executing 'x'\n\x1b[31mfewlabels.errors.UserError: labels is 3\x1b[39m\nWARN: ...\n"
     assert freeze._reason(log.replace("\x1b[31m", "")) == "labels is 3"
+    assert freeze._reason("fewlabels.errors.DiskError: x is full") == "x is full"
     assert freeze._reason("\n".join(map(str, range(100)))).splitlines()[0] == "60"
 
 
@@ -109,6 +154,7 @@ def test_a_chapter_that_starts_no_run_by_itself_is_frozen_with_what_is_there(toy
     monkeypatch.setattr(freeze, "fingerprint", lambda name: FINGERPRINT | {"parameters": values})
     assert freeze.status("toy").partial
     monkeypatch.setattr(notebooks, "mismatch", lambda name: None)
+    monkeypatch.setattr(freeze, "_require_books_data", lambda name: None)
     executed = []
     monkeypatch.setattr(notebooks, "execute", lambda *given: executed.append(given))
     monkeypatch.setattr(freeze, "_render", lambda *given: "stop here")
@@ -140,4 +186,7 @@ def test_a_changed_input_is_stale(toy, monkeypatch):
     store_fingerprint("other")
     assert freeze.status("other").stale == []
     file.write_text("1")
+    assert freeze.status("other").stale == ["read.csv added"]
+    store_fingerprint("other")
+    file.write_text("2")
     assert freeze.status("other").stale == ["read.csv changed"]

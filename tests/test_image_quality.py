@@ -6,7 +6,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from fewlabels.errors import UserError
-from fewlabels.image_quality import psnr, quality, squared_error, ssim
+from fewlabels.image_quality import mean_image_error, psnr, quality, squared_error, ssim
 
 
 @pytest.fixture
@@ -62,3 +62,9 @@ def test_what_cannot_be_compared_is_refused(pair):
         squared_error(pair[0], pair[1][:2])
     with pytest.raises(UserError, match="diverged"):
         squared_error(pair[0] * np.nan, pair[1])
+
+
+def test_the_mean_image_misses_by_the_variance_where_the_images_are_its_own():
+    images = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 1, 4, 4)
+    assert mean_image_error(images, images) == pytest.approx(0.25)
+    assert mean_image_error(images[:1], images[1:]) == pytest.approx(1)

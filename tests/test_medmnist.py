@@ -237,5 +237,5 @@ def test_a_downloaded_file_is_known_by_its_own_checksum(nothing, monkeypatch):
     assert data.md5("downloaded") == "the rebuild's"
     data.load("downloaded")
     assert data.md5("downloaded") == "its own"
-    data.load.cache_clear()
+    data._load.cache_clear()
     data._md5.cache_clear()

@@ -4,7 +4,7 @@ from typing import Literal
 import pytest
 
 from fewlabels import chapters, notebooks, paths
-from fewlabels.errors import UserError
+from fewlabels.errors import DiskError, UserError
 
 
 def write(path, cells):
@@ -79,12 +79,20 @@ def test_parameters_are_defaults_then_profile_then_overrides(toy):
         ("quick", {"sizes": "[1, x]"}, "sizes is 'x': give a value of type int"),
         ("quick", {"rate": "fast"}, "rate is 'fast': give a value of type float"),
         ("quick", {"dataset": "cifar"}, "dataset is 'cifar': choose from toy, other"),
+        ("quick", {"dataset": "<img onerror=x>"}, "dataset is '<img onerror=x>'; not allowed"),
+        ("quick", {"dataset": "![x](/etc/passwd)"}, "not allowed in it: < > `"),
+        ("quick", {"dataset": "a\n::: b"}, "not allowed"),
     ],
 )
 def test_what_does_not_exist_is_refused_with_what_does(toy, profile, overrides, told):
     with pytest.raises(UserError) as caught:
         notebooks.parameters("toy", profile, overrides)
     assert told in str(caught.value)
+
+
+def test_markup_within_a_list_is_refused_too():
+    with pytest.raises(UserError, match="classes is 'a`b'"):
+        notebooks._refuse_markup("classes", ["x y.pth", "a`b"])
 
 
 def test_text_stays_text(toy):
@@ -124,6 +132,17 @@ def test_an_error_in_a_cell_becomes_its_message(toy, tmp_path, code, told):
     content["cells"][2]["source"] = code
     source.write_text(json.dumps(content))
     with pytest.raises(notebooks.ChapterFailed, match=told):
+        notebooks.execute(source, tmp_path / "out.ipynb", {"epochs": 1})
+
+
+def test_a_full_disk_in_a_cell_stays_an_error_of_the_disk(toy, tmp_path):
+    source = toy / "chapters/02-other.ipynb"
+    content = json.loads(source.read_text())
+    content["cells"][2]["source"] = (
+        "from fewlabels.errors import DiskError; raise DiskError('full')"
+    )
+    source.write_text(json.dumps(content))
+    with pytest.raises(DiskError, match=r"^full$"):
         notebooks.execute(source, tmp_path / "out.ipynb", {"epochs": 1})
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 import pytest
 
 from fewlabels.errors import UserError
-from fewlabels.parameters import Count, Parameters, Positive, Range, Share, Some, check
+from fewlabels.parameters import Count, Items, Parameters, Positive, Range, Share, Some, check
 
 USUAL = {"store": "cache", "device": "cpu", "precision": "32-true", "workers": 1}
 
@@ -39,6 +39,8 @@ def test_settings_take_their_values_from_the_names_of_a_notebook():
         (int, [3, -3], [True, 1.5]),
         (Literal["a", "b"], ["a"], ["c", ["a"]]),
         (list[Some], [[], [1, 2]], [[1, 1], [0], (1, 2), "1"]),
+        (Annotated[list[Some], Items()], [[1], [1, 2]], [[], [1, 1], [0], 1]),
+        (Annotated[list[Some], Items(alike=True)], [[1], [3, 3, 3]], [[], [3, 0], 16, (3, 3)]),
         (Some | None, [1, None], [0, "none"]),
         (Literal["source"] | Some, ["source", 2], ["other", 0]),
     ],

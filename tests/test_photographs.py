@@ -1,14 +1,16 @@
 import hashlib
 import struct
+import subprocess
 import zlib
+from contextlib import suppress
 from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import EpsImagePlugin, Image, ImageOps
 
-from fewlabels.data import photographs
+from fewlabels.data import chest_xray, photographs
 from fewlabels.data.photographs import read, squeezed
 from fewlabels.errors import UserError
 
@@ -122,6 +124,34 @@ def test_what_is_no_image_is_refused_by_name(tmp_path):
     refused(tmp_path / "empty.png", "no image")
     refused(tmp_path / "gone.png", "is not there")
     refused(tmp_path, "is a folder")
+
+
+EPS = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EndComments\nshowpage\n"
+
+
+def test_no_file_starts_another_program(tmp_path, monkeypatch):
+    """A picture that Pillow hands to Ghostscript, which is a small computer of its own."""
+    started = tmp_path / "started"
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {started}\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    (tmp_path / "x.jpg").write_text(EPS)
+    with Image.open(tmp_path / "x.jpg") as image, suppress(subprocess.CalledProcessError):
+        image.load()
+    assert started.exists()
+    started.unlink()
+    refused(tmp_path / "x.jpg", "no image that can be read")
+    with pytest.raises(UserError, match=r"x\.jpg cannot be read as an image"):
+        chest_xray._grey(tmp_path / "x.jpg")
+    assert not started.exists()
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "bmp", "tiff", "ppm", "avif"])
+def test_the_common_kinds_of_files_are_read(tmp_path, suffix):
+    picture().save(tmp_path / f"x.{suffix}")
+    assert read(tmp_path / f"x.{suffix}").image.size == (40, 30)
 
 
 def test_a_truncated_image_is_refused(tmp_path):

@@ -1,14 +1,18 @@
+import hashlib
 import lzma
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.error import URLError
 
 import pytest
 import torch
 from torch import nn
 from torchvision import models
 
-from fewlabels import features
-from fewlabels.chapters import chest_xray_transfer, few_data_caltech
-from fewlabels.chapters.chest_xray_transfer import planning as third
-from fewlabels.chapters.few_data_caltech import planning as fourth
+from fewlabels import chapters, features
+from fewlabels.chapters import chest_xray_transfer as third
+from fewlabels.chapters import few_data_caltech
 from fewlabels.errors import UserError
 from fewlabels.features import View
 from fewlabels.models import pretrained
@@ -139,6 +143,70 @@ def test_a_known_file_with_other_content_is_refused(weights, tmp_path, monkeypat
     assert pretrained.at_hand("vgg16") == "torchvision"
 
 
+class Bomb:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.fixture
+def bomb(tmp_path):
+    """A file of weights that would run code, and what shows that it has."""
+    torch.save({"fc.weight": Bomb(tmp_path / "exploded")}, tmp_path / "bomb.pth")
+    yield tmp_path / "bomb.pth"
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_local_file_that_holds_code_is_refused(bomb):
+    assert "cannot be read as weights (UnpicklingError" in refusal("resnet18", str(bomb))
+
+
+def test_a_file_in_the_place_of_torchvisions_is_refused(bomb, tmp_path, monkeypatch, cache):
+    place = tmp_path / "cache/weights/torchvision"
+    place.mkdir(parents=True)
+    name = Pretrained("resnet18").checksum
+    bomb.rename(place / name)
+    assert f"{name} is not torchvision's file: its sha256 is" in refusal("resnet18")
+    # Where its checksum were the one that its name begins with, it would not be run either.
+    digest = hashlib.sha256((place / name).read_bytes()).hexdigest()[:8]
+    entry = SimpleNamespace(url=f"https://x.org/resnet18-{digest}.pth")
+    monkeypatch.setattr(pretrained, "_default", lambda architecture: entry)
+    (place / name).rename(place / f"resnet18-{digest}.pth")
+    assert "cannot be read as weights (UnpicklingError" in refusal("resnet18")
+
+
+def test_torchvisions_weights_are_used_where_they_are_whole(weights, tmp_path, monkeypatch, cache):
+    network, path = weights
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    url = f"https://x.org/resnet18-{digest}.pth"
+    own = pretrained._default("resnet18")
+    entry = SimpleNamespace(url=url, transforms=own.transforms)
+    monkeypatch.setattr(pretrained, "_default", lambda architecture: entry)
+
+    def fetch(url, target, prefix, progress):
+        assert prefix == digest
+        shutil.copy(path, target)
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
+    for _ in range(2):
+        state = backbone(Pretrained("resnet18")).body.state_dict()
+        assert torch.equal(state["conv1.weight"], network.state_dict()["conv1.weight"])
+        monkeypatch.setattr(torch.hub, "download_url_to_file", None)
+
+
+def test_a_failed_download_names_the_remedies(monkeypatch, cache):
+    def offline(*_, **__):
+        raise URLError("no route")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    told = refusal("resnet18")
+    assert "no route" in told and "Put resnet18-" in told
+
+
 def test_captions_can_tell_where_weights_come_from():
     assert "product-quantised" in Pretrained("resnet50", "resnet50_imagenet_pq.pth.xz").title
     assert "IMAGENET1K_V2" in Pretrained("resnet50").title
@@ -173,13 +241,18 @@ def test_features_are_computed_once_and_per_image(weights, images, cache):
     assert len(calls) == 4
 
 
-@pytest.mark.parametrize("damage", ["cut", "other images"])
+@pytest.mark.parametrize("damage", ["cut", "other images", "one byte"])
 def test_damaged_features_are_computed_again(weights, images, cache, tmp_path, damage):
     source = Pretrained("resnet18", str(weights[1]))
     first = features.frozen(source, lambda: backbone(source), images, "cpu")
     (kept,) = (tmp_path / "cache/features").glob("*.pt")
     if damage == "cut":
         kept.write_bytes(kept.read_bytes()[:1000])
+    elif damage == "one byte":
+        content = bytearray(kept.read_bytes())
+        content[content.index(first.numpy().tobytes()) + 2000] ^= 1
+        kept.write_bytes(content)
+        assert not torch.equal(torch.load(kept), first)
     else:
         torch.save(first[1:], kept)
     with pytest.warns(UserWarning, match=f"{kept.name} was moved to .*set-aside"):
@@ -206,7 +279,9 @@ def test_a_random_view_repeats_with_its_seed_and_leaves_the_generator_alone(imag
 
 
 def test_torchvision_in_place_of_a_files_name_means_its_own_weights():
-    own = chest_xray_transfer.Settings(weights=TORCHVISION, fine_tuned_weights=TORCHVISION)
+    changed = {"weights": TORCHVISION, "fine_tuned_weights": TORCHVISION}
+    own = chapters.settings(third.NAME, **changed)
     sources = [third.frozen_source(own), third.fine_tuned_source(own)]
-    sources += fourth.networks(few_data_caltech.Settings(networks=["resnet18:torchvision"]))
+    fourth = chapters.settings("few-data-caltech", networks=["resnet18:torchvision"])
+    sources += few_data_caltech.networks(fourth)
     assert [source.weights for source in sources] == [TORCHVISION] * 3

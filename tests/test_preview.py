@@ -116,6 +116,24 @@ def test_page_of_a_run_shows_its_outputs(toy, tmp_path):
     assert html.count("data:image") + html.count("<svg") == 3
 
 
+HOSTILE = "<img src=x onerror=alert(1)> ![x](/etc/passwd)\n`````````\n<script>alert(1)</script>"
+
+
+def test_names_and_values_of_a_run_are_no_markup(toy, tmp_path):
+    executed = tmp_path / "<img src=x onerror=alert(1)> (1).ipynb"
+    values = {"epochs": 3, "dataset": HOSTILE, "rate": 0.1, "sizes": [1]}
+    notebooks.execute(toy / "chapters/01-toy.ipynb", executed, values)
+    page = tmp_path / "page.html"
+    note = f"Your run: {HOSTILE}."
+    assert preview.run_page(executed, toy / "chapters/01-toy.ipynb", note, page) == []
+    html = page.read_text()
+    assert "<img src=x" not in html and "<script>alert" not in html
+    assert "root:" not in html
+    # The figures are there, whatever their notebook is called.
+    assert html.count("data:image") + html.count("<svg") == 3
+    assert "onerror=alert" in plain(html)
+
+
 def freeze(notebook, markdown, figures):
     folder = notebooks.frozen(notebook)
     (folder / "execute-results").mkdir(parents=True)

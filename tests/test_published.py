@@ -18,13 +18,31 @@ def test_every_claim_parses():
         "few-data-caltech": 5,
         "autoencoders-vae": 4,
     }
-    # 57 entries in the file: a repeated id would have swallowed one.
-    assert len(claims) == 57
     for id, claim in claims.items():
         assert id == claim.id
         assert claim.source in published.sources()
         assert claim.text and claim.decide
         assert claim.published is None or isinstance(claim.published, dict)
+
+
+def test_an_id_twice_is_refused(monkeypatch):
+    document = published._document()
+    twice = document | {"claims": [*document["claims"], document["claims"][3]]}
+    monkeypatch.setattr(published, "_document", lambda: twice)
+    with pytest.raises(UserError, match="two claims R4"):
+        published.claims()
+
+
+def test_a_chapters_digest_follows_its_own_claims_and_the_rules_for_all(monkeypatch):
+    before = published.digests("fusion")
+    assert list(before) == [*(f"claim F{k}" for k in range(1, 7)), "claims.yaml"]
+    document = published._document()
+    first, *rest = document["claims"]
+    changed = document | {"claims": [first | {"claim": "Another."}, *rest], "more": 1}
+    monkeypatch.setattr(published, "_document", lambda: changed)
+    after = published.digests("fusion")
+    assert {name for name in before if before[name] != after[name]} == {"claims.yaml"}
+    assert published.digests("replication-ledger") == {}
 
 
 def test_a_claim_in_full():
@@ -63,6 +81,8 @@ def test_printed_figures_keep_their_units():
     chest = published.chest_xray().set_index(["model", "metric"])["value"]
     assert chest["resnet50_transfer", "accuracy"] == 0.779
     assert chest["resnet50_transfer", "true_normal_pred_normal"] == 119
+    by_class = published.chest_xray_classes("cnn_scratch").set_index("class")
+    assert by_class.loc["NORMAL"].to_dict() == {"precision": 0.98, "recall": 0.25, "f1": 0.40}
 
 
 def test_claims_agree_with_the_printed_tables():

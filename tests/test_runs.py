@@ -1,9 +1,14 @@
+import errno
 import hashlib
 import json
 import os
+import pickle
 import shutil
+import signal
 import subprocess
 import sys
+import time
+import warnings
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -14,6 +19,7 @@ from lightning.fabric import Fabric
 from toy_runs import Toy, measured, run_sweep, sweep_of_seven, wait_until
 
 from fewlabels import data, paths, runs
+from fewlabels.errors import DiskError, UserError
 from fewlabels.experiments.rotnet import DigitClassification, FeatureMap, RotationPretraining
 from fewlabels.runs import Experiment, Outcome, Store
 from fewlabels.training import Recipe
@@ -43,8 +49,8 @@ def executed(log):
     return log.read_text().split() if log.exists() else []
 
 
-def start(command, pause):
-    environment = os.environ | {"TOY_PAUSE": str(pause)}
+def start(command, **variables):
+    environment = os.environ | {f"TOY_{name}": str(value) for name, value in variables.items()}
     return subprocess.Popen([sys.executable, "-c", command], cwd=TESTS, env=environment)
 
 
@@ -241,13 +247,89 @@ def test_damaged_records_of_one_run_are_all_kept(store, fabric):
     assert [path.read_text() for path in kept] == ["first", "second", "third"]
 
 
-def test_a_damaged_record_does_not_hide_the_others(store, fabric):
-    for draw in range(3):
-        store.run(Toy("digits", draw), fabric)
-    store.path(Toy("digits", 1)).write_text("{")
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_reading_only_a_damaged_record_is_an_error_and_stays(store, fabric, log, damage):
+    run = Toy("digits", 0)
+    store.run(run, fabric)
+    damaged = damage(store.path(run).read_text())
+    store.path(run).write_bytes(damaged if isinstance(damaged, bytes) else damaged.encode())
+    before = store.path(run).read_bytes()
+    with runs.reading_only():
+        for read in (store.get, lambda run: store.run(run, fabric)):
+            with pytest.raises(UserError, match=rf"toy-{run.id}\.json is damaged: .*git checkout"):
+                read(run)
+    with pytest.raises(runs.Damaged, match=f"toy-{run.id}"):
+        store.records()
+    assert store.path(run).read_bytes() == before
+    assert [path.name for path in store.folder.iterdir()] == [store.path(run).name]
+    assert executed(log) == ["0"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_reading_only_nothing_is_computed(store, log, workers):
+    with runs.reading_only(), pytest.raises(UserError, match=r"is missing, and 6 more of its runs"):
+        run_sweep(str(store.folder), workers)
+    assert executed(log) == []
+
+
+def forged(path, **changes):
+    """Change what a record says, with its checksum made again."""
+    record = json.loads(path.read_text())["record"]
+    body = json.dumps(record | changes, indent=1, sort_keys=True)
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    path.write_text(f'{{"format": 1, "sha256": "{digest}", "record":\n{body}\n}}\n')
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"metrics": {"accuracy": "99"}}, "not all numbers"),
+        ({"seconds": "<script>"}, "not all numbers"),
+        ({"data": {"digits": "<b>"}}, "its id is not that of its config and data"),
+        ({"config": {"kind": "toy", "dataset": "<b>"}}, "its id is not that"),
+        ({"versions": ["torch"]}, "cannot be read"),
+        ({"metrics": [1, 2]}, "cannot be read"),
+        ({"predictions": {"classes": {"dtype": "O", "shape": [1], "zlib_base64": "eJw="}}}, "read"),
+    ],
+)
+def test_a_record_that_was_tampered_with_is_not_used(store, fabric, changes, told):
+    run = Toy("digits", 0)
+    store.run(run, fabric)
+    forged(store.path(run), **changes)
+    with pytest.raises(runs.Damaged, match=told):
+        runs.read(store.path(run))
     with pytest.warns(UserWarning, match="set-aside"):
-        found = store.records()
-    assert {record.config["draw"] for record in found} == {0, 2}
+        assert store.get(run) is None
+
+
+def test_text_of_a_record_holds_no_markup(store, fabric):
+    run = Toy("digits", 0)
+    store.run(run, fabric)
+    bad = "<script>alert(1)</script> ![x](/etc/passwd) `{=html}` [AMD]"
+    forged(
+        store.path(run),
+        hardware={"device": bad, "processor": "x86_64", "threads": 1, "precision": "32-true"},
+        versions={bad: bad, "torch": "2.8.0+cu128"},
+        finished=bad,
+        cell={"method": bad},
+    )
+    found = store.get(run)
+    texts = [found.finished, *found.hardware.values(), *found.versions, *found.versions.values()]
+    assert not any(set("<>[]`{}!") & set(str(text)) for text in texts)
+    assert (found.hardware["processor"], found.versions["torch"]) == ("x86_64", "2.8.0+cu128")
+    # What tables call the run is not the record's to say.
+    assert found.cell == run.cell()
+
+
+def test_a_folder_or_a_very_deep_file_in_the_place_of_a_record_is_set_aside(store, fabric, log):
+    run = Toy("digits", 0)
+    store.path(run).mkdir(parents=True)
+    with pytest.warns(UserWarning, match="it is a folder"):
+        store.run(run, fabric)
+    store.path(run).write_text("[" * 100_000)
+    with pytest.warns(UserWarning, match="cannot be read"):
+        store.run(run, fabric)
+    assert executed(log) == ["0", "0"]
 
 
 def test_another_runs_record_under_this_name_is_set_aside(store, fabric, log):
@@ -272,18 +354,21 @@ def test_a_record_of_other_data_under_this_name_is_set_aside(store, fabric, log,
         assert store.get(run) is None
 
 
-def test_a_full_disk_leaves_no_record(store, fabric, log, monkeypatch):
-    def write_half(path, text):
-        path.write_bytes(text[: len(text) // 2].encode())
-        raise OSError(28, "No space left on device")
+def refuses(code):
+    def replace(*_):
+        raise OSError(code, os.strerror(code))
 
+    return replace
+
+
+def test_a_full_disk_leaves_no_record(store, fabric, log, monkeypatch, tmp_path):
     run = Toy("digits", 0)
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", write_half)
-        with pytest.raises(OSError, match="No space left"):
+        patch.setattr(Path, "replace", refuses(errno.ENOSPC))
+        with pytest.raises(DiskError, match=r"no space left on device\. Free some space"):
             store.run(run, fabric)
-    assert list(store.folder.glob("*.json")) == []
-    assert store.get(run) is None
+    assert list(store.folder.iterdir()) == []
+    assert list((tmp_path / "cache/weights").iterdir()) == []
     assert store.run(run, fabric).metrics["accuracy"] > 0.5
     assert executed(log) == ["0", "0"]
 
@@ -369,29 +454,163 @@ def test_outcomes_without_weights_leave_none(store, fabric, tmp_path):
     assert list((tmp_path / "cache").rglob("*.pt")) == []
 
 
+def kept_weights(run, tmp_path):
+    (path,) = (tmp_path / "cache/weights").glob(f"*-{run.id}.pt")
+    return path
+
+
+def flipped(path):
+    """One byte of the largest tensor changed: torch reads the file without a word."""
+    content = bytearray(path.read_bytes())
+    at = content.rindex(np.float32(torch.load(path)["weight"][0, 0].item()).tobytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def nan(path):
+    torch.save({name: each * float("nan") for name, each in torch.load(path).items()}, path)
+
+
+@pytest.mark.parametrize("damage", [flipped, nan, lambda path: torch.save({}, path)])
+def test_weights_other_than_the_record_names_are_made_again(store, fabric, log, tmp_path, damage):
+    first, run = Toy("digits", 0), Toy("digits", 1, Toy("digits", 0))
+    before = store.run(run, fabric)
+    kept = kept_weights(first, tmp_path)
+    assert store.get(first).weights == hashlib.sha256(kept.read_bytes()).hexdigest()
+    damage(kept)
+    store.path(run).unlink()
+    with pytest.warns(UserWarning, match=f"{kept.name} was moved to .*not the file"):
+        again = store.run(run, fabric)
+    assert measured(again) == measured(before)
+    assert executed(log) == ["0", "1", "0", "1"]
+    assert store.has_weights(first)
+
+
+def test_weights_that_come_out_otherwise_when_made_again_are_told_once(
+    store, fabric, log, tmp_path, monkeypatch
+):
+    """As on another machine, which rounds otherwise."""
+    run = Toy("digits", 0)
+    store.run(run, fabric)
+    record = store.path(run).read_bytes()
+    kept_weights(run, tmp_path).unlink()
+    real = Toy.execute
+
+    def execute(self, fabric, store):
+        outcome = real(self, fabric, store)
+        return replace(outcome, weights={k: v + 1e-7 for k, v in outcome.weights.items()})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Toy, "execute", execute)
+        with pytest.warns(UserWarning, match=f"weights of toy-{run.id} were made again and differ"):
+            store.weights(run, fabric)
+    # They are whole, and not made a third time.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        store.weights(run, fabric)
+    assert executed(log) == ["0", "0"]
+    assert store.path(run).read_bytes() == record
+    # What starts from them says so.
+    made = store.run(Toy("digits", 1, run), fabric).inputs[run.id]
+    assert made == hashlib.sha256(kept_weights(run, tmp_path).read_bytes()).hexdigest()
+    assert made != store.get(run).weights
+
+
+def test_weights_of_records_from_before_they_named_them_are_used(store, fabric, log, tmp_path):
+    run = Toy("digits", 0)
+    store.run(run, fabric)
+    forged(store.path(run), weights="")
+    kept_weights(run, tmp_path).with_suffix(".sha256").unlink()
+    store.weights(run, fabric)
+    assert executed(log) == ["0"]
+
+
+def test_half_written_weights_are_never_seen(store, fabric, tmp_path, monkeypatch):
+    def half(value, stream):
+        stream.write(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", half)
+        with pytest.raises(KeyboardInterrupt):
+            store.run(Toy("digits", 0), fabric)
+    assert list((tmp_path / "cache/weights").iterdir()) == []
+
+
+class Bomb:
+    """Unpickling it makes a file."""
+
+    def __reduce__(self):
+        return Path.touch, (Path(os.environ["TOY_LOG"]).with_name("exploded"),)
+
+
+def test_weights_that_hold_code_are_not_run(store, fabric, log, tmp_path):
+    run = Toy("digits", 0)
+    store.run(run, fabric)
+    kept = kept_weights(run, tmp_path)
+    torch.save({"weight": Bomb()}, kept)
+    with pytest.warns(UserWarning, match="set-aside"):
+        store.weights(run, fabric)
+    # Neither where the record names no weights, nor where it names these.
+    torch.save({"weight": Bomb()}, kept)
+    kept.with_suffix(".sha256").unlink()
+    forged(store.path(run), weights="")
+    with pytest.warns(UserWarning, match="cannot be read"):
+        store.weights(run, fabric)
+    torch.save({"weight": Bomb()}, kept)
+    forged(store.path(run), weights=hashlib.sha256(kept.read_bytes()).hexdigest())
+    with pytest.raises(pickle.UnpicklingError):
+        store.weights(run, fabric)
+    assert not log.with_name("exploded").exists()
+
+
 # Several processes
 
 
 def test_two_processes_that_ask_at_once_compute_once(store, fabric, log):
     run = Toy("digits", 0)
-    other = start(f"import toy_runs; toy_runs.run_one({str(store.folder)!r})", pause=1)
-    wait_until(lambda: executed(log))
+    other = start(f"import toy_runs; toy_runs.run_one({str(store.folder)!r})", PAUSE=1)
+    wait_until(lambda: executed(log), other)
     assert store.get(run) is None
     record = store.run(run, fabric)
-    assert other.wait(timeout=60) == 0
+    assert other.wait() == 0
     assert executed(log) == ["0"]
     assert measured(store.get(run)) == measured(record)
 
 
+def children(pid):
+    """Processes that a process has started."""
+    table = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True)
+    pairs = [map(int, line.split()) for line in table.stdout.splitlines()]
+    return [child for child, parent in pairs if parent == pid]
+
+
+def alive(pid):
+    """Whether the process runs (one that ended and that nobody has waited for does not)."""
+    table = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return bool(table.stdout.strip()) and "Z" not in table.stdout
+
+
 def test_a_killed_sweep_started_again_ends_as_an_undisturbed_one(store, log, tmp_path, monkeypatch):
-    killed = start(f"import toy_runs; toy_runs.run_sweep({str(store.folder)!r}, 2)", pause=0.5)
-    wait_until(lambda: len(list(store.folder.glob("*.json"))) >= 3)
+    killed = start(f"import toy_runs; toy_runs.run_sweep({str(store.folder)!r}, 2)", STOP=4)
+    # Draws 0 to 3 are finished, and two others under way for ever.
+    wait_until(lambda: len(list(store.folder.glob("*.json"))) == 4, killed)
+    wait_until(lambda: len(executed(log)) == 6, killed)
+    workers = children(killed.pid)
+    assert len(workers) >= 2
     killed.kill()
     killed.wait()
-    finished = {record.config["draw"] for record in store.records()}
-    assert 3 <= len(finished) < 7
+    # A worker whose parent is gone goes too.
+    end = time.monotonic() + 300
+    while left := [*filter(alive, workers)]:
+        if time.monotonic() > end:
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+            pytest.fail("workers outlive the process that has started them")
+        time.sleep(0.02)
+    assert {record.config["draw"] for record in store.records()} == {0, 1, 2, 3}
     run_sweep(str(store.folder), workers=1)
-    assert all(executed(log).count(str(draw)) == 1 for draw in finished)
+    assert sorted(executed(log)) == sorted([*"0123456", *"45"])
 
     monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / "another cache"))
     run_sweep(str(tmp_path / "undisturbed"), workers=1)

@@ -197,8 +197,9 @@ def test_a_printed_figure_by_hand():
     assert found.contradicted_beyond() == pytest.approx(T2 * 2.309401 + 0.5, abs=1e-5)
     # As one of two figures, at 2.5%: the quantile at 98.75% for two degrees is 6.205347.
     assert found.contradicted_beyond(2) == pytest.approx(6.205347 * 2.309401 + 0.5, abs=1e-5)
-    # Two one-sided tests: 1 + 0.5 + 2.919986 * 2.309401 = 8.2434.
-    assert found.within(8.25) and not found.within(8.24)
+    # Two one-sided tests: 9 - 0.5 - 2.919986 * 2.309401 = 1.7566.
+    assert found.agrees_within(9) == pytest.approx(1.7566, abs=1e-4)
+    assert found.agrees_within(3) < 0
 
 
 def test_a_printed_figure_within_its_rounding_is_no_distance_away():

@@ -170,6 +170,13 @@ def test_where_there_is_no_interval_the_number_says_why():
 def test_a_share_comes_with_its_interval():
     hits = [True] * 3 + [False] * 7
     assert tables.share(hits, "seeds") == "3 of 10 seeds (30%, 95% interval 11 to 60%)"
+    assert tables.share([], "seeds") == "0 of 0 seeds"
+
+
+def test_what_is_rounding_is_told_by_its_size():
+    assert tables.at_most(5.96e-5) == "at most 6e-5"
+    assert tables.at_most(2e-11) == "at most 2e-11"
+    assert tables.at_most(0.0) == "0"
 
 
 def test_a_text_beside_many_numbers_is_not_squeezed_to_its_longest_word():

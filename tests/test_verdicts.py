@@ -151,6 +151,9 @@ def figure(id, values, key="accuracy", rounding=1, **more):
         (73, 1, "cannot tell"),  # 3.872 is above the margin
         (73, 0.7, "agrees"),  # 0.5 + 2.360
         (72.8, 0.7, "cannot tell"),  # 0.2 + 2.860
+        # 2 away, which a t test tells from zero, but within the margin: 2 + 0.5 + 0.337.
+        (71, 0.1, "agrees"),
+        (70, 0.1, "contradicted"),
     ],
 )
 def test_a_printed_figure(mean, scatter, word):
@@ -163,6 +166,12 @@ def test_a_printed_figure_says_what_would_have_been_contradicted():
         "printed 73, our mean 72.0 (n = 3); a figure more than 5.5 away would have been "
         "contradicted, one shown to be within 3 would agree"
     )
+
+
+def test_what_lies_within_the_margin_is_not_contradicted():
+    # Shown to be within 3 up to 3 - 0.5 - 0.337, which is further than 0.5 + 0.497.
+    verdict = figure("R3", [70.9, 71.0, 71.1])
+    assert verdict.beyond == pytest.approx(2.1628, abs=1e-3)
 
 
 def test_printed_figures_are_corrected_for_their_number():

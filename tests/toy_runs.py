@@ -25,7 +25,7 @@ class Toy(Experiment):
     """A linear classifier on random points, from the weights of ``start`` where there is one.
 
     Every execution adds a line with its draw to the file that ``TOY_LOG`` names and then waits
-    for ``TOY_PAUSE`` seconds.
+    for ``TOY_PAUSE`` seconds; for ever, where its draw is ``TOY_STOP`` or above.
     """
 
     kind = "toy"
@@ -45,6 +45,8 @@ class Toy(Experiment):
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         with Path(os.environ["TOY_LOG"]).open("a") as log:
             log.write(f"{self.draw}\n")
+        while self.draw >= float(os.environ.get("TOY_STOP", "inf")):
+            time.sleep(1)
         time.sleep(float(os.environ.get("TOY_PAUSE", 0)))
         if self.fails:
             error = RuntimeError if self.fails is True else getattr(training, self.fails)
@@ -85,10 +87,10 @@ def measured(record) -> str:
     return json.dumps(parts, sort_keys=True)
 
 
-def wait_until(condition, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
+def wait_until(condition, process) -> None:
+    """Wait for the condition as long as the process that brings it about lives, however slowly."""
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert process.poll() is None, "it ended in vain"
         time.sleep(0.02)
 
 

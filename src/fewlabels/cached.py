@@ -1,22 +1,21 @@
 """Files of tensors that may be lost: written whole, set aside where they cannot be read."""
 
-import os
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from fewlabels import files
+
 
 def save(value: Any, path: Path) -> None:
-    """Write under a temporary name and rename: a file under ``path`` is a whole one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.tmp")
-    with partial.open("wb") as file:
+    """Write the file whole, see `fewlabels.files`."""
+    with files.whole(path) as stream:
         # Given a path, torch would write its name, and so our pid, into the archive.
-        torch.save(value, file)
-    partial.replace(path)
+        torch.save(value, stream)
 
 
 def load(
@@ -36,6 +35,10 @@ def load(
     if not path.exists():
         return None
     try:
+        # torch writes checksums of its tensors and does not look at them again.
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip():
+                return set_aside(path, "it is damaged")
         value = torch.load(path, map_location=device, weights_only=True, mmap=mmap)
     except (OSError, torch.OutOfMemoryError):
         raise
@@ -46,14 +49,14 @@ def load(
 
 def set_aside(path: Path, why: str) -> None:
     """Move a file to ``set-aside/`` beside it, with a warning; what is there already stays."""
-    aside = path.parent / "set-aside" / path.name
-    aside.parent.mkdir(exist_ok=True)
+    aside = files.folder(path.parent / "set-aside") / path.name
     count = 1
     while aside.exists():
         count += 1
         aside = aside.with_name(f"{path.stem}-{count}{path.suffix}")
-    try:
-        path.replace(aside)
-    except FileNotFoundError:
-        return  # Another process was faster.
+    with files.refusals(path):
+        try:
+            path.replace(aside)
+        except FileNotFoundError:
+            return  # Another process was faster.
     warnings.warn(f"{path.name} was moved to {aside}: {why}. It will be made again.", stacklevel=3)

@@ -5,11 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fewlabels import book, notebooks, paths
+from fewlabels import book, files, manifest, notebooks, paths
 from fewlabels.errors import UserError
-
-SHOWN = 8
-"""Reasons for staleness that `status` prints per chapter."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,6 +16,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return given.command(given) or 0
     except UserError as error:
         print(f"fewlabels: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"fewlabels: {files.in_words(error)}", file=sys.stderr)
         return 2
     except notebooks.ChapterFailed as error:
         print(f"fewlabels: {error}", file=sys.stderr)
@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("summary", _summary, "rewrite results/summary.csv")
     add("claims", _claims, "rewrite results/claims.csv")
+    add("verify", _verify, "compare records, tables and frozen pages with what they follow from")
     add("preview", _preview, "write the book as plain pages, without Quarto")
     add("book", _book, "render the book to HTML and PDF")
     return parser
@@ -81,15 +82,27 @@ def _run(given: argparse.Namespace) -> None:
     values = notebooks.parameters(given.chapter, given.profile, overrides)
     source = chapters.notebook(given.chapter)
     output = given.output or paths.ROOT / "_runs" / f"{given.chapter}-{given.profile}.ipynb"
-    if output.suffix != ".ipynb":
-        raise UserError(f"--output {output}: give the name of a notebook, ending in .ipynb.")
-    notebooks.execute(source, output, values)
+    _check_output(output)
+    # Said before the runs, not after them.
+    files.folder(output.parent)
+    files.folder(paths.cache())
+    try:
+        notebooks.execute(source, output, values)
+    finally:
+        manifest.add()
     changes = "".join(f", {key} = {value}" for key, value in overrides.items())
     note = f"Your run of {given.chapter}: profile {given.profile}{changes}."
     page = output.with_suffix(".html")
     for reference in preview.run_page(output, source, note, page):
         print(f"Unresolved reference {reference}")
     print(page.resolve())
+
+
+def _check_output(output: Path) -> None:
+    if output.suffix != ".ipynb" or output.is_dir():
+        raise UserError(f"--output {output}: give the name of a notebook, ending in .ipynb.")
+    if output.resolve().is_relative_to(paths.CHAPTERS.resolve()):
+        raise UserError(f"--output {output}: the book's chapters lie there; name another place.")
 
 
 def _freeze(given: argparse.Namespace) -> None:
@@ -103,7 +116,10 @@ def _freeze(given: argparse.Namespace) -> None:
         if missing := state.needed - state.done:
             then = "shown as not run" if state.partial else "computed first"
             print(f"{name}: {missing} of {state.needed} runs are missing and are {then}.")
-        print(f"{name}: frozen in {freeze.freeze(name, quarto).relative_to(paths.ROOT)}")
+        try:
+            print(f"{name}: frozen in {freeze.freeze(name, quarto).relative_to(paths.ROOT)}")
+        finally:
+            manifest.add()
 
 
 def _status(given: argparse.Namespace) -> int:
@@ -113,7 +129,7 @@ def _status(given: argparse.Namespace) -> int:
     for name in chapters.names():
         state = freeze.status(name)
         clean = clean and not state.stale and (state.partial or state.done == state.needed)
-        print(f"{name}: {state.done} of {state.needed} runs, {_in_words(state.stale)}")
+        print(f"{name}: {state.done} of {state.needed} runs, {freeze.in_words(state.stale)}")
     if old := ledger.stale():
         print(
             f"results/claims.csv: older than the records of {', '.join(old)} (`fewlabels claims`)"
@@ -121,17 +137,11 @@ def _status(given: argparse.Namespace) -> int:
     return 0 if clean and not old else 1
 
 
-def _in_words(stale: list[str]) -> str:
-    if stale in ([], ["not frozen"]):
-        return "".join(stale) or "fresh"
-    more = [f"and {len(stale) - SHOWN} more"] if len(stale) > SHOWN else []
-    return "stale: " + "; ".join(stale[:SHOWN] + more)
-
-
 def _classify(given: argparse.Namespace) -> int:
-    from fewlabels.chapters.few_data_caltech import recognise
+    from fewlabels import recognition as recognise
 
     values = notebooks.parameters("few-data-caltech", given.profile, dict(given.overrides))
+    files.folder(paths.cache())
     recogniser = recognise.prepared(values)
     refused = 0
     for path in given.images:
@@ -153,6 +163,15 @@ def _claims(given: argparse.Namespace) -> None:
     from fewlabels import ledger
 
     print(ledger.write())
+
+
+def _verify(given: argparse.Namespace) -> int:
+    from fewlabels import integrity
+
+    report = integrity.verify()
+    for line in (*report.wrong, *integrity.in_words(report)):
+        print(line)
+    return 1 if report.wrong else 0
 
 
 def _preview(given: argparse.Namespace) -> None:

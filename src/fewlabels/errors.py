@@ -6,3 +6,7 @@ class UserError(ValueError):
 
     The command line prints it as a single line; in Python it is an ordinary ``ValueError``.
     """
+
+
+class DiskError(UserError):
+    """The system refuses to read or to write a file; see `fewlabels.files`."""

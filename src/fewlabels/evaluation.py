@@ -50,29 +50,38 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     if len(labels) != len(p):
         raise UserError(f"{len(p)} rows of probabilities for {len(labels)} labels: pair them.")
 
-    predicted = p.argmax(axis=1)
-    present = np.unique(labels)
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        labels, predicted, average="macro", zero_division=0
-    )
-    if len(present) < k:
+    if len(np.unique(labels)) < k:
         auc = np.nan
     elif k == 2:
         auc = roc_auc_score(labels, p[:, 1])
     else:
         auc = roc_auc_score(labels, p, multi_class="ovr", average="macro")
-    one_class = len(present) == 1 and (predicted == present[0]).all()
     of_label = p[np.arange(len(p)), labels]
+    return of_classes(p.argmax(axis=1), labels, k) | {
+        "auc": float(auc),
+        "calibration_error": _calibration_error(p, labels),
+        "nll": float(-np.log(of_label.clip(min=SMALLEST)).mean()),
+    }
+
+
+def of_classes(predicted: np.ndarray, labels: np.ndarray, k: int) -> dict[str, float]:
+    """Those metrics of `evaluate` that follow from the predicted classes alone.
+
+    predicted, labels: [N] integers in 0..k-1. Raises UserError as `evaluate` does.
+    """
+    predicted, labels = _checked_pair(predicted, labels, k)
+    present = np.unique(labels)
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        labels, predicted, average="macro", zero_division=0
+    )
+    one_class = len(present) == 1 and (predicted == present[0]).all()
     metrics = {
         "accuracy": accuracy_score(labels, predicted),
         "mean_class_accuracy": recall_score(labels, predicted, labels=present, average="macro"),
         "precision": precision,
         "recall": recall,
         "f1": f1,
-        "auc": auc,
         "cohen_kappa": np.nan if one_class else cohen_kappa_score(labels, predicted),
-        "calibration_error": _calibration_error(p, labels),
-        "nll": -np.log(of_label.clip(min=SMALLEST)).mean(),
     }
     return {name: float(value) for name, value in metrics.items()}
 
@@ -92,6 +101,24 @@ def _calibration_error(p: np.ndarray, labels: np.ndarray) -> float:
     bins = np.ceil(top * BINS).astype(int)
     gaps = np.bincount(bins, weights=(p.argmax(axis=1) == labels) - top)
     return float(np.abs(gaps).sum() / len(p))
+
+
+def reliability(
+    probabilities: np.ndarray, labels: np.ndarray, bins: int = 10
+) -> tuple[np.ndarray, np.ndarray]:
+    """What was said and what came of it: mean probability [B], and share of positives [B].
+
+    probabilities: [N] of the positive class, 0..1; labels: [N] of 0 and 1. One entry for each of
+    ``bins`` equal-width bins that holds at least 0.5% of the images, and five.
+    """
+    at = np.minimum((probabilities * bins).astype(int), bins - 1)
+    count = np.bincount(at, minlength=bins)
+    full = count >= max(5, 0.005 * len(probabilities))
+    said, came = (
+        np.bincount(at, weights=each, minlength=bins)[full] / count[full]
+        for each in (probabilities, labels)
+    )
+    return said, came
 
 
 def per_class(predicted: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
@@ -129,6 +156,28 @@ def confusion(predicted: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     """Counts [K, K], true classes in rows, predicted classes in columns; UserError as above."""
     predicted, labels = _checked_pair(predicted, labels, k)
     return confusion_matrix(labels, predicted, labels=range(k))
+
+
+def mistakes(
+    predicted: Sequence[np.ndarray], tested: Sequence[np.ndarray], labels: np.ndarray, k: int
+) -> pd.DataFrame:
+    """Per image, over runs that were tested on different ones: how often, and as what, it erred.
+
+    predicted: of every run the classes [n]; tested: the positions [n] of its test images; labels:
+    of all images [N]; k: classes.
+
+    Returns columns position, label, tested, wrong, taken_for (the class it is mostly taken for,
+    where it is wrong at all); the most often wrong first.
+    """
+    seen, votes = np.zeros(len(labels), int), np.zeros((len(labels), k), int)
+    for classes, positions in zip(predicted, tested, strict=True):
+        seen[positions] += 1
+        votes[positions, classes] += 1
+    position = np.arange(len(labels))
+    votes[position, labels] = 0
+    found = pd.DataFrame({"position": position, "label": labels, "tested": seen})
+    found = found.assign(wrong=votes.sum(axis=1), taken_for=votes.argmax(axis=1))
+    return found.sort_values("wrong", ascending=False, kind="stable")
 
 
 def checked_classes(indices: np.ndarray, k: int, name: str) -> np.ndarray:

@@ -10,10 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 
-from fewlabels import cached, paths
+from fewlabels import cached, files, paths
 from fewlabels.models.pretrained import Pretrained
 
 Transform = Callable[[Tensor], Tensor]
@@ -89,8 +88,7 @@ def frozen(
     path = (
         paths.cache() / "features" / f"{source.architecture}-{_key(source, images, view, part)}.pt"
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    with files.locked(path.with_suffix(".lock")):
         features = cached.load(
             path, lambda kept: isinstance(kept, Tensor) and len(kept) == len(images), device
         )

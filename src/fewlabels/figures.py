@@ -8,8 +8,8 @@ Call `style` once per notebook. Vector or bitmap is not decided here: Quarto's `
 import math
 import os
 import textwrap
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -28,6 +28,8 @@ WIDTH = 6.3  # inches: the text column of the PDF; the web page is a little wide
 INK = "#333333"
 FAINT = "#8c8c8c"
 DASHES = ("-", "--", "-.", ":")
+THIN = {"lw": 0.5, "alpha": 0.4}
+"""A single run's line, under the mean over runs."""
 
 
 class Look(NamedTuple):
@@ -255,10 +257,7 @@ def accuracy_against_labels(frame: pd.DataFrame, ylabel: str = "test accuracy, %
         ax.plot(
             rows["labels"], mean, color=colour, marker=marker, label=label, mec="white", mew=0.5
         )
-    ax.set_xscale("log")
-    ticks = sorted(set(frame["labels"]))
-    ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    ax.xaxis.set_minor_locator(NullLocator())
+    log_counts(ax, frame["labels"])
     ax.set(xlabel="labelled images (log scale)", ylabel=ylabel)
     # In the order of the lines' right ends, so that the eye finds its line.
     handles, labels = ax.get_legend_handles_labels()
@@ -302,6 +301,33 @@ def image_grid(
         ax.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="none")
         if titles is not None:
             ax.set_title(titles[i], fontsize=8, fontweight="normal", pad=2)
+    return _finish(fig)
+
+
+def strip(
+    values: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    xlabel: str,
+    middle: float,
+    ticks: Sequence[float],
+) -> Figure:
+    """Values on a log scale as a row of points for each class, scattered within their row.
+
+    values: [N], positive. labels: [N] integers 0..K-1 into `classes`. middle: where a line stands.
+    """
+    values, labels = np.asarray(values), np.asarray(labels)
+    fig, ax = plt.subplots(figsize=(WIDTH, 0.7 + 0.4 * len(classes)))
+    height = labels + np.random.default_rng(0).uniform(-0.25, 0.25, len(values))
+    for k in range(len(classes)):
+        ax.scatter(values[labels == k], height[labels == k], s=12, color=BLUE, alpha=0.5, lw=0)
+    ax.axvline(middle, color=INK, lw=1)
+    ax.set_xscale("log")
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_yticks(range(len(classes)), classes)
+    ax.invert_yaxis()
+    ax.set_xlabel(xlabel)
     return _finish(fig)
 
 
@@ -376,7 +402,7 @@ def paired_differences(frame: pd.DataFrame) -> Figure:
     return _finish(fig)
 
 
-def published_against_ours(frame: pd.DataFrame, bar: str) -> Figure:
+def published_against_ours(frame: pd.DataFrame, bar: str = "95% of further runs") -> Figure:
     """Forest plot: our mean, the printed figure, and a range for it that `bar` names.
 
     frame: columns quantity (text), published, mean, low, high (all fractions 0..1; the range's
@@ -462,6 +488,27 @@ def _need(frame: pd.DataFrame, *columns: str) -> None:
         )
     if frame.empty:
         raise UserError("the frame is empty: no run matches; check the parameters.")
+
+
+def log_counts(ax: Axes, counts: Iterable[int]) -> None:
+    """Make the x axis logarithmic, with the counts themselves and nothing else as ticks."""
+    ax.set_xscale("log")
+    ticks = sorted(set(counts))
+    ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def runs_and_mean(
+    ax: Axes, x: Sequence[float], runs: np.ndarray, thin: Mapping[str, Any] = THIN, **mean: Any
+) -> None:
+    """Every run as a thin line and their mean as a thick one; nothing where there is no run.
+
+    runs: [runs, len(x)]. thin, mean: as `Axes.plot` takes them; the thin lines have the mean's
+    colour unless they say another.
+    """
+    if len(runs):
+        ax.plot(x, np.transpose(runs), **{"color": mean.get("color")} | dict(thin))
+        ax.plot(x, np.mean(runs, axis=0), **mean)
 
 
 def shown(fig: Figure) -> Figure:

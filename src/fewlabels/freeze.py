@@ -19,9 +19,12 @@ from typing import Any
 
 import yaml
 
-from fewlabels import notebooks, paths
+from fewlabels import files, notebooks, paths
 from fewlabels.errors import UserError
 
+FINGERPRINT = "fingerprint.json"
+SHOWN = 8
+"""Reasons for staleness that are told of a chapter."""
 FORMATS = {"html": "html.json", "pdf": "tex.json"}
 
 
@@ -45,36 +48,59 @@ def status(name: str) -> Status:
     now = fingerprint(name)
     records = now["records"]
     done = sum(digest is not None for digest in records.values())
-    file = notebooks.frozen(chapters.notebook(name)) / "fingerprint.json"
+    file = notebooks.frozen(chapters.notebook(name)) / FINGERPRINT
     partial = now["parameters"].get("minutes") == 0
     if not file.exists():
         return Status(name, done, len(records), ["not frozen"], partial)
-    stale = differences(json.loads(file.read_text(encoding="utf-8")), now)
+    try:
+        stale = differences(json.loads(file.read_text(encoding="utf-8")), now)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        stale = [f"{FINGERPRINT} is damaged"]
     if wrong := notebooks.mismatch(name):
         stale.append(wrong)
     return Status(name, done, len(records), stale, partial)
 
 
-def fingerprint(name: str) -> dict[str, Any]:
-    """All that a chapter's frozen output is made from.
+def in_words(stale: list[str]) -> str:
+    """``fresh``, ``not frozen``, or the first reasons why a chapter is stale."""
+    if stale in ([], ["not frozen"]):
+        return "".join(stale) or "fresh"
+    more = [f"and {len(stale) - SHOWN} more"] if len(stale) > SHOWN else []
+    return "stale: " + "; ".join(stale[:SHOWN] + more)
+
+
+def fingerprint(name: str, output: Path | None = None) -> dict[str, Any]:
+    """All that a chapter's frozen output is made from, and the output itself.
 
     ``cells``: a hash of each cell's type, source and tags; ``parameters``: the full profile;
     ``records``: sha256 of the record of every planned run, None where it is missing; ``inputs``:
-    the same of the files that a chapter's ``inputs(settings)`` names, where it has one.
+    the same of the files that a chapter's ``inputs(settings)`` names, where it has one;
+    ``claims``: see `published.digests`; ``output``: sha256 of every frozen file.
+
+    Args:
+        output: the folder of the frozen output, where it is not in its place yet.
     """
-    from fewlabels import chapters, data
+    from fewlabels import chapters, data, published
 
     chapter = chapters.load(name)
+    notebook = chapters.notebook(name)
     values = notebooks.parameters(name, "full")
     with data.as_in_the_book():
         settings = chapter.Settings(**values)
-        files = [chapter.store(settings).path(run) for run in chapter.plan(settings)]
+        records = [chapter.store(settings).path(run) for run in chapter.plan(settings)]
     inputs = chapter.inputs(settings) if hasattr(chapter, "inputs") else []
+    output = output or notebooks.frozen(notebook)
     return {
-        "cells": [_cell_hash(cell) for cell in notebooks.cells(chapters.notebook(name))],
+        "cells": [_cell_hash(cell) for cell in notebooks.cells(notebook)],
         "parameters": values,
-        "records": {file.stem: _sha256(file) for file in sorted(files)},
+        "records": {file.stem: _sha256(file) for file in sorted(records)},
         "inputs": {file.name: _sha256(file) for file in sorted(inputs)},
+        "claims": published.digests(name),
+        "output": {
+            file.relative_to(output).as_posix(): _sha256(file)
+            for file in sorted(output.rglob("*"))
+            if file.is_file() and file.name != FINGERPRINT
+        },
     }
 
 
@@ -84,7 +110,7 @@ def _cell_hash(cell: dict[str, Any]) -> str:
 
 
 def _sha256(file: Path) -> str | None:
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
+    return files.sha256(file) if file.exists() else None
 
 
 def differences(frozen: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -92,12 +118,10 @@ def differences(frozen: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [
         *_changed_cells(frozen["cells"], now["cells"]),
         *_changed_parameters(frozen["parameters"], now["parameters"]),
-        *_changed_records(frozen["records"], now["records"]),
-        *(
-            f"{name} changed"
-            for name, digest in now["inputs"].items()
-            if frozen.get("inputs", {}).get(name) != digest
-        ),
+        *_changed("record ", frozen["records"], now["records"], gone="no longer planned"),
+        *_changed("", frozen.get("inputs", {}), now["inputs"]),
+        *_changed("", frozen.get("claims", {}), now["claims"]),
+        *_changed("frozen ", frozen.get("output", {}), now["output"]),
     ]
 
 
@@ -123,15 +147,17 @@ def _changed_parameters(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     ]
 
 
-def _changed_records(old: dict[str, str | None], new: dict[str, str | None]) -> list[str]:
+def _changed(
+    what: str, old: dict[str, str | None], new: dict[str, str | None], gone: str = "removed"
+) -> list[str]:
     lines = []
     for name in sorted(old | new):
         before, after = old.get(name), new.get(name)
         if name not in new:
-            lines.append(f"record {name} no longer planned")
+            lines.append(f"{what}{name} {gone}")
         elif before != after:
-            what = "added" if before is None else "missing" if after is None else "changed"
-            lines.append(f"record {name} {what}")
+            done = "added" if before is None else "missing" if after is None else "changed"
+            lines.append(f"{what}{name} {done}")
     return lines
 
 
@@ -148,6 +174,7 @@ def freeze(name: str, quarto: Path) -> Path:
 
     if wrong := notebooks.mismatch(name):
         raise UserError(f"{name} cannot be frozen: {wrong}.")
+    _require_books_data(name)
     notebook = chapters.notebook(name)
     target = notebooks.frozen(notebook)
     before = fingerprint(name)
@@ -164,11 +191,27 @@ def freeze(name: str, quarto: Path) -> Path:
             if not (made / "execute-results" / result).exists():
                 raise notebooks.ChapterFailed(_reason(log))
         _drop_scripts(made / "execute-results" / "html.json")
-        content = json.dumps(fingerprint(name), indent=1)
-        (made / "fingerprint.json").write_text(content + "\n", encoding="utf-8")
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(made, target)
+        content = json.dumps(fingerprint(name, made), indent=1)
+        (made / FINGERPRINT).write_text(content + "\n", encoding="utf-8")
+        files.whole_folder(made, target)
     return target
+
+
+def _require_books_data(name: str) -> None:
+    """Refuse data files other than the book's: the chapter's runs would all be made again."""
+    from fewlabels import chapters, data
+
+    chapter = chapters.load(name)
+    planned = chapter.plan(chapter.Settings(**notebooks.parameters(name, "full")))
+    for run in planned:
+        here = run.checksums()
+        with data.as_in_the_book():
+            book = run.checksums()
+        if other := [each for each in book if book[each] != here[each]]:
+            raise UserError(
+                f"{name} cannot be frozen: {', '.join(other)} is another file here than behind the "
+                "book's records. Name the folder of the book's own data in FEWLABELS_DATA."
+            )
 
 
 def _copy_book(notebook: Path, copy: Path) -> None:
@@ -201,9 +244,9 @@ def _render(quarto: Path, project: Path, to: str) -> str:
 
 
 def _reason(log: str) -> str:
-    """The message of a UserError in Quarto's log, else the end of the log."""
+    """The message of a UserError or DiskError in Quarto's log, else the end of the log."""
     log = re.sub(r"\x1b\[[0-9;]*m", "", log)
-    if told := re.findall(r"^(?:[\w.]*\.)?UserError: (.+)$", log, flags=re.MULTILINE):
+    if told := re.findall(r"^(?:[\w.]*\.)?(?:User|Disk)Error: (.+)$", log, flags=re.MULTILINE):
         return told[-1]
     return "\n".join(log.rstrip().splitlines()[-40:])
 

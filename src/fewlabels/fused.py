@@ -123,8 +123,8 @@ def with_fusions(models: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     ``method`` that was chosen. ``method`` is `key` of a fusion, or one of the ``CHOSEN``. Metrics
     are fractions of the test images; the ``record`` keeps predicted classes. Fusions of one draw
     and data set share their luck. Without one of its members a fusion has no record, like a run
-    that has not been made; what takes all methods has none without one of them. The book's members,
-    where a reader's file of the data is another one, count as missing: their labels are not at hand.
+    that has not been made. A member that was made from another file of the data than the one at
+    hand, as the book's may be, counts as missing: the labels of its images are not at hand.
     """
     methods = tuple(methods)
     own = {"rule": "single", "members": models["method"], "size": 1, "tempered": False}

@@ -60,3 +60,12 @@ def quality(images: Tensor, originals: Tensor) -> dict[str, float]:
         "psnr_pooled": -10 * math.log10(pooled),
         "ssim": ssim(images, originals).mean().item(),
     }
+
+
+def mean_image_error(train: Tensor, images: Tensor) -> float:
+    """Mean squared error of the mean of ``train`` on ``images``, both uint8 [N, C, H, W].
+
+    In the unit of pixels in 0..1: what a decoder can do that knows nothing of its image.
+    """
+    mean = train.float().mean(dim=0) / 255
+    return float((images.float() / 255 - mean).square().mean())

@@ -1,6 +1,5 @@
 """Every claim of the sources with its verdict, in one table: results/claims.csv."""
 
-import csv
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -9,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from fewlabels import notebooks, paths, published, verdicts
+from fewlabels import files, manifest, notebooks, paths, published, verdicts
 from fewlabels.errors import UserError
 from fewlabels.published import Claim
 from fewlabels.statistics import Interval, PairedDifference, fraction_interval, mean_interval
@@ -37,17 +36,28 @@ COUNTED = "parameters"
 def write() -> Path:
     """Rewrite results/claims.csv from the records of the book's runs and return its path.
 
-    Raises UserError where runs are missing of a chapter whose full profile computes them all.
+    Nothing is computed. Raises UserError for a record that is damaged, or missing though the book
+    has it, and for a claim that no chapter gives a verdict.
     """
+    manifest.check()
+    content = text()
     file = paths.RESULTS / "claims.csv"
+    with files.whole(file) as stream:
+        stream.write(content.encode())
+    return file
+
+
+def text() -> str:
+    """The table, made from the records."""
     table = [row for name in _chapters() for row in rows(name)]
     order = {id: place for place, id in enumerate(published.claims())}
+    if without := order.keys() - {row["claim"] for row in table}:
+        raise UserError(
+            f"no chapter gives a verdict on {', '.join(sorted(without))}, which claims.yaml has: "
+            "add it to the chapter's claims.py."
+        )
     table.sort(key=lambda row: order[row["claim"]])
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
-    return file
+    return files.table(COLUMNS, table)
 
 
 def read() -> pd.DataFrame:
@@ -71,14 +81,21 @@ def read() -> pd.DataFrame:
 
 
 def stale() -> list[str]:
-    """Chapters with claims whose rows in results/claims.csv were made from other records."""
+    """Chapters whose rows in results/claims.csv are of other claims or were made from other
+    records."""
     from fewlabels import chapters
 
     names = [name for name in _chapters() if name in chapters.names()]
     if not names:
         return []
-    written = read().groupby("chapter")["records"].first()
-    return [name for name in names if written.get(name) != _records(name)]
+    table = read()
+
+    def fresh(name: str) -> bool:
+        own = table[table["chapter"] == name]
+        claims = set(published.claims(name))
+        return set(own["claim"]) == claims and set(own["records"]) == {_records(name)}
+
+    return [name for name in names if not fresh(name)]
 
 
 def entries(name: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -88,26 +105,29 @@ def entries(name: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
     ``minutes: 0`` that the chapter does without.
     """
     from fewlabels import chapters
+    from fewlabels.runs import reading_only
 
     chapter = chapters.load(name)
     settings = chapter.Settings(**values)
     if values.get("minutes") != 0:
         store = chapter.store(settings)
-        missing = sum(not store.path(run).exists() for run in chapter.plan(settings))
+        missing = [run for run in chapter.plan(settings) if not store.path(run).exists()]
         if missing:
-            raise UserError(f"{name} lacks {missing} of its runs: `fewlabels run {name}` first.")
-    if not hasattr(chapter, "__path__"):
-        return notebooks.evaluate(chapters.notebook(name), values, "runs", "claims")["claims"]
-    runs = chapters.part(name, "results").measure(settings)
-    return chapters.part(name, "claims").rows(runs, settings)
+            raise store.lacks(*missing)
+    with reading_only():
+        if not hasattr(chapter, "__path__"):
+            return notebooks.evaluate(chapters.notebook(name), values, "runs", "claims")["claims"]
+        runs = chapters.part(name, "results").measure(settings)
+        return chapters.part(name, "claims").rows(runs, settings)
 
 
 def rows(name: str) -> list[dict[str, Any]]:
     """The rows of results/claims.csv for one chapter."""
     from fewlabels import data
+    from fewlabels.runs import reading_only
 
     values = notebooks.parameters(name, "full")
-    with data.as_in_the_book():
+    with data.as_in_the_book(), reading_only():
         found = entries(name, values)
         made = _made(name, values)
     return [row for each in found for row in _rows(each, made)]

@@ -5,6 +5,7 @@ being written) takes this way to the same page.
 """
 
 import base64
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ def from_notebook(notebook: Path, figures: Path) -> str:
     parts = []
     for number, cell in enumerate(cells(notebook), 1):
         if cell["cell_type"] == "code":
-            parts.append(_code(cell, figures / f"{notebook.stem}-{number}"))
+            # A file's name may hold what is markup in a page.
+            stem = re.sub(r"[^\w-]", "-", notebook.stem)
+            parts.append(_code(cell, figures / f"{stem}-{number}"))
         else:
             parts.append(cell["source"])
     return "\n\n".join(parts)
@@ -126,4 +129,7 @@ def _quoted(value: Any) -> str:
 
 
 def _fence(content: str, attributes: str = "") -> str:
-    return f"``````` {attributes}\n{content}\n```````"
+    """As text; the fence is longer than any row of backticks in it, which would end it."""
+    longest = max(map(len, re.findall("`+", content)), default=0)
+    fence = "`" * max(7, longest + 1)
+    return f"{fence} {attributes}\n{content}\n{fence}"

@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from fewlabels import paths
-from fewlabels.errors import UserError
+from fewlabels import files, paths
+from fewlabels.errors import DiskError, UserError
 
 PROFILES = ("full", "quick", "smoke")
 
@@ -102,6 +102,7 @@ def parameters(
                 known = ", ".join(values)
                 raise UserError(f"{name} has no parameter {key!r}{where}: choose from {known}.")
             values[key] = _as_type_of(values[key], value, key)
+            _refuse_markup(key, values[key])
     chapter.Settings(**values)
     return values
 
@@ -132,6 +133,15 @@ def _as_type_of(default: Any, value: Any, key: str) -> Any:
     )
 
 
+def _refuse_markup(key: str, value: Any) -> None:
+    """Refuse text that a page would take for markup: values stand in captions and tables."""
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, str) and re.search(r"[<>`\[\]{}|\x00-\x1f\x7f]", each):
+            raise UserError(
+                f"{key} is {each!r}; not allowed in it: < > ` [ ] {{ }} | and line ends"
+            )
+
+
 def mismatch(name: str) -> str | None:
     """How the parameters cell differs from the fields of ``Settings``; None where it does not."""
     from fewlabels import chapters
@@ -148,7 +158,7 @@ def execute(notebook: Path, output: Path, values: dict[str, Any]) -> None:
     """Run a notebook with these parameters and keep the executed copy at ``output``.
 
     A progress bar on a terminal, one line per finished cell elsewhere. ChapterFailed where a cell
-    raises; a UserError's message is passed on as it is.
+    raises; a UserError's message is passed on as it is. DiskError where the system refuses a file.
     """
     import papermill
     from papermill.engines import NBClientEngine, papermill_engines
@@ -168,19 +178,22 @@ def execute(notebook: Path, output: Path, values: dict[str, Any]) -> None:
     papermill_engines.register("cell-by-cell", CellByCell)
     # An interrupted kernel answers when nobody listens any more, and asyncio prints all it says.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    files.folder(output.parent)
     try:
-        papermill.execute_notebook(
-            str(notebook),
-            str(output),
-            parameters=values,
-            engine_name="cell-by-cell",
-            kernel_name="python3",
-            progress_bar={"desc": notebook.stem} if sys.stderr.isatty() else False,
-        )
+        with files.refusals(output):
+            papermill.execute_notebook(
+                str(notebook),
+                str(output),
+                parameters=values,
+                engine_name="cell-by-cell",
+                kernel_name="python3",
+                progress_bar={"desc": notebook.stem} if sys.stderr.isatty() else False,
+            )
     except PapermillExecutionError as error:
         if error.ename == "UserError":
             raise ChapterFailed(error.evalue) from None
+        if error.ename == "DiskError":
+            raise DiskError(error.evalue) from None
         trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
         raise ChapterFailed(f"{trace}\nThe notebook up to this cell: {output}") from None
 

@@ -29,6 +29,13 @@ class Real(NamedTuple):
     with_low: bool = False
 
 
+class Items(NamedTuple):
+    """Lists of at least ``low`` values; ``alike``: which may repeat, as the layers of a network."""
+
+    low: int = 1
+    alike: bool = False
+
+
 Count = Annotated[int, Range(0)]
 """A whole number, 0 or more."""
 Some = Annotated[int, Range(1)]
@@ -69,22 +76,22 @@ class Parameters:
 def check(key: str, value: Any, hint: Any) -> None:
     """Refuse a value that a type hint does not allow, with its name and what is allowed.
 
-    Hints: bool, int, float, str, None, ``Literal``, ``list[...]`` of different values, unions, and
-    numbers with a `Range` or a `Real`.
+    Hints: bool, int, float, str, None, ``Literal``, ``list[...]`` of different values (see `Items`
+    for others), unions, and numbers with a `Range` or a `Real`.
     """
     origin = get_origin(hint)
     if origin is Annotated:
         limit = hint.__metadata__[0]
         if isinstance(limit, Range):
             config.whole(key, value, limit.low, limit.high)
+        elif isinstance(limit, Items):
+            _items(key, value, hint.__origin__, limit)
         else:
             _real(key, value, limit)
     elif origin is Literal:
         config.one_of(key, value, get_args(hint))
     elif origin is list:
-        config.distinct(key, value)
-        for item in value:
-            check(key, item, get_args(hint)[0])
+        _items(key, value, hint, Items(low=0))
     elif origin in (typing.Union, types.UnionType):
         _any(key, value, get_args(hint))
     elif hint is float:
@@ -112,6 +119,15 @@ def _any(key: str, value: Any, hints: tuple) -> None:
         except UserError as refusal:
             refusals.append(str(refusal).split("allowed: ")[-1])
     raise UserError(f"{key} is {value!r}; allowed: {' or '.join(refusals)}")
+
+
+def _items(key: str, value: Any, hint: Any, limit: Items) -> None:
+    if not limit.alike:
+        config.distinct(key, value)
+    if not isinstance(value, list) or len(value) < limit.low:
+        raise UserError(f"{key} is {value!r}; allowed: a list of {limit.low} or more")
+    for item in value:
+        check(key, item, get_args(hint)[0])
 
 
 def _real(key: str, value: Any, limit: Real) -> None:

@@ -16,4 +16,4 @@ def cache() -> Path:
 
     ``FEWLABELS_CACHE`` names another one.
     """
-    return Path(os.environ.get("FEWLABELS_CACHE", "~/.cache/fewlabels")).expanduser()
+    return Path(os.environ.get("FEWLABELS_CACHE") or "~/.cache/fewlabels").expanduser()

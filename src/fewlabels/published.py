@@ -4,10 +4,13 @@ Nothing here is measured by this book. Figures keep the units they were printed 
 between the sources; each function says which.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 import pandas as pd
 import yaml
@@ -15,6 +18,8 @@ import yaml
 from fewlabels.errors import UserError
 
 _REFERENCE = files("fewlabels") / "reference"
+CLAIMS = Path(str(_REFERENCE / "claims.yaml"))
+"""The file of all claims."""
 
 KINDS = ("figure", "difference", "order", "limit", "count", "time", "question")
 """What a claim's verdict judges: printed figures; the sign of a difference, or of several that all
@@ -35,7 +40,8 @@ class Claim:
     of `KINDS`; ``direction`` says which comparison has which sign; ``luck`` what counts as one
     independent unit, a key of `units_of_luck`; ``hypothesis`` is what a question is taken to ask;
     ``reduced`` how it is judged where the training budget is smaller than the source's, a key of
-    `reduced_rules`, None where every run has the source's. ``margin``: see `margin_of`.
+    `reduced_rules`, None where every run has the source's. ``margin``, with its reason: see
+    `margin_of`.
     """
 
     id: str
@@ -48,6 +54,7 @@ class Claim:
     direction: str | None = None
     luck: str = "run"
     margin: Mapping[str, float] = field(default_factory=dict)
+    margin_why: str = ""
     hypothesis: str | None = None
     reduced: str | None = None
     erratum: str | None = None
@@ -65,7 +72,7 @@ class Claim:
 
 @cache
 def _document() -> dict:
-    return yaml.safe_load((_REFERENCE / "claims.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
 
 
 def sources() -> dict[str, str]:
@@ -91,10 +98,13 @@ def reduced_rules() -> dict[str, str]:
 def claims(chapter: str | None = None) -> dict[str, Claim]:
     """Every claim by its id, in the order of the sources, or those of one chapter.
 
-    Raises UserError for a chapter without claims.
+    Raises UserError for a chapter without claims, and where an id is there twice.
     """
-    everything = {
-        entry["id"]: Claim(
+    everything: dict[str, Claim] = {}
+    for entry in _document()["claims"]:
+        if entry["id"] in everything:
+            raise UserError(f"claims.yaml has two claims {entry['id']}: give one another id.")
+        everything[entry["id"]] = Claim(
             id=entry["id"],
             source=entry["source"],
             chapter=entry["chapter"],
@@ -105,12 +115,11 @@ def claims(chapter: str | None = None) -> dict[str, Claim]:
             direction=entry.get("direction"),
             luck=entry["luck"],
             margin=entry.get("margin", {}),
+            margin_why=entry.get("margin_why", ""),
             hypothesis=entry.get("hypothesis"),
             reduced=entry.get("reduced"),
             erratum=entry.get("erratum"),
         )
-        for entry in _document()["claims"]
-    }
     if chapter is None:
         return everything
     found = {id: claim for id, claim in everything.items() if claim.chapter == chapter}
@@ -120,12 +129,32 @@ def claims(chapter: str | None = None) -> dict[str, Claim]:
     return found
 
 
+def digests(chapter: str) -> dict[str, str]:
+    """A hash of every claim of a chapter, and of what claims.yaml says of all; {} without any."""
+    parts = {f"claim {each['id']}": each for each in _document()["claims"]}
+    own = {name: each for name, each in parts.items() if each["chapter"] == chapter}
+    if own:
+        own["claims.yaml"] = {k: v for k, v in _document().items() if k != "claims"}
+    return {
+        name: hashlib.sha256(json.dumps(each, sort_keys=True).encode()).hexdigest()[:16]
+        for name, each in own.items()
+    }
+
+
 def claim(id: str) -> Claim:
     """The claim with this id, such as ``"R3"``. Raises UserError for an unknown one."""
     everything = claims()
     if id not in everything:
         raise UserError(f"no claim {id!r}: choose one of {', '.join(everything)}")
     return everything[id]
+
+
+def former_verdicts() -> pd.DataFrame:
+    """The verdicts of 2026-11-25, before the rules of 2026-11-27: claim, verdict, why.
+
+    ``why`` says why the new rules give another one; it is empty where they do not.
+    """
+    return pd.read_csv(_REFERENCE / "former_verdicts.csv", keep_default_na=False)
 
 
 def rotnet_mnist() -> pd.DataFrame:
@@ -155,3 +184,16 @@ def chest_xray() -> pd.DataFrame:
     they say.
     """
     return pd.read_csv(_REFERENCE / "chest_xray.csv")
+
+
+def chest_xray_classes(model: str) -> pd.DataFrame:
+    """The classes of one model of the chest X-ray report: fractions (0..1).
+
+    Columns: class (NORMAL, PNEUMONIA), precision, recall, f1.
+    """
+    printed = chest_xray().set_index(["model", "metric"])["value"][model]
+    return pd.DataFrame(
+        {"class": name}
+        | {key: printed[f"{key}_{name.lower()}"] for key in ("precision", "recall", "f1")}
+        for name in ("NORMAL", "PNEUMONIA")
+    )

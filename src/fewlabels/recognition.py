@@ -1,51 +1,35 @@
-"""Naming what an image file from anywhere shows, by a trained network."""
+"""New photographs: what ``fewlabels classify IMAGE...`` does (question D5 of chapter 4)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any
 
-import torch
-from torch import nn
-
-from fewlabels.data import photographs
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a network makes of one image file."""
-
-    path: Path
-    ranking: tuple[tuple[str, float], ...]
-    """Every class with its probability (0..1, they sum to 1), the most probable first."""
-    remarks: tuple[str, ...]
-    """What was done to the file's image before the network saw it."""
+from fewlabels.chapters import few_data_caltech as chapter
+from fewlabels.experiments.few_photographs import recogniser_of
+from fewlabels.models.recogniser import Answer, Recogniser
+from fewlabels.sweep import fabric_on
 
 
-class Recogniser:
-    """Ranks the classes for image files.
+def prepared(values: dict[str, Any]) -> Recogniser:
+    """The network of the first split's run, with the weights it left in the cache.
+
+    Where the cache has none it is trained first (seconds, after the data and the pretrained
+    weights are there).
 
     Args:
-        network: pixels 0..255 [N, 3, size, size] to logits, on ``device``.
-        classes: in the order of the logits.
-        size: pixels a side that every image is squeezed to.
+        values: the chapter's parameters.
+
+    Raises:
+        UserError: data, pretrained weights or a device that cannot be had.
     """
+    settings = chapter.Settings(**values)
+    fabric = fabric_on(settings.device, settings.precision)
+    return recogniser_of(chapter.features(settings, split=0), fabric, chapter.store(settings))
 
-    def __init__(
-        self, network: nn.Module, classes: Sequence[str], size: int, device: torch.device | str
-    ):
-        self.network, self.classes, self.size, self.device = network.eval(), classes, size, device
 
-    @torch.no_grad()
-    def __call__(self, path: Path | str) -> Answer:
-        """The classes for one file, ranked. Raises UserError as `photographs.read` does."""
-        picture = photographs.read(path)
-        pixels = photographs.squeezed(picture.image, self.size).unsqueeze(0).to(self.device)
-        probabilities = self.network(pixels).softmax(dim=1)[0].tolist()
-        ranking = sorted(zip(self.classes, probabilities, strict=True), key=lambda item: -item[1])
-        remarks = {
-            "grey": picture.grey,
-            "turned upright": picture.turned,
-            "transparent parts shown white": picture.transparent,
-        }
-        done = tuple(remark for remark, applies in remarks.items() if applies)
-        return Answer(Path(path), tuple(ranking), done)
+def in_words(answer: Answer) -> Iterator[str]:
+    """Lines for a terminal: the file, what was done to it, and every class with its confidence."""
+    remarks = f"  ({', '.join(answer.remarks)})" if answer.remarks else ""
+    yield f"{answer.path}{remarks}"
+    wide = max(len(name) for name, _ in answer.ranking)
+    for name, probability in answer.ranking:
+        yield f"  {name:{wide}}  {100 * probability:5.1f}%"

@@ -8,22 +8,25 @@ asked for. A record is one JSON file, written under a temporary name and renamed
 import base64
 import hashlib
 import json
-import os
 import platform
+import re
 import time
+import warnings
 import zlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from filelock import FileLock
 from lightning.fabric import Fabric
 
-from fewlabels import cached, code, data, paths
+from fewlabels import cached, code, data, files, paths
+from fewlabels.errors import UserError
 
 FORMAT = 1
 ADDED = {"added": True}
@@ -93,8 +96,7 @@ class Experiment:
     @property
     def id(self) -> str:
         """Twelve hex digits: the hash of config, recipe and data."""
-        identity = {"config": self.describe(), "data": self.checksums(), "format": FORMAT}
-        return hashlib.sha256(_canonical(identity)).hexdigest()[:12]
+        return identity(self.describe(), self.checksums())
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,86 @@ class Record:
     """Hash of the code that made it, see `fewlabels.code`; records from before it have none."""
 
 
+def identity(config: dict[str, Any], checksums: dict[str, str]) -> str:
+    """The id of a run with this config, from data with these checksums."""
+    content = {"config": config, "data": checksums, "format": FORMAT}
+    return hashlib.sha256(_canonical(content)).hexdigest()[:12]
+
+
+NO_RECORD = (ValueError, LookupError, TypeError, AttributeError, RecursionError, zlib.error)
+"""What reading something else as a record may raise."""
+
+
+class Damaged(UserError):
+    """A file that is no record, and ``why``."""
+
+    def __init__(self, path: Path, why: str):
+        super().__init__(path, why)
+        self.path, self.why = path, why
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} is damaged: {self.why}. Restore it (git checkout), or delete it and run "
+            "its chapter again."
+        )
+
+
+def read(path: Path) -> Record:
+    """The record in a file. Raises Damaged where it is truncated, altered or something else."""
+    if path.is_dir():
+        raise Damaged(path, "it is a folder")
+    with files.refusals(path):
+        content = path.read_bytes()
+    try:
+        record, format_, right = _parsed(content.decode())
+        numbers = [record.seconds, *record.metrics.values(), *record.parameters.values()]
+    except NO_RECORD as error:
+        raise Damaged(path, f"it cannot be read ({type(error).__name__})") from error
+    if format_ != FORMAT:
+        raise Damaged(path, f"it has format {format_}, not {FORMAT}")
+    if not right:
+        raise Damaged(path, "its content does not match its checksum")
+    if not all(type(each) in (int, float) for each in numbers):
+        raise Damaged(path, "its metrics, parameters and seconds are not all numbers")
+    if record.id != identity(record.config, record.data):
+        raise Damaged(path, "its id is not that of its config and data")
+    return record
+
+
+def _parsed(text: str) -> tuple[Record, int, bool]:
+    """The record, the format it says it has, and whether its checksum is right."""
+    content = json.loads(text)
+    body = text.split("\n", 1)[1].rsplit("\n}", 1)[0]
+    right = hashlib.sha256(body.encode()).hexdigest() == content["sha256"]
+    record = content["record"]
+    record["predictions"] = {k: _unpack(v) for k, v in record["predictions"].items()}
+    for told in ("hardware", "versions"):
+        record[told] = {_words(k): _words(v) for k, v in record[told].items()}
+    record["finished"] = _words(record["finished"])
+    return Record(**record), content["format"], right
+
+
+_READING: ContextVar[bool] = ContextVar("reading", default=False)
+
+
+@contextmanager
+def reading_only() -> Iterator[None]:
+    """Within it no run is computed and no file written or moved.
+
+    A record that is damaged, or missing where it would be computed, is a UserError that names it.
+    """
+    token = _READING.set(True)
+    try:
+        yield
+    finally:
+        _READING.reset(token)
+
+
+def is_reading() -> bool:
+    """Whether this is within `reading_only`."""
+    return _READING.get()
+
+
 class Store:
     """Records in a folder, and the weights that belong to them in the cache.
 
@@ -143,23 +225,26 @@ class Store:
     def get(self, experiment: Experiment) -> Record | None:
         """The record of exactly this run, or None.
 
-        A file under its name that is truncated, altered or of another run is moved to
-        ``set-aside/`` with a warning and never used.
+        A file under its name that is damaged or of another run is moved to ``set-aside/`` with a
+        warning and never used; within `reading_only` it stays, and is an error.
         """
         path = self.path(experiment)
         if not path.exists():
             return None
-        record = self._read(path)
-        if record is None:
-            return None
-        if record.id != experiment.id or record.config != _plain(experiment.describe()):
-            return cached.set_aside(path, "it is the record of another run")
-        return record
+        try:
+            record = read(path)
+            if record.config != _plain(experiment.describe()) or record.id != experiment.id:
+                raise Damaged(path, "it is the record of another run")
+        except Damaged as error:
+            if is_reading():
+                raise UserError(str(error)) from error
+            return cached.set_aside(path, error.why)
+        # What tables call it is the code's to say.
+        return replace(record, cell=experiment.cell())
 
     def records(self) -> list[Record]:
-        """Every readable record in the folder, in the order of their names."""
-        found = [self._read(path) for path in sorted(self.folder.glob("*.json"))]
-        return [record for record in found if record is not None]
+        """Every record in the folder, in the order of their names. Raises Damaged."""
+        return [read(path) for path in sorted(self.folder.glob("*.json"))]
 
     def run(self, experiment: Experiment, fabric: Fabric) -> Record:
         """The record of this run, computed if it is not there yet.
@@ -179,18 +264,54 @@ class Store:
         return torch.load(path, map_location=fabric.device, weights_only=True)
 
     def require_weights(self, experiment: Experiment, fabric: Fabric) -> None:
-        """Compute the run where the cache does not hold its weights; its record, if any, stays."""
+        """Compute the run where the cache does not hold its weights; its record, if any, stays.
+
+        Another machine may round otherwise: where the record names other weights than those that
+        were made again, a warning says so. Runs that start from them say which they started from.
+        """
         if not self.has_weights(experiment):
             with self._lock(experiment):
                 if not self.has_weights(experiment):
-                    self._compute(experiment, fabric)
+                    made = self._compute(experiment, fabric).weights
+                    wanted = self.get(experiment).weights
+                    if wanted not in ("", made):
+                        warnings.warn(
+                            f"the weights of {experiment.kind}-{experiment.id} were made again and "
+                            "differ from those of its record: runs that start from them may differ "
+                            "from the recorded ones.",
+                            stacklevel=2,
+                        )
 
     def has_weights(self, experiment: Experiment) -> bool:
-        """Whether the cache holds weights of this run that can be read."""
+        """Whether the cache holds the weights that the record names, or that were made again here.
+
+        Another file is set aside, with a warning.
+        """
         path = self._weights_path(experiment)
-        return cached.load(path, lambda kept: isinstance(kept, dict), mmap=True) is not None
+        record = self.get(experiment)
+        if record is None or not path.exists():
+            return False
+        again = path.with_suffix(".sha256")
+        named = {record.weights, again.read_text() if again.exists() else ""} - {""}
+        if not named:  # From before either was noted.
+            return cached.load(path, lambda kept: isinstance(kept, dict), mmap=True) is not None
+        if files.sha256(path) not in named:
+            cached.set_aside(path, "it is not the file that the run has left")
+            return False
+        return True
+
+    def lacks(self, *experiments: Experiment) -> UserError:
+        """The error where runs would be computed and must not be."""
+        more = f", and {len(experiments) - 1} more of its runs" if experiments[1:] else ""
+        return UserError(
+            f"{self.path(experiments[0])} is missing{more}: `fewlabels run {self.folder.name}` "
+            "computes what a profile lacks."
+        )
 
     def _compute(self, experiment: Experiment, fabric: Fabric) -> Record:
+        if is_reading():
+            raise self.lacks(experiment)
+        files.folder(self.folder)  # Refused before the work, not after it.
         for need in experiment.needs():
             # Before the run seeds itself: in its midst they would shift its random numbers.
             self.require_weights(need, fabric)
@@ -200,12 +321,14 @@ class Store:
         weights = self._weights_path(experiment)
         if outcome.weights is not None:
             cached.save(outcome.weights, weights)
+            with files.whole(weights.with_suffix(".sha256")) as stream:
+                stream.write(files.sha256(weights).encode())
         record = Record(
             id=experiment.id,
             config=_plain(experiment.describe()),
             cell=experiment.cell(),
             data=experiment.checksums(),
-            inputs={need.id: _sha256(self._weights_path(need)) for need in experiment.needs()},
+            inputs={need.id: files.sha256(self._weights_path(need)) for need in experiment.needs()},
             metrics=outcome.metrics,
             curves=outcome.curves,
             predictions=outcome.predictions,
@@ -214,7 +337,7 @@ class Store:
             finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             versions={name: _version(name) for name in LIBRARIES} | {"python": _python()},
             hardware=hardware(fabric),
-            weights="" if outcome.weights is None else _sha256(weights),
+            weights="" if outcome.weights is None else files.sha256(weights),
             source=code.digest(type(experiment).__module__),
         )
         self._write(self.path(experiment), record)
@@ -228,34 +351,17 @@ class Store:
         content["predictions"] = {k: _pack(v) for k, v in record.predictions.items()}
         body = json.dumps(content, indent=1, sort_keys=True)
         digest = hashlib.sha256(body.encode()).hexdigest()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.tmp")
-        partial.write_text(f'{{"format": {FORMAT}, "sha256": "{digest}", "record":\n{body}\n}}\n')
-        partial.replace(path)
-
-    def _read(self, path: Path) -> Record | None:
-        try:
-            text = path.read_text()
-            content = json.loads(text)
-            body = text.split("\n", 1)[1].rsplit("\n}", 1)[0]
-            if content["format"] != FORMAT:
-                return cached.set_aside(path, f"it has format {content['format']}, not {FORMAT}")
-            if hashlib.sha256(body.encode()).hexdigest() != content["sha256"]:
-                return cached.set_aside(path, "its content does not match its checksum")
-            record = content["record"]
-            record["predictions"] = {k: _unpack(v) for k, v in record["predictions"].items()}
-            return Record(**record)
-        except (ValueError, KeyError, IndexError, TypeError, zlib.error) as error:
-            return cached.set_aside(path, f"it cannot be read ({type(error).__name__})")
+        with files.whole(path) as stream:
+            head = f'{{"format": {FORMAT}, "sha256": "{digest}", "record":\n'
+            stream.write(f"{head}{body}\n}}\n".encode())
 
     def _weights_path(self, experiment: Experiment) -> Path:
         return paths.cache() / "weights" / f"{experiment.kind}-{experiment.id}.pt"
 
-    def _lock(self, experiment: Experiment) -> FileLock:
-        folder = paths.cache() / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
+    def _lock(self, experiment: Experiment) -> AbstractContextManager:
         where = hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:8]
-        return FileLock(folder / f"{experiment.kind}-{experiment.id}-{where}.lock")
+        name = f"{experiment.kind}-{experiment.id}-{where}.lock"
+        return files.locked(paths.cache() / "locks" / name)
 
 
 def hardware(fabric: Fabric) -> dict[str, str | int]:
@@ -289,8 +395,9 @@ def _unpack(packed: dict[str, Any]) -> np.ndarray:
     return np.frombuffer(raw, packed["dtype"]).reshape(packed["shape"])
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _words(value: str | int) -> str | int:
+    """Free text of a record without what is markup in a page: the record may be anybody's."""
+    return value if isinstance(value, int) else re.sub(r"[^\w .,:;()/+@-]", "?", value)
 
 
 def _version(library: str) -> str:

@@ -16,6 +16,7 @@ import json
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ class PairedDifference:
         """Low and high end of the interval at a confidence between 0 and 1."""
         if self.n < FEWEST or not self.error > 0:
             return math.nan, math.nan
-        half = float(stats.t.ppf((1 + confidence) / 2, self.df)) * self.error
+        half = _t((1 + confidence) / 2, self.df) * self.error
         return self.mean - half, self.mean + half
 
     @property
@@ -116,12 +117,12 @@ class FromPrinted:
 
     def contradicted_beyond(self, figures: int = 1) -> float:
         """The distance from our mean beyond which a figure is contradicted, as one of so many."""
-        return float(stats.t.ppf(1 - ALPHA / figures / 2, self.df)) * self.error + self.slack
+        return _t(1 - ALPHA / figures / 2, self.df) * self.error + self.slack
 
-    def within(self, margin: float) -> bool:
-        """Whether two one-sided tests at 5% put the distance below a margin."""
-        reach = abs(self.difference) + self.slack
-        return bool(reach + stats.t.ppf(1 - ALPHA, self.df) * self.error <= margin)
+    def agrees_within(self, margin: float) -> float:
+        """The distance up to which two one-sided tests at 5% put a figure within a margin of our
+        mean; negative where the runs scatter too much to put any there."""
+        return margin - self.slack - _t(1 - ALPHA, self.df) * self.error
 
 
 STARTS = ("pretraining", "start", "head")
@@ -135,6 +136,12 @@ def shared_luck(config: Mapping[str, Any]) -> str | None:
     """
     start = next((config[key] for key in STARTS if config.get(key)), None)
     return start and (shared_luck(start) or json.dumps(start, sort_keys=True))
+
+
+@cache
+def _t(probability: float, df: float) -> float:
+    """Student's quantile."""
+    return float(stats.t.ppf(probability, df))
 
 
 def _sample(values: ArrayLike, name: str = "values") -> np.ndarray:
@@ -183,8 +190,8 @@ def _levels(
 
     A unit's mean varies by the units' variance and a part of the runs' variance within a unit,
     which is that part for 1 / (its number of runs), so that ``among`` plus the rest of the
-    variance within estimates without bias how a single run varies (Searle, Casella and McCulloch
-    1992, section 3.6, for unweighted means).
+    variance within estimates without bias how a single run varies (the model is that of Searle,
+    Casella and McCulloch 1992, chapter 3).
     """
     sample = _sample(values)
     if not np.isfinite(test_to_train) or test_to_train < 0:
@@ -226,7 +233,7 @@ def mean_interval(
     found = _levels(values, luck, test_to_train)
     if found.n < FEWEST or not found.among:
         return Interval(found.mean, np.nan, np.nan, found.n, _none(found.n))
-    half = float(stats.t.ppf((1 + confidence) / 2, found.n - 1)) * found.error
+    half = _t((1 + confidence) / 2, found.n - 1) * found.error
     return Interval(found.mean, found.mean - half, found.mean + half, found.n, f"{level} Student t")
 
 
@@ -246,7 +253,7 @@ def fraction_interval(
     found = _levels(_fractions(values), luck, test_to_train)
     if found.n < FEWEST or not found.among:
         return Interval(found.mean, np.nan, np.nan, found.n, _none(found.n))
-    half = float(stats.t.ppf((1 + confidence) / 2, found.n - 1)) * found.error
+    half = _t((1 + confidence) / 2, found.n - 1) * found.error
     half /= found.mean * (1 - found.mean)
     odds = math.log(found.mean / (1 - found.mean))
     low, high = (float(special.expit(odds + sign * half)) for sign in (-1, 1))
@@ -270,7 +277,7 @@ def prediction_interval(
         )
     if not found.among:
         return Interval(found.mean, np.nan, np.nan, found.n, _none(found.n))
-    half = float(stats.t.ppf((1 + confidence) / 2, found.n - 1))
+    half = _t((1 + confidence) / 2, found.n - 1)
     half *= math.sqrt(found.single + found.error**2)
     low, high = max(0.0, found.mean - half), min(1.0, found.mean + half)
     return Interval(found.mean, low, high, found.n, f"{level} prediction of one further run")
@@ -417,18 +424,20 @@ def detectable(error: float, df: float) -> float:
     error: standard error of the mean difference, in whose unit the answer is; df: degrees of
     freedom.
     """
+    return error * _found(df)
 
-    def lacking(effect: float) -> float:
-        return _power(effect, df) - POWER
 
-    return error * float(optimize.brentq(lacking, 0.0, 100.0, xtol=1e-6))
+@cache
+def _found(df: float) -> float:
+    """`detectable` in standard errors."""
+    return float(optimize.brentq(lambda effect: _power(effect, df) - POWER, 0.0, 100.0, xtol=1e-6))
 
 
 def _power(effect: float, df: float) -> float:
     """Probability that |t| exceeds its critical value; effect in standard errors."""
     # The mean over the sample variance, at its quantiles: SciPy's noncentral t gives nan in places.
     variance = stats.chi2.ppf((np.arange(1000) + 0.5) / 1000, df) / df
-    limit = stats.t.ppf(1 - ALPHA / 2, df) * np.sqrt(variance)
+    limit = _t(1 - ALPHA / 2, df) * np.sqrt(variance)
     return float((stats.norm.sf(limit - effect) + stats.norm.cdf(-limit - effect)).mean())
 
 

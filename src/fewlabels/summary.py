@@ -1,12 +1,10 @@
 """Every measured mean of the book in one table, results/summary.csv."""
 
-import csv
 import math
 from collections import defaultdict
 from pathlib import Path
 
-from fewlabels import notebooks, paths
-from fewlabels.errors import UserError
+from fewlabels import files, manifest, notebooks, paths
 
 CELL = ["dataset", "labels", "method", "backbone", "protocol"]
 MEASURED = ["mean", "low", "high"]
@@ -21,53 +19,64 @@ COLUMNS = ["chapter", "dataset", "data_md5", *CELL[1:], "metric", "n", *MEASURED
 def write() -> Path:
     """Rewrite results/summary.csv from the records of the book's runs and return its path.
 
+    Nothing is computed: a record that is damaged, or missing though the book has it, is a
+    UserError that names it. Records that are new are added to results/MANIFEST.
+    """
+    manifest.check()
+    content = text()
+    manifest.add()
+    file = paths.RESULTS / "summary.csv"
+    with files.whole(file) as stream:
+        stream.write(content.encode())
+    return file
+
+
+def text() -> str:
+    """The table, made from the records.
+
     One row per chapter, cell and metric: the mean over the runs that share a cell (label draws,
-    seeds) with its 95% interval; n counts units of luck, and chapters whose splits overlap say so
-    by ``TEST_TO_TRAIN``. Only runs
-    that the full profile plans count: records of former settings may lie beside them. Runs that a
-    chapter shares with the one that made them have rows under that one only. Sorted, so that a
-    new record changes its own rows only.
+    seeds) with its 95% interval; n counts units of luck, and kinds of runs whose splits share
+    images say so by ``overlap``. Only runs that the full profile plans count: records of former
+    settings may lie beside them. Runs that a chapter shares with the one that made them have rows
+    under that one only. Sorted, so that a new record changes its own rows only.
     """
     from fewlabels import chapters
 
-    table = [row for name in chapters.names() for row in rows(name)]
-    if not table:
-        raise UserError(f"There are no records under {paths.RESULTS}: run a chapter first.")
-    file = paths.RESULTS / "summary.csv"
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
-    return file
+    return files.table(COLUMNS, (row for name in chapters.names() for row in rows(name)))
 
 
 def rows(name: str) -> list[dict[str, str]]:
     """The summary's rows for one chapter, with every value as it is printed.
 
-    A metric that some runs could not be given (nan) is averaged over the others.
+    A metric that some runs could not be given (nan) is averaged over the others. Raises UserError
+    for a damaged record, and for a missing one where the full profile computes them all.
     """
-    from fewlabels import chapters, data
-    from fewlabels.runs import Store
+    from fewlabels import chapters, data, runs
     from fewlabels.statistics import fraction_interval, mean_interval, shared_luck
 
     chapter = chapters.load(name)
-    store = Store(paths.RESULTS / name)
-    planned = chapter.plan(chapter.Settings(**notebooks.parameters(name, "full")))
+    store = runs.Store(paths.RESULTS / name)
+    values = notebooks.parameters(name, "full")
+    planned = chapter.plan(chapter.Settings(**values))
     groups = defaultdict(list)
-    with data.as_in_the_book():
-        records = [record for run in planned if (record := store.get(run))]
-    for record in records:
+    with data.as_in_the_book(), runs.reading_only():
+        found = {run: store.get(run) for run in planned}
+        missing = [run for run, record in found.items() if record is None]
+        if missing and values.get("minutes") != 0:
+            raise store.lacks(*missing)
+    records = {run: record for run, record in found.items() if record}
+    for run, record in records.items():
         digests = "+".join(record.data[each] for each in sorted(record.data))
         cell = tuple(record.cell.get(column, "") for column in CELL)
+        known = shared_luck(record.config), getattr(run, "overlap", 0.0)
         for metric, value in record.metrics.items():
             if math.isfinite(value):
-                groups[cell, digests, metric].append((value, shared_luck(record.config)))
+                groups[cell, digests, metric].append((value, *known))
     found = []
-    overlap = getattr(chapter, "TEST_TO_TRAIN", 0.0)
     for (cell, digests, metric), group in sorted(groups.items(), key=_order):
-        values, luck = zip(*group, strict=True)
+        values, luck, overlap = zip(*group, strict=True)
         measure = fraction_interval if any(part in metric for part in FRACTIONS) else mean_interval
-        interval = measure(values, luck, overlap)
+        interval = measure(values, luck, overlap[0])
         measured = (interval.mean, interval.low, interval.high)
         found.append(
             {"chapter": name, "data_md5": digests, "metric": metric, "n": interval.n}

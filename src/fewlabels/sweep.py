@@ -22,7 +22,7 @@ from lightning.fabric import Fabric
 from threadpoolctl import threadpool_limits
 
 from fewlabels.errors import UserError
-from fewlabels.runs import Experiment, Record, Store
+from fewlabels.runs import Experiment, Record, Store, is_reading
 from fewlabels.training import NonFiniteLoss
 
 Progress = Callable[[int, int, Record], None]
@@ -61,6 +61,8 @@ def run_all(
     """
     end = time.time() + 60 * minutes
     jobs = _missing(experiments, store)
+    if jobs and is_reading():
+        raise store.lacks(*jobs)  # Workers would not know.
     count = min(workers or os.cpu_count() or 1, len(jobs))
     compute = _in_order if count <= 1 else partial(_side_by_side, workers=count)
     if jobs and time.time() < end:

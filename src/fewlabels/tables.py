@@ -65,9 +65,16 @@ def percent(
     return number(scaled, decimals, sign)
 
 
+def at_most(value: float) -> str:
+    """A bound on a number so small that only its size matters: ``"at most 6e-5"``; 0 is "0"."""
+    return f"at most {value:.0e}".replace("e-0", "e-") if value else "0"
+
+
 def share(hits: Iterable[bool], of: str) -> str:
     """A share with its Wilson interval: ``"3 of 10 seeds (30%, 95% interval 11 to 60%)"``."""
     hits = list(hits)
+    if not hits:
+        return f"0 of 0 {of}"
     found = share_interval(hits)
     low, high = percent(found.low, 0), percent(found.high, 0)
     counted = f"{sum(hits)} of {len(hits)} {of}"

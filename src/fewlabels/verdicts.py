@@ -3,11 +3,11 @@
 Decided before any result of chapters 5 and 6 was known but that of the supervised networks; the
 former verdicts of the other chapters were. The margins are in ``reference/claims.yaml``.
 
-A **printed figure** is one run of the source (`printed_figures`). It is *contradicted* where it
-lies further from the mean of our runs than one more run would, by a t test at 5%, Holm's
-correction over the figures of a claim, half a unit of rounding allowed. It *agrees* where two
-one-sided t tests at 5% put that distance below the margin. Otherwise our runs *cannot tell*: the
-reason says how far off a figure would have been contradicted.
+A **printed figure** is one run of the source (`printed_figures`). It *agrees* where two one-sided t
+tests at 5% put its distance from the mean of our runs below the margin. Else it is *contradicted*
+where it lies further away than one more run would, by a t test at 5%, Holm's correction over the
+figures of a claim, half a unit of rounding allowed. Otherwise our runs *cannot tell*: the reason
+says how far off a figure would have been contradicted.
 
 A **difference** (`direction`) of a claimed sign *holds* or is *opposite* where the 95% interval of
 Student's t lies on one side of zero; where it does not and the 90% interval lies within the margin
@@ -48,6 +48,13 @@ WORST_FIRST = (
 )
 """Of several parts the first of these that occurs is the claim's."""
 BOUND = "a bound only, as the first was trained for less than in the source"
+FORMER = {
+    "holds": ("agrees", "holds", "yes"),
+    "reversed": ("contradicted", "opposite", "no"),
+    "within noise": ("cannot tell", "undecided", "no difference"),
+    "not tested": ("not tested",),
+}
+"""Words of the rules before, and those that mean the same now."""
 SHOWN = 4
 """Parts of a claim whose reasons are all given; of more, those that decide, and a count."""
 
@@ -164,14 +171,13 @@ def _figure(
     if found is None:
         return Verdict("not tested", _too_few(part))
     margin = claim.margin_of(part.key)
-    if p <= ALPHA:
-        word = "contradicted"
-    elif found.within(margin):
+    near = found.agrees_within(margin)
+    beyond = max(near, found.contradicted_beyond(figures))
+    if abs(found.difference) <= near:
         word = "agrees"
     else:
-        word = "cannot tell"
+        word = "contradicted" if p <= ALPHA else "cannot tell"
     places = 2 if part.rounding < 1 else 1
-    beyond = found.contradicted_beyond(figures)
     reason = (
         f"printed {printed:,.12g}, our mean {number(printed - found.difference, places)} "
         f"(n = {found.n}); a figure more than {number(beyond, places)} away would have been "

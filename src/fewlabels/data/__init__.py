@@ -32,6 +32,7 @@ from fewlabels.data.images import (
     draw_labels,
     hold_out,
 )
+from fewlabels.errors import UserError
 
 XRAYS = {"chest_xray": chest_xray, "generated_xrays": generated_xrays} | {
     "pneumonia" if size == 28 else f"pneumonia_{size}": SimpleNamespace(
@@ -62,22 +63,48 @@ __all__ = [
     "lesions",
     "load",
     "md5",
+    "parts",
     "train_size",
 ]
 
 
-@lru_cache(maxsize=4)
 def load(name: str) -> ImageData:
     """The data set ``name``, read once per process.
 
     Raises:
-        UserError: unknown name, or files that are missing, partial or not the official ones.
+        UserError: unknown name, files that are missing, partial or not the official ones; within
+            :func:`as_in_the_book`, other files than the book's.
     """
     config.one_of("dataset", name, DATASETS)
+    found, own = _load(name), DATASETS[name]
+    if _BOOK.get() and hasattr(own, "book_md5") and found.md5 != own.book_md5():
+        raise UserError(
+            f"{name} is another file here (md5 {found.md5}) than behind the book's records "
+            f"(md5 {own.book_md5()}): name the folder of the book's own in FEWLABELS_DATA."
+        )
+    return found
+
+
+@lru_cache(maxsize=4)
+def _load(name: str) -> ImageData:
     found = DATASETS[name].load()
     # A file that has just been downloaded may be another one than was expected before it was there.
     _md5.cache_clear()
     return found
+
+
+def parts(name: str, scored_on: str) -> tuple[Split, Split]:
+    """Training images, and the images that are scored.
+
+    ``scored_on="test"``: all training images, and the test set. ``"validation"``: a sixth of the
+    training images is held out and scores; the test set is not touched.
+    """
+    images = load(name)
+    if scored_on == "test":
+        return images.train, images.test
+    smallest = int(images.train.labels.bincount().min())
+    kept, out = hold_out(images.train.labels, smallest // 6, seed=0)
+    return images.train.take(kept), images.train.take(out)
 
 
 def md5(name: str) -> str:
@@ -99,8 +126,9 @@ _BOOK: ContextVar[bool] = ContextVar("book", default=False)
 def as_in_the_book() -> Iterator[None]:
     """Within it, checksums are those of the files behind the book's records.
 
-    For listing these records, which other files on this machine must not change. A data set whose
-    files may differ says so by a ``book_md5()``.
+    For listing these records, which other files on this machine must not change, and for making
+    tables from them: other files are not loaded either. A data set whose files may differ says so
+    by a ``book_md5()``.
     """
     token = _BOOK.set(True)
     try:

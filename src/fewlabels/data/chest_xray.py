@@ -37,7 +37,12 @@ TITLE = "Kermany et al.'s chest X-rays, resized to 224 x 224"
 def md5() -> str:
     """Checksum over every file's place and content; without the folder, the book's copies'."""
     folder = _folder()
-    return _checksum(folder) if folder is not None and folder.is_dir() else RESIZED
+    return _checksum(folder) if folder is not None and folder.is_dir() else book_md5()
+
+
+def book_md5() -> str:
+    """Checksum of the copies behind the book's records."""
+    return RESIZED
 
 
 def load() -> XrayData:
@@ -122,7 +127,7 @@ def _decoded(folder: Path) -> dict:
 
 def _grey(file: Path) -> np.ndarray:
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=("JPEG", "PNG")) as image:
             image = image.convert("L")
             if image.size != (SIZE, SIZE):
                 image = image.resize((SIZE, SIZE), Image.Resampling.BILINEAR)

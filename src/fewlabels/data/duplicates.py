@@ -1,11 +1,18 @@
-"""Images that occur twice: to the pixel, or nearly."""
+"""Images that occur twice: to the pixel, nearly, or as another print of one picture."""
 
 from collections import defaultdict
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+TWINS = 0.85
+"""Correlation of two thumbnails from which on the images count as twins."""
+THUMBNAIL = 32
+"""Pixels a side of a thumbnail."""
 
 
 def exact(parts: Mapping[str, Tensor]) -> pd.DataFrame:
@@ -56,3 +63,38 @@ def near(parts: Mapping[str, Tensor], limit: float, chunk: int = 1024) -> pd.Dat
 
 
 COLUMNS = ["split", "index", "other_split", "other_index", "distance"]
+
+
+def twins(images: Tensor) -> pd.DataFrame:
+    """Pairs of images that are one, or nearly, cut or saved differently, mirrored or not.
+
+    Their grey thumbnails of `THUMBNAIL` pixels correlate at `TWINS` or more. images: uint8
+    [N, C, H, W].
+
+    Returns columns first, second (positions), correlation, mirrored; by falling correlation.
+    """
+    grey = images.float().mean(dim=1, keepdim=True)
+    small = F.interpolate(grey, THUMBNAIL, mode="area")[:, 0]
+
+    def unit(images: Tensor) -> Tensor:
+        flat = images.flatten(1)
+        return F.normalize(flat - flat.mean(dim=1, keepdim=True), dim=1)
+
+    rows = []
+    for mirrored in (False, True):
+        same = unit(small) @ unit(small.flip(2) if mirrored else small).T
+        for first, second in (same.triu(1) >= TWINS).nonzero().tolist():
+            rows.append((first, second, same[first, second].item(), mirrored))
+    columns = ["first", "second", "correlation", "mirrored"]
+    return pd.DataFrame(rows, columns=columns).sort_values("correlation", ascending=False)
+
+
+def without_twin(pairs: pd.DataFrame, train: Tensor, test: Tensor) -> np.ndarray:
+    """Which test images have no twin among the training images: booleans [len(test)].
+
+    pairs: of :func:`twins`; train, test: positions.
+    """
+    inside = train.tolist()
+    known = pairs["second"][pairs["first"].isin(inside)].tolist()
+    known += pairs["first"][pairs["second"].isin(inside)].tolist()
+    return ~np.isin(test.numpy(), known)

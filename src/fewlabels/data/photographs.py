@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.datasets import Caltech101
 
 from fewlabels import config, paths
@@ -25,6 +26,8 @@ from fewlabels.errors import UserError
 
 SOURCES = ("caltech101", "shapes")
 SUFFIXES = (".jpg", ".jpeg", ".png")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+"""Pillow knows more, and starts other programs on some of them: EPS goes to Ghostscript."""
 MOST_PIXELS = 50_000_000
 """More pixels than any camera here is likely to have: a small file can unpack to gigabytes."""
 FEWEST_PIXELS = 16
@@ -76,7 +79,7 @@ class Picture:
 
 
 def read(path: Path | str) -> Picture:
-    """Decode one image file of any common kind.
+    """Decode one image file of any of ``FORMATS``.
 
     The orientation that a camera wrote into it is followed, transparency becomes white, grey and
     16-bit images become RGB with 8 bits, and of an animation the first frame is taken.
@@ -93,7 +96,7 @@ def read(path: Path | str) -> Picture:
         with warnings.catch_warnings():
             # Pillow warns of large images; the limit here is below the one it warns at.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
+            with Image.open(path, formats=FORMATS) as file:
                 _check_size(path, *file.size)
                 return _decoded(path, file)
     except UnidentifiedImageError:
@@ -144,6 +147,14 @@ def squeezed(image: Image.Image, size: int) -> Tensor:
     """An RGB image as uint8 [3, size, size], its proportions not kept, bilinear, antialiased."""
     pixels = np.array(image.resize((size, size), Image.Resampling.BILINEAR))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def reduced(images: Tensor, size: int = 96) -> np.ndarray:
+    """Images uint8 [N, 3, H, W] as a page shows them: uint8 [N, 3, size, size], antialiased."""
+    small = F.interpolate(
+        images.float(), size, mode="bilinear", antialias=True, align_corners=False
+    )
+    return small.round().clamp(0, 255).to(torch.uint8).numpy()
 
 
 @lru_cache(maxsize=4)

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from hashlib import md5
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -52,6 +53,52 @@ def three_classes(images: XrayData) -> XrayData:
     )
     facts = vars(images) | {"classes": KINDS, "train": train, "test": test}
     return XrayData(**facts)
+
+
+def kinds(images: XrayData) -> tuple[tuple[str, ...], Tensor]:
+    """Names of the kinds of test image, and the kind [N] of every one: `KINDS` where the files'
+    names tell them, else the classes."""
+    if not images.test_files:
+        return tuple(name.lower() for name in images.classes), images.test.labels
+    return KINDS, torch.tensor([kind(file) for file in images.test_files])
+
+
+def overview(images: XrayData) -> pd.DataFrame:
+    """A row per part and class: its images, their share of the part (%), patients and kinds.
+
+    Patients and kinds are those of the files' names; texts say where there are none.
+    """
+    rows = []
+    for part, split, files in (
+        ("training", images.train, images.train_files),
+        ("test", images.test, images.test_files),
+    ):
+        for k, name in enumerate(images.classes):
+            here = (split.labels == k).nonzero().squeeze(1).tolist()
+            own = [files[i] for i in here] if files else []
+            ill = [kind(file) for file in own if kind(file)]
+            rows.append(
+                {
+                    "Part": part,
+                    "Class": name,
+                    "Images": len(here),
+                    "Share, %": 100 * len(here) / len(split.labels),
+                    "Patients": str(len({(patient(f), kind(f)) for f in own}) or "unknown"),
+                    "Bacterial / viral": f"{ill.count(1):,} / {ill.count(2):,}"
+                    if ill
+                    else "\N{EN DASH}",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def shared_patients(images: XrayData) -> tuple[int, int]:
+    """Patients with images in both parts: by number and kind of image, and by number alone."""
+    train, test = (
+        {(patient(file), kind(file)) for file in files}
+        for files in (images.train_files, images.test_files)
+    )
+    return len(train & test), len({name for name, _ in train} & {name for name, _ in test})
 
 
 def duplicates(images: XrayData) -> dict[str, int]:

@@ -30,7 +30,8 @@ from fewlabels.evidence.claims import (
     span,
 )
 from fewlabels.evidence.compare import Comparisons, versus
-from fewlabels.evidence.frame import done, frame, of_the_book, runs, where
+from fewlabels.evidence.drawn import calibration, confusions, dots, overlaid, rates
+from fewlabels.evidence.frame import done, frame, named, of_the_book, runs, where
 from fewlabels.evidence.measures import (
     difference,
     fraction,
@@ -42,13 +43,17 @@ from fewlabels.evidence.measures import (
     unpaired,
 )
 from fewlabels.evidence.predictions import (
+    by_class,
     classes,
     confused,
     confusion,
+    curve,
     curves,
+    hits,
     mixed_up,
     per_class,
     recalls,
+    right,
     split_variance,
 )
 from fewlabels.evidence.table import (
@@ -58,6 +63,7 @@ from fewlabels.evidence.table import (
     median,
     number,
     percent,
+    share,
     table,
     units,
     value,

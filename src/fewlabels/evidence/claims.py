@@ -82,13 +82,14 @@ def figures(id: str, parts: Iterable[Printed], ours: str | None = None, **more) 
     parts = [*parts]
     verdict = verdicts.figures(published.claim(id), parts)
     units = [mean_difference(each.values, each.luck).n for each in parts if len(each.values)]
-    shown = "; ".join(
-        percent(fraction_interval([v / 100 for v in each.values], each.luck))
-        if len(each.values)
-        else NOT_RUN
-        for each in parts
-    )
-    return judged(id, ours or shown, verdict, n=min(units, default=0), figures=parts, **more)
+    if ours is None:
+        ours = "; ".join(
+            percent(fraction_interval([v / 100 for v in each.values], each.luck))
+            if len(each.values)
+            else NOT_RUN
+            for each in parts
+        )
+    return judged(id, ours, verdict, n=min(units, default=0), figures=parts, **more)
 
 
 def printed(id: str, rows: pd.DataFrame, metric: str = "accuracy", key: str = "", **more) -> Row:

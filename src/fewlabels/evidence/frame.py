@@ -81,8 +81,9 @@ def done(rows: pd.DataFrame) -> pd.DataFrame:
 def where(rows: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
     """The rows whose columns have these values: one each, or a list of them.
 
-    An empty answer is fine where the book plans such runs and these settings do not. Raises
-    UserError for a column that no run has, and for a value that no planned run has.
+    An empty answer is fine where the book plans such runs and these settings do not, and in a
+    column that the notebook has added. Raises UserError for a column that no run has, and for a
+    value that no planned run has.
     """
     found = rows
     for column, value in wanted.items():
@@ -95,11 +96,16 @@ def where(rows: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
     return found
 
 
+def named(cuts: Mapping[str, pd.DataFrame], column: str = "model") -> pd.DataFrame:
+    """The rows of several cuts of one frame below each other, each with its name in ``column``."""
+    return pd.concat([rows.assign(**{column: name}) for name, rows in cuts.items()])
+
+
 def _must_exist(rows: pd.DataFrame, column: str, value: Any) -> None:
     if rows[column].eq(value).any() or "chapter" not in rows.attrs:
         return
-    known = _in_the_book(rows.attrs["chapter"]).get(column, [])
-    if value not in known:
+    known = _in_the_book(rows.attrs["chapter"]).get(column)
+    if known is not None and value not in known:
         raise UserError(f"no planned run has {column} {value!r}{_close(value, known)}")
 
 

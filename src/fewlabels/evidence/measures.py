@@ -7,7 +7,7 @@ itself as "not run".
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
@@ -36,12 +36,20 @@ def mean(rows: pd.DataFrame, metric: str) -> Interval:
     return statistics.mean_interval(made[metric], luck(made), _overlap(made))
 
 
-def means(rows: pd.DataFrame, by: str | Sequence[str], metric: str) -> pd.DataFrame:
-    """`fraction` by group, for figures: the columns ``by``, and mean, low, high and n."""
+def means(
+    rows: pd.DataFrame,
+    by: str | Sequence[str],
+    metric: str,
+    of: Callable[[pd.DataFrame, str], Interval] = fraction,
+) -> pd.DataFrame:
+    """Intervals by group, for figures: the columns ``by``, and mean, low, high and n.
+
+    of: `fraction`, or `mean` for a metric in any unit.
+    """
     by = [by] if isinstance(by, str) else [*by]
     found = []
     for key, group in done(rows).groupby(by, sort=False):
-        each = fraction(group, metric)
+        each = of(group, metric)
         bounds = {"mean": each.mean, "low": each.low, "high": each.high, "n": each.n}
         found.append(dict(zip(by, key, strict=True)) | bounds)
     return pd.DataFrame(found, columns=[*by, "mean", "low", "high", "n"])

@@ -1,6 +1,7 @@
-"""What stored predictions say, run by run: recalls, mix-ups, confusion matrices."""
+"""What records keep run by run: predictions (recalls, mix-ups, confusion matrices) and curves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,20 +12,67 @@ from fewlabels.evidence.frame import done
 from fewlabels.evidence.measures import fraction, luck
 from fewlabels.tables import percent
 
+Truth = np.ndarray | Mapping[Any, np.ndarray]
+"""The classes of the test images [N]: of all runs, or by draw where each is tested on others."""
+
+
+def _true(rows: pd.DataFrame, truth: Truth) -> list[np.ndarray]:
+    return [truth if isinstance(truth, np.ndarray) else truth[draw] for draw in rows["draw"]]
+
 
 def classes(record) -> np.ndarray:
-    """Predicted test classes [N] of a record, whether it keeps classes or probabilities."""
+    """Predicted test classes [N] of a record, whether it keeps them or probabilities: [N, K], or
+    [N] of the second of two classes."""
     if "classes" in record.predictions:
         return record.predictions["classes"]
-    return record.predictions["test"].argmax(axis=1)
+    kept = record.predictions["test"]
+    return (kept > 0.5).astype(int) if kept.ndim == 1 else kept.argmax(axis=1)
 
 
-def recalls(rows: pd.DataFrame, truth: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
+def hits(
+    rows: pd.DataFrame, truth: np.ndarray, groups: Mapping[str, Sequence[int]]
+) -> pd.DataFrame:
+    """The rows that have been made, with a column per group of test images: its accuracy (0..1).
+
+    groups: name -> positions of test images; missing where there are none.
+    """
+    made = done(rows)
+    right = [classes(record) == truth for record in made["record"]]
+    return made.assign(
+        **{
+            name: [hit[at].mean() if len(at) else np.nan for hit in right]
+            for name, at in ((name, np.asarray(at, dtype=int)) for name, at in groups.items())
+        }
+    )
+
+
+def right(rows: pd.DataFrame, truth: Truth) -> list[np.ndarray]:
+    """Of every row, which all have been made, which test images it is right about [N]."""
+    made = zip(rows["record"], _true(rows, truth), strict=True)
+    return [classes(record) == true for record, true in made]
+
+
+def recalls(rows: pd.DataFrame, truth: Truth, names: Sequence[str]) -> pd.DataFrame:
     """The rows that have been made, with the recall of every class (0..1) as a column."""
     made = done(rows)
-    hits = [classes(record) == truth for record in made["record"]]
+    pairs = [*zip(right(made, truth), _true(made, truth), strict=True)]
     return made.assign(
-        **{name: [hit[truth == k].mean() for hit in hits] for k, name in enumerate(names)}
+        **{
+            name: [hit[true == k].mean() if (true == k).any() else np.nan for hit, true in pairs]
+            for k, name in enumerate(names)
+        }
+    )
+
+
+def by_class(rows: pd.DataFrame, truth: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
+    """The rows that have been made, once for every class: ``class``, its precision, recall and f1
+    (0..1), and ``support``, its number of test images."""
+    made = done(rows)
+    each = [evaluation.per_class(classes(record), truth, names) for record in made["record"]]
+    columns = ("class", "precision", "recall", "f1", "support")
+    return pd.concat(
+        made.assign(**{column: [one[column].iloc[k] for one in each] for column in columns})
+        for k in range(len(names))
     )
 
 
@@ -71,12 +119,15 @@ def split_variance(rows: pd.DataFrame, truth: np.ndarray, metric: str = "accurac
     return float(2 * (share**2 * right * (1 - right) / counts).sum())
 
 
-def confusion(rows: pd.DataFrame, truth: np.ndarray, names: Sequence[str]) -> Figure:
+def confusion(rows: pd.DataFrame, truth: Truth, names: Sequence[str]) -> Figure:
     """Mean confusion matrix over the runs, in percent of the true class."""
     made = done(rows)
     if made.empty:
         return figures.empty("not run")
-    each = [evaluation.confusion(classes(r), truth, len(names)) for r in made["record"]]
+    each = [
+        evaluation.confusion(classes(record), true, len(names))
+        for record, true in zip(made["record"], _true(made, truth), strict=True)
+    ]
     return figures.confusion(np.mean(each, axis=0), names)
 
 
@@ -88,18 +139,21 @@ def per_class(
     heading: str = "Class",
 ) -> pd.DataFrame:
     """Precision, recall and F1 of every class beside the printed ones (rows ``class``, 0..1)."""
-    made = done(rows)
-    each = [evaluation.per_class(classes(r), truth, names) for r in made["record"]]
+    each = by_class(rows, truth, names)
     printed = printed.set_index(printed["class"].astype(str))
     found = []
-    for k, name in enumerate(names):
-        row = {heading: name}
+    for name in names:
+        row, ours = {heading: name}, each[each["class"] == name]
         for metric, title in (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1")):
             row[title] = f"{100 * printed.loc[name, metric]:.0f}"
-            ours = made.assign(ours=[one[metric].iloc[k] for one in each])
-            row[f"{title}, ours"] = percent(fraction(ours, "ours"))
+            row[f"{title}, ours"] = percent(fraction(ours, metric))
         found.append(row)
     return pd.DataFrame(found)
+
+
+def curve(rows: pd.DataFrame, name: str) -> np.ndarray:
+    """One recorded curve of every run that has been made, all of one length: [runs, points]."""
+    return np.array([record.curves[name] for record in done(rows)["record"]])
 
 
 def curves(
@@ -122,4 +176,6 @@ def curves(
                 # A run that shares nothing is named by itself: a missing name would be one for all.
                 points.append((step * factor, height, record.id, series, unit or record.id))
     found = pd.DataFrame(points, columns=["epoch", "value", "run", "series", "luck"])
+    # Without this, curves of no run would make those beside them objects.
+    found = found.astype({"epoch": float, "value": float})
     return found if panel is None else found.assign(panel=panel)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fewlabels import tables
@@ -20,6 +21,17 @@ def count(**only: Any) -> Column:
     return lambda group, key: str(len(done(where(group, **only))))
 
 
+def share(**only: Any) -> Column:
+    """How many of the runs that have been made have these values, as "7 of 10"; "10" where all."""
+
+    def of(group: pd.DataFrame, key: tuple) -> str:
+        made = done(group)
+        found = len(where(made, **only))
+        return str(found) if found == len(made) else f"{found} of {len(made)}"
+
+    return of
+
+
 def units(metric: str = "accuracy", **only: Any) -> Column:
     """How many units of luck the mean of a metric has: trained networks where runs share one."""
     return lambda group, key: str(measures.mean(where(group, **only), metric).n)
@@ -32,28 +44,40 @@ def percent(metric: str = "accuracy", decimals: int = 1, **only: Any) -> Column:
     )
 
 
-def number(metric: str, decimals: int = 1, scale: float = 1, **only: Any) -> Column:
-    """Mean of a metric with its interval, times ``scale``."""
+def number(
+    metric: str, decimals: int = 1, scale: float = 1, interval: bool = True, **only: Any
+) -> Column:
+    """Mean of a metric, times ``scale``, with its interval unless ``interval`` is false."""
 
     def of(group: pd.DataFrame, key: tuple) -> str:
         rows = where(group, **only)
         if scale != 1 and metric in rows:
             rows = rows.assign(**{metric: scale * rows[metric]})
-        return tables.number(measures.mean(rows, metric), decimals)
+        found = measures.mean(rows, metric)
+        return tables.number(found if interval else found.mean, decimals)
 
     return of
 
 
-def value(column: str, scale: float = 1, **only: Any) -> Column:
-    """What the row's runs have in common, or its only run measured; without an interval."""
+def value(column: str, scale: float = 1, decimals: int | None = None, **only: Any) -> Column:
+    """What the row's runs have in common, or its only run measured; without an interval.
+
+    Whole numbers stay whole. A dash where the runs have been made and have none.
+    decimals: of a number that is not to have those of the table, such as 0 for a count.
+    """
 
     def of(group: pd.DataFrame, key: tuple) -> Any:
         rows = where(group, **only)
         found = rows[column].dropna() if column in rows else []
         if not len(found):
-            return NOT_RUN
+            return NO_FIGURE if len(done(rows)) else NOT_RUN
         first = found.iloc[0]
-        return first if isinstance(first, str) else scale * first
+        if isinstance(first, str):
+            return first
+        if decimals is not None:
+            return tables.number(float(scale * first), decimals)
+        # Where other runs have none, the column holds counts as floats.
+        return int(first) if scale == 1 and float(first).is_integer() else scale * first
 
     return of
 
@@ -129,6 +153,7 @@ def beside_the_book(
     caption: str,
     metric: str = "accuracy",
     measure: Callable[..., Column] = percent,
+    cut: Callable[[pd.DataFrame], pd.DataFrame] = lambda rows: rows,
     **only: Any,
 ) -> Table | None:
     """In a rerun, the reader's means beside the book's; nothing in the book itself.
@@ -138,12 +163,13 @@ def beside_the_book(
         settings: theirs; with ``store="results"`` these runs are the book's.
         by, label, caption: as in `table`.
         metric, measure: what is compared, and `percent` or `number`.
-        only: which runs are compared, of the reader's and of the book's, as in `where`.
+        cut: names or chooses the runs that are compared, the reader's and the book's alike.
+        only: which of them are compared, as in `where`.
     """
-    yours = where(rows, **only)
+    yours = where(cut(rows), **only)
     if settings.store == "results" or yours.empty:
         return None
-    book = where(of_the_book(rows.attrs["chapter"]), **only)
+    book = where(cut(of_the_book(rows.attrs["chapter"])), **only)
     columns = {
         "n": units(metric, whose="yours"),
         "Your run": measure(metric, whose="yours"),
@@ -161,5 +187,8 @@ def _key(each: Any) -> tuple:
     return each if isinstance(each, tuple) else (each,)
 
 
-def _heading(key: Any) -> str:
-    return f"{key:g}" if isinstance(key, float) else str(key)
+def _heading(key: Any) -> Any:
+    if isinstance(key, float):
+        return f"{key:g}"
+    # `show` prints whole numbers and booleans as in every other column.
+    return key.item() if isinstance(key, np.integer | np.bool_) else key

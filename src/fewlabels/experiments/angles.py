@@ -183,12 +183,7 @@ def task(dataset: str, span: int, seed: int, scored_on: str, device: torch.devic
     the angles and the order of the training images, so that runs on fewer images see the first ones
     of the same order.
     """
-    images = data.load(dataset)
-    train, score = images.train, images.test
-    if scored_on == "validation":
-        smallest = int(train.labels.bincount().min())
-        kept, out = data.hold_out(train.labels, smallest // 6, seed=0)
-        train, score = train.take(kept), train.take(out)
+    train, score = data.parts(dataset, scored_on)
     order = torch.randperm(len(train.labels), generator=torch.Generator().manual_seed(seed))
     upright = train.images[order]
     turned, scored = (

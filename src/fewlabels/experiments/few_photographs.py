@@ -15,7 +15,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -28,22 +28,24 @@ from torch.nn import functional as F
 
 from fewlabels import augment, config, evaluation, features, probes
 from fewlabels.data import draw_labels, photographs
+from fewlabels.data.corners import COVERS, corner_colours, covered
 from fewlabels.errors import UserError
 from fewlabels.features import View
 from fewlabels.models.blocks import Concatenated, blocks, mlp
 from fewlabels.models.pretrained import Pretrained, backbone
+from fewlabels.models.recogniser import Recogniser
 from fewlabels.models.sheet_cnn import SheetCNN
-from fewlabels.recognition import Recogniser
 from fewlabels.runs import Experiment, Outcome, Store
 from fewlabels.training import Recipe, fit, predict
 
 TEST_SHARE = 0.3
 VALIDATION_SHARE = 0.2
+OVERLAP = TEST_SHARE / (1 - TEST_SHARE)
+"""Test images per training image: what intervals over splits of the same images need."""
 BATCH = 32
 """Keras's default, which the sheet leaves as it is."""
 COPIES = 2
 """Views of every image where an augmentation is random and features are computed once."""
-GREY = 128
 
 DEGREES, SHIFT, ZOOM, WINDOW = 15, 0.08, 0.15, 0.6
 """Largest turn, move (in image widths) and zoom of ``affine``; smallest window of ``crops``."""
@@ -60,7 +62,6 @@ AUGMENTATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 """Each gives every image of a batch its own parameters."""
 COMBINED = ("horizontal flip", "affine", "crops")
 AUGMENTATIONS["all but vertical"] = lambda images: _each(images, COMBINED)
-COVERS = ("nothing", "outside", "inside")
 READOUTS = ("mlp", "linear probe", "kNN")
 FEATURES = ("pooled", "map")
 PIXELS = ("own", "unit")
@@ -70,22 +71,6 @@ def _each(images: Tensor, names: Sequence[str]) -> Tensor:
     for name in names:
         images = AUGMENTATIONS[name](images)
     return images
-
-
-def covered(images: Tensor, cover: str) -> Tensor:
-    """Grey over what lies outside (or inside) the ellipse that touches the image's four sides.
-
-    Args:
-        images: uint8 [N, 3, H, W].
-        cover: ``nothing``, ``outside`` (the corners, which hold mostly background) or ``inside``.
-    """
-    if cover == "nothing":
-        return images
-    height, width = images.shape[-2:]
-    y = (torch.arange(height, device=images.device) + 0.5) / height * 2 - 1
-    x = (torch.arange(width, device=images.device) + 0.5) / width * 2 - 1
-    inside = y.view(-1, 1) ** 2 + x.view(1, -1) ** 2 <= 1
-    return images.masked_fill(inside if cover == "inside" else ~inside, GREY)
 
 
 @lru_cache(maxsize=256)
@@ -116,6 +101,8 @@ def _divided(truth: Tensor, among: Tensor, share: float, seed: int) -> tuple[Ten
 class PhotographRun(Experiment):
     """What the runs on photographs share: which images they learn from and are scored on."""
 
+    overlap: ClassVar = OVERLAP
+
     classes: tuple[str, ...]
     size: int
     """Pixels a side that the photographs are squeezed to."""
@@ -123,7 +110,7 @@ class PhotographRun(Experiment):
     labels: int = 0
     """Images of every class that train; 0: the whole training part."""
     cover: str = "nothing"
-    """What is hidden by grey, see :func:`covered`."""
+    """What is hidden by grey, see `fewlabels.data.corners.covered`."""
     scored_on: str = "test"
 
     def __post_init__(self):
@@ -412,6 +399,7 @@ class FineTuning(Experiment):
 
     kind = "finetuning"
     recipe = 1
+    overlap: ClassVar = OVERLAP
 
     head: FeatureClassification
     """The MLP that is put on the network; also names the images and the network."""
@@ -500,23 +488,6 @@ class CornerColours(PhotographRun):
         return outcome(torch.from_numpy(probabilities), photos.labels[score], {}, {})
 
 
-def corner_colours(images: Tensor) -> Tensor:
-    """Mean and deviation of each colour in each corner outside the ellipse: float [N, 24], 0..1.
-
-    Args:
-        images: uint8 [N, 3, H, W].
-    """
-    height, width = images.shape[-2:]
-    outside = covered(torch.zeros(1, 1, height, width, dtype=torch.uint8), "outside")[0, 0] > 0
-    found = []
-    for rows in (slice(0, height // 2), slice(height // 2, height)):
-        for columns in (slice(0, width // 2), slice(width // 2, width)):
-            chosen = outside[rows, columns]
-            pixels = images[:, :, rows, columns][:, :, chosen].float() / 255
-            found += [pixels.mean(dim=2), pixels.std(dim=2)]
-    return torch.cat(found, dim=1)
-
-
 @dataclass(frozen=True)
 class Recognition(Experiment):
     """Photographs the network never saw, as files of many kinds (section 1.7).
@@ -527,6 +498,7 @@ class Recognition(Experiment):
 
     kind = "recognition"
     recipe = 1
+    overlap: ClassVar = OVERLAP
 
     head: FeatureClassification
 

@@ -78,18 +78,11 @@ class Task:
 
 @lru_cache(maxsize=4)
 def task(dataset: str, protocol: str, scored_on: str, device: torch.device) -> Task:
-    """Images on the device, prepared as the protocol says.
+    """Images on the device, prepared as the protocol says; see `fewlabels.data.parts`.
 
-    ``scored_on="test"``: all training images may be used, the test set scores. ``"validation"``:
-    a sixth of the training images is held out and scores; the test set is not touched. Every
-    choice of a setting is made in this way.
+    Every choice of a setting is made with ``scored_on="validation"``.
     """
-    images = data.load(dataset)
-    train, score = images.train, images.test
-    if scored_on == "validation":
-        smallest = int(train.labels.bincount().min())
-        kept, out = data.hold_out(train.labels, smallest // 6, seed=0)
-        train, score = train.take(kept), train.take(out)
+    train, score = data.parts(dataset, scored_on)
     pixels = train.images.float()
     mean, deviation = pixels.mean().item(), pixels.std().item()
 

@@ -6,7 +6,6 @@ weights stored as float16 are used as float32. A backbone takes raw pixels and d
 normalisation, so that nobody has to remember which weights want which.
 """
 
-import hashlib
 import io
 import lzma
 import os
@@ -19,7 +18,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from fewlabels import config, paths
+from fewlabels import config, files, paths
 from fewlabels.errors import UserError
 
 NORMALISATIONS = {
@@ -119,7 +118,7 @@ class Pretrained:
             return Path(_default(self.architecture).url).name
         if self.weights == RANDOM:
             return ""
-        return _sha256(find(self.weights))
+        return files.sha256(find(self.weights))
 
     @property
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -193,6 +192,13 @@ def backbone(source: Pretrained) -> Backbone:
     network.set_submodule(name, nn.Identity())
     size = last.in_features if isinstance(last, nn.Linear) else last.in_channels
     return Backbone(network, size, source.statistics)
+
+
+def tensor_sizes(architecture: str) -> list[int]:
+    """Values in every weight tensor of a classifier of torchvision, in order; none is made."""
+    with torch.device("meta"):
+        network = torchvision.models.get_model(architecture, weights=None)
+    return [parameter.numel() for parameter in network.parameters()]
 
 
 def stages(backbone: Backbone) -> list[nn.Module]:
@@ -286,28 +292,40 @@ def _load(network: nn.Module, source: Pretrained) -> None:
 
 
 def _downloaded(source: Pretrained) -> dict[str, Tensor]:
-    entry = _default(source.architecture)
-    folder = paths.cache() / "weights" / "torchvision"
-    try:
-        return entry.get_state_dict(
-            progress=False, check_hash=True, model_dir=str(folder), map_location="cpu"
-        )
-    except (URLError, OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+    url = _default(source.architecture).url
+    path = files.folder(paths.cache() / "weights" / "torchvision") / Path(url).name
+    # torchvision's names hold the start of the sha256: "resnet18-f37072fd.pth".
+    digest = path.stem.rsplit("-", 1)[1]
+    if not path.exists():
+        try:
+            torch.hub.download_url_to_file(url, str(path), digest, progress=False)
+        except (URLError, OSError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"torchvision's weights of {source.architecture} could not be downloaded "
+                f"({reason}). Put {path.name} into {path.parent}, or name a local file as weights."
+            ) from error
+    if not (found := files.sha256(path)).startswith(digest):
         raise UserError(
-            f"torchvision's weights of {source.architecture} could not be downloaded ({reason}). "
-            f"Put {Path(entry.url).name} into {folder}, or name a local file as weights."
-        ) from error
+            f"{path} is not torchvision's file: its sha256 is {found}, expected one that begins "
+            f"with {digest}. Delete it, and it is downloaded again."
+        )
+    return _state(path)
 
 
 def _read(source: Pretrained) -> dict[str, Tensor]:
     path = find(source.weights)
     known = FILES.get(source.weights)
-    if known is not None and _sha256(path) != known.sha256:
+    if known is not None and files.sha256(path) != known.sha256:
         raise UserError(
-            f"{path} is not the file the book was made with: its sha256 is {_sha256(path)}, "
+            f"{path} is not the file the book was made with: its sha256 is {files.sha256(path)}, "
             f"expected {known.sha256}. Fetch it again, or give it another name."
         )
+    return _state(path)
+
+
+def _state(path: Path) -> dict[str, Tensor]:
+    """The state dict in a file, which may come from anywhere: nothing in it is executed."""
     try:
         content = path.read_bytes()
         if path.suffix == ".xz":
@@ -345,8 +363,3 @@ def _options(source: Pretrained) -> dict[str, bool]:
 
 def _default(architecture: str):
     return torchvision.models.get_model_weights(architecture).DEFAULT
-
-
-@lru_cache(maxsize=16)
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

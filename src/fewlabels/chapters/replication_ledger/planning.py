@@ -50,4 +50,4 @@ def store(settings: Settings) -> Store:
 
 def inputs(settings: Settings) -> list[Path]:
     """Files that the chapter is made from, for its fingerprint."""
-    return [paths.RESULTS / "claims.csv"]
+    return [paths.RESULTS / "claims.csv", published.CLAIMS]

@@ -7,13 +7,14 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 from scipy import stats
 
-from fewlabels import figures, ledger, notebooks, published, tables, verdicts
+from fewlabels import figures, ledger, notebooks, published, tables
 from fewlabels.chapters.replication_ledger.planning import NAME, Settings
-from fewlabels.errors import UserError
+from fewlabels.statistics import ALPHA, POWER, detectable, holm, runs_needed
 from fewlabels.tables import MINUS, NO_FIGURE, NOT_RUN, Table, number
-from fewlabels.verdicts import WORDS
+from fewlabels.verdicts import ANSWERS, DIFFERENCE_WORDS, FIGURE_WORDS, FORMER, OPEN
 
-POWER = 0.8
+TWO_RUNS = float(stats.norm.ppf(1 - ALPHA / 2)) * math.sqrt(2)
+"""Standard deviations that two runs of one method differ by in 5% of pairs."""
 CHAPTER_SECTIONS = {
     "rotnet-mnist": "@sec-rotnet-limits",
     "rotation-equivariance": "@sec-angle-limits",
@@ -43,49 +44,113 @@ def by_claim(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop_duplicates("claim")
 
 
+GROUPS = {
+    "printed figures and counts": (("figure", "count", "time"), FIGURE_WORDS),
+    "differences, orders and limits": (("difference", "order", "limit"), DIFFERENCE_WORDS),
+    "questions": (("question",), ANSWERS),
+}
+"""What verdicts are about -> kinds of claims, and the words for them."""
+
+
+def _verdicts(claims: pd.DataFrame, group: str) -> dict[str, list[str]]:
+    """Word -> claims of one group; words without a claim are left out."""
+    kinds, words = GROUPS[group]
+    own = claims[claims["kind"].isin(kinds)]
+    found = {word: own.loc[own["verdict"] == word, "claim"].tolist() for word in words}
+    return {word: ids for word, ids in found.items() if ids}
+
+
 def summary(table: pd.DataFrame) -> Markdown:
     """The answer on one page: how many claims hold, and which do not."""
     claims = by_claim(table)
-    count = claims["verdict"].value_counts()
-    tested = claims[claims["verdict"] != "not tested"]
-
-    def named(word: str) -> str:
-        return ", ".join(claims.loc[claims["verdict"] == word, "claim"]) or "none"
-
-    figures_tested = table[table["inside"] != ""]
-    inside = (figures_tested["inside"] == "yes").sum()
-    deviating = (tested["deviation"] != "").sum()
+    asked = (claims["kind"] == "question").sum()
     lines = [
         "::: {.callout-important}",
         "## In short",
         "",
-        f"The five sources make {len(claims)} claims. We tested {len(tested)} of them: "
-        f"**{count.get('holds', 0)} hold**, **{count.get('reversed', 0)} are reversed** "
-        f"({named('reversed')}), and for {count.get('within noise', 0)} the difference is within "
-        f"noise ({named('within noise')}). {count.get('not tested', 0)} are not tested.",
+        f"The five sources make {len(claims) - asked} claims and ask {asked} questions.",
         "",
-        f"{deviating} of the {len(tested)} verdicts rest on runs that differ in something from the "
-        "source's settings; @tbl-ledger-deviations says in what. Of "
-        f"{len(figures_tested)} printed figures that at least three runs could tell, or a count, "
-        f"{inside} lie where one further run of ours is expected, or are exact.",
+    ]
+    for group in GROUPS:
+        counted = [
+            f"{word} **{len(ids)}**" + (f" ({', '.join(ids)})" if word != "not tested" else "")
+            for word, ids in _verdicts(claims, group).items()
+        ]
+        if counted:
+            lines.append(f"- {group[:1].upper()}{group[1:]}: {', '.join(counted)}.")
+    figures = distinct(table)
+    words = figures["figure"].value_counts()
+    counted = ", ".join(f"{word} {words[word]}" for word in FIGURE_WORDS if word in words)
+    deviating = claims[(claims["deviation"] != "") & ~claims["verdict"].isin(OPEN)]
+    lines += [
+        f"- Figure by figure, {len(figures)} that our runs measure: {counted}.",
+        "",
+        f"{len(deviating)} of {(~claims['verdict'].isin(OPEN)).sum()} verdicts rest on runs that "
+        "differ in something from the source's settings; @tbl-ledger-deviations says in what. "
+        f"{multiplicity(table)}",
         ":::",
     ]
     return Markdown("\n".join(lines))
 
 
+def multiplicity(table: pd.DataFrame) -> str:
+    """What is left of the decided differences when all of them are tested at once."""
+    claims, (kinds, _) = by_claim(table), GROUPS["differences, orders and limits"]
+    own = claims[claims["kind"].isin(kinds) & claims["p"].notna()]
+    decided = own["verdict"].isin(["holds", "opposite"])
+    if not decided.any():
+        return ""
+    kept = (holm(own["p"]) <= ALPHA) & decided
+    return (
+        f"Each claim is tested on its own: with Holm's correction over all {len(own)} tested "
+        f"differences, {kept.sum()} of the {decided.sum()} that are decided remain so."
+    )
+
+
+def distinct(table: pd.DataFrame) -> pd.DataFrame:
+    """Printed figures that were measured, each once: some claims repeat another one's."""
+    found = table[(table["published"] != "") & (table["figure"] != "") & (table["n"] > 0)]
+    return found.drop_duplicates(["source", "published", "ours", "low", "high"])
+
+
 def counts_table(table: pd.DataFrame) -> Table:
-    """Verdicts by source."""
+    """Verdicts by what they are about, questions apart."""
     claims = by_claim(table)
-    counts = pd.crosstab(claims["source"], claims["verdict"]).reindex(columns=WORDS, fill_value=0)
-    counts = counts.loc[claims["source"].unique()]
     rows = [
-        {"Source": published.sources()[name], "Claims": int(row.sum())} | row.astype(int).to_dict()
-        for name, row in counts.iterrows()
+        {"Of": group, "Verdict": word, "Number": len(ids), "Which": ", ".join(ids)}
+        for group in GROUPS
+        for word, ids in _verdicts(claims, group).items()
     ]
-    total = {"Source": "**All**", "Claims": int(counts.to_numpy().sum())}
-    rows.append(total | counts.sum().astype(int).to_dict())
     return tables.show(
-        pd.DataFrame(rows), "tbl-ledger-counts", "Verdicts by source, in numbers of claims."
+        pd.DataFrame(rows),
+        "tbl-ledger-counts",
+        "Verdicts by what they are about. Questions get answers, which are counted apart.",
+    )
+
+
+def changed_table(table: pd.DataFrame) -> Table:
+    """Where the rules of 2026-11-27 give another verdict than those before them."""
+    claims = by_claim(table).set_index("claim")
+    former = published.former_verdicts()
+    former = former[former["claim"].isin(claims.index)]
+    rows = [
+        {
+            "Claim": row.claim,
+            "Before": row.verdict,
+            "Now": claims.loc[row.claim, "verdict"],
+            "Why": row.why or "New runs.",
+        }
+        for row in former.itertuples()
+        if claims.loc[row.claim, "verdict"] not in FORMER[row.verdict]
+    ]
+    same = len(former) - len(rows)
+    return tables.show(
+        _or_none(rows),
+        "tbl-ledger-changed",
+        f"Verdicts that changed with the rules. The other {same} say the same as before, some in "
+        "other words: what *held* agrees, holds, or is answered with yes; what was *reversed* is "
+        "contradicted, opposite, or answered with no; what was *within noise* cannot be told, is "
+        "undecided, or has no difference above the margin.",
     )
 
 
@@ -106,16 +171,17 @@ def claims_table(table: pd.DataFrame) -> Table:
                 "Claim": f"**{id}** {everything[id].text}",
                 "Printed": "; ".join(each.strip() for each in printed) or NO_FIGURE,
                 "Ours": first["in_words"],
-                "n": str(group["n"].max()),
-                "Verdict": first["verdict"],
+                "n": str(first["claim_n"]),
+                "Verdict": _verdict(first),
             }
         )
     return tables.show(
         pd.DataFrame(rows),
         "tbl-ledger-claims",
         "Every claim, what its source prints and what we measured, with 95% intervals; percent or "
-        "percentage points where no unit is given. n: runs behind ours. The reasons for the "
-        f"verdicts are in @tbl-ledger-reasons, the measurements in the chapters. {_rebuilt(table)}",
+        "percentage points where no unit is given. n: units of luck that the verdict rests on. The "
+        "reasons for the verdicts are in @tbl-ledger-reasons, the measurements in the chapters. "
+        f"{_rebuilt(table)}",
     )
 
 
@@ -124,56 +190,68 @@ def reasons_table(table: pd.DataFrame) -> Table:
     claims = by_claim(table)
     tested = claims[claims["verdict"] != "not tested"]
     rows = [
-        {"Claim": row.claim, "Verdict": row.verdict, "Protocol": row.protocol, "Reason": row.reason}
-        for row in tested.itertuples()
+        {
+            "Claim": row["claim"],
+            "Verdict": _verdict(row),
+            "p": tables.p_value(row["p"]),
+            "Protocol": row["protocol"],
+            "Reason": row["reason"],
+        }
+        for _, row in tested.iterrows()
     ]
     return tables.show(
         _or_none(rows),
         "tbl-ledger-reasons",
-        "The reason for every verdict, as the rule gives it, and the protocol that the runs "
-        f"followed. {_rebuilt(table)}",
+        "The reason for every verdict, as the rules give it, the p value of the test that decides, "
+        f"and the protocol that the runs followed. {_rebuilt(table)}",
     )
 
 
 def forest(table: pd.DataFrame) -> Figure:
-    """Printed figures in percent beside the interval of one further run."""
-    shown = _comparable(table)
-    shown = shown[shown["unit"].isin(["%", "points"])]
+    """Printed figures in percent beside those that our runs would not contradict."""
+    shown = distinct(table)
+    shown = shown[shown["unit"].isin(["%", "points"]) & shown["beyond"].notna()]
     if shown.empty:
         return figures.empty("no printed figure was measured")
+    low, high = shown["ours"] - shown["beyond"], shown["ours"] + shown["beyond"]
+    # A percentage lies within 0 and 100; a difference may have either sign, and kappa too.
+    within = (shown["unit"] == "%") & (shown["quantity"] != "cohen_kappa")
     frame = pd.DataFrame(
         {
             "quantity": [_quantity(row) for row in shown.itertuples()],
             "published": shown["published"].astype(float) / 100,
             "mean": shown["ours"] / 100,
-            "low": shown["expected_low"] / 100,
-            "high": shown["expected_high"] / 100,
+            "low": low.where(~within, low.clip(lower=0)) / 100,
+            "high": high.where(~within, high.clip(upper=100)) / 100,
             "n": shown["n"],
         }
     )
-    return figures.published_against_ours(frame)
+    return figures.published_against_ours(frame, "figures not contradicted")
 
 
 def figures_table(table: pd.DataFrame) -> Table:
     """Every printed figure that was measured, in its own unit."""
-    shown = table[(table["published"] != "") & table["ours"].notna()]
+    shown = distinct(table)
     rows = [
         {
             "Figure": _quantity(row),
             "Printed": _printed(row),
-            "Ours": _interval(row.ours, row.low, row.high, row.unit),
-            "One further run": _span(row),
+            "Ours": _interval(row.ours, row.low, row.high, row.n, row.unit),
             "n": row.n,
-            "Inside": row.inside or "too few runs",
+            "Contradicted from": NO_FIGURE if math.isnan(row.beyond) else number(row.beyond),
+            "Margin": NO_FIGURE if math.isnan(row.margin) else f"{row.margin:g}",
+            "Verdict": row.figure,
         }
         for row in shown.itertuples()
     ]
     return tables.show(
         _or_none(rows),
         "tbl-ledger-figures",
-        "Every printed figure beside ours: the mean with its 95% interval, and where 95% of single "
-        "further runs are expected. A source's figure is one run, so the second interval decides. "
-        f"Percent where no unit is given; counts are exact. {_rebuilt(shown)}",
+        "Every printed figure beside our mean with its 95% interval over n units of luck, once "
+        "where several claims print it. A source's figure is one run: *contradicted from* is the "
+        "distance from our mean beyond which it would have been contradicted, as one of its "
+        "claim's figures; it agrees where it is shown to lie within the margin. Percent or points "
+        f"where no unit is given; counts are exact. {_rebuilt(shown)}",
     )
 
 
@@ -194,7 +272,7 @@ def errata_table(settings: Settings) -> Table:
 def deviations_table(table: pd.DataFrame) -> Table:
     """Where our runs of a protocol differ from the source's, as far as it bears on a claim."""
     claims = by_claim(table)
-    found = claims[(claims["deviation"] != "") & (claims["verdict"] != "not tested")]
+    found = claims[(claims["deviation"] != "") & ~claims["verdict"].isin(OPEN)]
     rows = [
         {
             "Claims": ", ".join(group["claim"]),
@@ -216,76 +294,64 @@ def untested_table(table: pd.DataFrame) -> Table:
     claims = by_claim(table)
     rows = [
         {"Claims": ", ".join(group["claim"]), "Chapter": chapter, "Why": why}
-        for (chapter, why), group in claims[claims["verdict"] == "not tested"]
+        for (chapter, why), group in claims[claims["verdict"].isin(OPEN)]
         .assign(reason=lambda found: found["reason"].map(_first_words))
         .groupby(["chapter", "reason"], sort=False)
     ]
     return tables.show(
         _or_none(rows),
         "tbl-ledger-untested",
-        "Claims without a verdict. A claim whose runs are missing is not tested, whatever other "
-        "runs suggest.",
+        "Claims without a verdict: not tested, or not identifiable. A claim whose runs are missing "
+        "is not tested, whatever other runs suggest.",
     )
 
 
-def detectable(spread: float, alpha: float = verdicts.ALPHA) -> float:
-    """The smallest difference that one pair of runs could have shown, two-sided.
-
-    spread: standard deviation of the paired difference between single runs, taken as known.
-    """
-    return stats.norm.ppf(1 - alpha / 2) * spread
-
-
-def pairs_needed(difference: float, spread: float, alpha: float = verdicts.ALPHA) -> int:
-    """Pairs of runs with which a difference is found with a probability of `POWER`.
-
-    Normal approximation, two-sided; difference and spread in one unit. Raises UserError for a
-    difference of zero.
-    """
-    if difference == 0:
-        raise UserError("difference is 0: no number of runs can find it.")
-    ends = stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(POWER)
-    return max(1, math.ceil((ends * spread / difference) ** 2))
-
-
 def power_table(table: pd.DataFrame) -> Table:
-    """Claimed differences beside what one pair of runs could have shown."""
-    shown = table[
-        (table["unit"] == "points") & table["spread"].notna() & (table["published"] != "")
-    ]
+    """Claimed differences beside what our runs could have shown, and how many they need."""
+    everything = published.claims()
+    split = [id for id, claim in everything.items() if claim.luck == "split"]
+    shown = table[(table["unit"] == "points") & table["low"].notna() & ~table["claim"].isin(split)]
+    shown = shown[(shown["published"] != "") | (shown["verdict"] == "undecided")]
     rows = []
     for row in shown.itertuples():
-        claimed = float(row.published)
+        claimed = float(row.published or "nan")
+        margin = everything[row.claim].margin_of("difference")
+        half = float(stats.t.ppf(1 - ALPHA / 2, row.n - 1))
+        error = (row.high - row.low) / 2 / half
+        spread = error * math.sqrt(row.n)
         rows.append(
             {
                 "Difference": _quantity(row),
-                "Claimed": number(claimed, 2, sign=True),
-                "Spread of one pair": number(row.spread, 2),
-                "Smallest detectable": number(detectable(row.spread), 2),
-                "Pairs needed": pairs_needed(claimed, row.spread),
+                "Claimed": number(claimed, 2, sign=True) if row.published else NO_FIGURE,
+                "Spread": number(spread, 2),
                 "n": row.n,
+                "Found with our n": number(detectable(error, row.n - 1), 1),
+                "To find it": f"{runs_needed(claimed, spread):,}" if row.published else NO_FIGURE,
+                "To find the margin": f"{runs_needed(margin, spread):,} ({margin:g})",
             }
         )
     return tables.show(
         _or_none(rows),
         "tbl-ledger-power",
-        "What a single run of each of two methods could have shown, in percentage points: the "
-        "standard deviation of the paired difference over our n runs, the smallest difference that "
-        "stands out of it at 5%, and the number of pairs with which the claimed one would be found "
-        f"with a probability of {POWER:.0%}.",
+        "What our runs could have shown of the claimed differences, in percentage points. Spread: "
+        "standard deviation of the difference between units of luck. Found with our n: the "
+        f"difference that a t test at 5% finds with a probability of {POWER:.0%}. To find it, to "
+        "find the margin: units that give the same for the claimed difference and for the smallest "
+        "that counts (in brackets); about as many show that there is none that counts. Chapter 4 "
+        "is left out: more splits of the same photographs would not tell more.",
     )
 
 
 def spread_table(table: pd.DataFrame) -> Table:
     """How far single runs of the sources' own protocols lie apart."""
-    shown = _comparable(table)
-    shown = shown[shown["unit"] == "%"]
+    shown = distinct(table)
+    shown = shown[(shown["unit"] == "%") & shown["spread"].notna()]
     rows = [
         {
             "Figure": _quantity(row),
             "Mean": number(row.ours),
             "Spread": number(row.spread, 2),
-            "Two runs differ by up to": number(detectable(row.spread) * math.sqrt(2), 1),
+            "Two runs differ by up to": number(TWO_RUNS * row.spread, 1),
             "n": row.n,
         }
         for row in shown.itertuples()
@@ -361,8 +427,8 @@ def _rebuilt(table: pd.DataFrame) -> str:
     return f"{ids}: on rebuilt data sets, not the official files." if ids else ""
 
 
-def _comparable(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table["expected_low"].notna()]
+def _verdict(row: pd.Series) -> str:
+    return f"{row['verdict']} above {row['above']}" if row["above"] else row["verdict"]
 
 
 def _range(ids) -> str:
@@ -387,18 +453,10 @@ def _printed(row) -> str:
     return f"epoch {figure}" if row.unit == "epoch" else f"{figure} {row.unit}"
 
 
-def _interval(mean: float, low: float, high: float, unit: str) -> str:
+def _interval(mean: float, low: float, high: float, n: int, unit: str) -> str:
     if unit == ledger.COUNTED:
         return number(mean, 0)
-    value = ledger.Interval(mean, low, high, 0, "")
-    return number(value, 1, sign=unit == "points")
-
-
-def _span(row) -> str:
-    if pd.isna(row.expected_low):
-        return NO_FIGURE
-    sign = row.unit == "points"
-    return f"{number(row.expected_low, 1, sign)} to {number(row.expected_high, 1, sign)}"
+    return number(ledger.Interval(mean, low, high, n, ""), 1, sign=unit == "points")
 
 
 def _first_words(reason: str) -> str:

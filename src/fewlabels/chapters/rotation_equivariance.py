@@ -1,0 +1,220 @@
+"""Chapter 2: what it may be told, and what it trains.
+
+Settings of protocol ``tuned`` were chosen on training images held out from training (runs with
+``scored_on="validation"``), never on the test set.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+from fewlabels import data
+from fewlabels.data.rotated import SMALLEST_SPAN
+from fewlabels.errors import UserError
+from fewlabels.experiments.angles import (
+    C4,
+    CNN,
+    MLP,
+    AngleRegression,
+    Compact,
+    Equivariance,
+    Network,
+    ResNet,
+    SplitLuck,
+    Stack,
+)
+from fewlabels.models.stack import DOWNS
+from fewlabels.parameters import Items, Parameters, Range, Real, Some
+from fewlabels.runs import Experiment, Store
+from fewlabels.training import Recipe
+
+NAME = "rotation-equivariance"
+BATCH = 128
+SLOWEST = 1e-8
+"""The rate at which the source finds test below training (E3)."""
+CIRCLE = 180
+"""The span that is the full circle."""
+SIDE = 28
+"""Of the images, pixels."""
+HELD_OUT = 1000
+"""The first of the seeds that choose networks, which no test run uses."""
+STACKS = (
+    Stack(padding="none"),
+    Stack(padding="zeros"),
+    *(Stack(padding="circular", down=down) for down in DOWNS),
+    Stack(group="c4"),
+    Stack(group="pointwise"),
+)
+
+Rates = Annotated[list[Annotated[float, Real(0, 1)]], Items()]
+Images = Annotated[int, Range(2)]
+Layers = Annotated[list[Annotated[int, Range(1, 4096)]], Items(alike=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Parameters):
+    """The notebook's parameters."""
+
+    dataset: Literal["fashion", "mnist", "digits"]
+    """Whose images are rotated; ``digits`` are generated ones."""
+    span: Annotated[int, Range(SMALLEST_SPAN, CIRCLE)]
+    """The source's angles are uniform in -span..span degrees."""
+    seeds: Annotated[int, Range(1, HELD_OUT)]
+    """Seeds of protocol ``tuned``."""
+    report_seeds: Some
+    """Seeds of protocol ``report``."""
+    epochs: Some
+    """Passes over the training images in protocol ``report``; the source made 50."""
+    activation: Literal["relu", "tanh", "sigmoid"]
+    """Of both networks of the report."""
+    mlp_hidden: Layers
+    """Units of each hidden layer of the report's MLP."""
+    mlp_rates: Rates
+    """Its learning rates."""
+    mlp_images: Images
+    """Training images of the report's MLP, at most."""
+    cnn_channels: Layers
+    """Filters of each convolution of the report's CNN."""
+    cnn_kernels: Layers
+    """Sides of their filters, pixels."""
+    cnn_strides: Layers
+    """Their strides, pixels."""
+    cnn_hidden: Layers
+    """Units of each hidden layer behind them."""
+    cnn_rates: Rates
+    """The CNN's learning rates."""
+    cnn_images: Images
+    """Training images of the report's CNN, at most; the source took all 60,000."""
+    cnn_points: Some
+    """Points of the CNN's learning curves, at most one per epoch, which the MLP's have."""
+    splits: Images
+    """Random splits per network and seed behind E3."""
+    tuned_images: Images
+    """Training images in protocol ``tuned``, at most."""
+    image_numbers: Annotated[list[Images], Items()]
+    """Training images along the curves of protocol ``tuned``."""
+    curve_steps: Some
+    """Updates along the curves, and of the candidates on validation images."""
+    choice_seeds: Some
+    """Seeds of every candidate."""
+    best_steps: Some
+    """Updates of the chosen networks at both spans."""
+    stack_steps: Some
+    """Updates of the stacks that equivariance is measured on."""
+    equivariance_images: Some
+    """Test images that it is measured on."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        # Refuses a kernel or a stride too few.
+        _, cnn = report_networks(self)
+        side = SIDE
+        for kernel, stride in zip(cnn.kernels, cnn.strides, strict=True):
+            side = (side - kernel) // stride + 1
+            if side < 1:
+                raise UserError(
+                    f"cnn_kernels is {self.cnn_kernels!r} with cnn_strides {self.cnn_strides!r}; "
+                    f"allowed: what leaves something of {SIDE} pixels, halved in between"
+                )
+            side //= 2
+
+
+def store(s: Settings) -> Store:
+    """Where the chapter's records are."""
+    return Store.of_chapter(NAME, s.store)
+
+
+def plan(s: Settings) -> list[Experiment]:
+    """Every run of the chapter; those that others start from come first."""
+    report = [*report_runs(s)]
+    ours = [*curves(s), *outputs(s), *best(s)]
+    measured = [
+        Equivariance(s.dataset, replace(start, seed=seed), s.equivariance_images)
+        for start in stacks(s)
+        for seed in range(s.seeds)
+    ]
+    runs = [
+        *report,
+        *(SplitLuck(s.dataset, run, s.splits) for run in report if run.training.rate == SLOWEST),
+        *candidates(s),
+        *(replace(run, seed=seed) for run in ours for seed in range(s.seeds)),
+        *(run.start for run in measured),
+        *measured,
+    ]
+    # The curves at all images and the outputs' comparison share runs.
+    return list(dict.fromkeys(runs))
+
+
+def report_networks(s: Settings) -> tuple[MLP, CNN]:
+    """The report's two networks as the parameters describe them."""
+    layers = (tuple(each) for each in (s.cnn_channels, s.cnn_kernels, s.cnn_strides, s.cnn_hidden))
+    return MLP(tuple(s.mlp_hidden), s.activation), CNN(*layers, s.activation)
+
+
+def report_runs(s: Settings) -> Iterator[AngleRegression]:
+    """The report's two networks at its learning rates."""
+    mlp, cnn = report_networks(s)
+    for network, rates, images, points in (
+        (mlp, s.mlp_rates, s.mlp_images, s.epochs),
+        (cnn, s.cnn_rates, s.cnn_images, min(s.cnn_points, s.epochs)),
+    ):
+        steps = s.epochs * -(-min(images, data.train_size(s.dataset)) // BATCH)
+        for seed in range(s.report_seeds):
+            for rate in rates:
+                recipe = Recipe(steps, BATCH, rate, evaluations=points)
+                run = (s.dataset, "report", network, "number", s.span, images, seed, recipe)
+                yield AngleRegression(*run)
+
+
+def tuned(
+    s: Settings,
+    network: Network,
+    span: int,
+    steps: int,
+    output: str = "circle",
+    images: int | None = None,
+    fresh: bool = False,
+) -> AngleRegression:
+    """Seed 0 of a run of protocol ``tuned``, on ``tuned_images`` unless said."""
+    own = {"optimiser": "adamw", "weight_decay": 0.01, "schedule": "cosine"}
+    recipe = Recipe(steps, BATCH, rate=3e-3, evaluations=min(10, steps), **own)
+    seen = images or s.tuned_images
+    return AngleRegression(s.dataset, "tuned", network, output, span, seen, 0, recipe, fresh)
+
+
+def candidates(s: Settings) -> Iterator[AngleRegression]:
+    """What was compared on held-out training images to settle the networks of `best`."""
+    for span in (s.span, CIRCLE):
+        for network in (Compact(), ResNet(), C4()):
+            run = tuned(s, network, span, s.curve_steps, fresh=True)
+            for seed in range(HELD_OUT, HELD_OUT + s.choice_seeds):
+                yield replace(run, seed=seed, scored_on="validation")
+
+
+def curves(s: Settings) -> Iterator[AngleRegression]:
+    """Error against the number of training images at the full circle."""
+    for images in s.image_numbers:
+        for network in (Compact(), C4()):
+            for fresh in (False, True):
+                yield tuned(s, network, CIRCLE, s.curve_steps, images=images, fresh=fresh)
+
+
+def outputs(s: Settings) -> Iterator[AngleRegression]:
+    """The angle as a number and on the circle, at both spans, with the same network."""
+    for span in (s.span, CIRCLE):
+        for output in ("number", "circle"):
+            yield tuned(s, Compact(), span, s.curve_steps, output)
+
+
+def best(s: Settings) -> Iterator[AngleRegression]:
+    """The networks chosen on validation images, trained longer, at both spans."""
+    for span in (s.span, CIRCLE):
+        network = C4() if span == CIRCLE else ResNet()
+        yield tuned(s, network, span, s.best_steps, fresh=True)
+
+
+def stacks(s: Settings) -> Iterator[AngleRegression]:
+    """Every stack before and after training; the pointwise one, a floor, untrained only."""
+    for network in STACKS:
+        for steps in (0,) if network.group == "pointwise" else (0, s.stack_steps):
+            yield tuned(s, network, s.span, steps, "number")

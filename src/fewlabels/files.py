@@ -1,0 +1,138 @@
+"""Files that are written whole or not at all, and what the system refuses, in words."""
+
+import csv
+import errno
+import hashlib
+import io
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+from fewlabels import paths
+from fewlabels.errors import DiskError
+
+ABANDONED = 3600
+"""Seconds after which the temporary file of a write that never ended is nobody's any more."""
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[BinaryIO]:
+    """A stream for the new content of ``path``, which is renamed to it when it is complete.
+
+    Where the block fails, what was under ``path`` before stays as it was. Raises DiskError.
+    """
+    folder(path.parent)
+    partial = path.with_suffix(f".{os.getpid()}.tmp")
+    with refusals(path):
+        _clear(path.parent)
+        try:
+            with partial.open("wb") as stream:
+                yield stream
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def whole_folder(made: Path, target: Path) -> None:
+    """Put a copy of the folder ``made`` in the place of ``target``. Raises DiskError."""
+    new, old = (target.with_name(f"{target.name}.{each}.tmp") for each in ("new", "old"))
+    with refusals(target):
+        for left in (new, old):
+            shutil.rmtree(left, ignore_errors=True)
+        shutil.copytree(made, new)
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def table(columns: Sequence[str], rows: Iterable[Mapping]) -> str:
+    """Rows as the text of a CSV file."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def folder(path: Path) -> Path:
+    """The folder, made where it is missing. Raises DiskError where nothing can be written to it."""
+    with refusals(path):
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return path
+
+
+def sha256(path: Path) -> str:
+    """Of the content, in hex digits; read once per process unless the file changes."""
+    state = path.stat()
+    return _sha256(path, state.st_size, state.st_mtime_ns, state.st_ino)
+
+
+@lru_cache(maxsize=1 << 16)
+def _sha256(path: Path, *state: int) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Within it, no other process holds the lock file ``path``. Raises DiskError."""
+    from filelock import FileLock  # Which rendering the book does without.
+
+    folder(path.parent)
+    lock = FileLock(path)
+    with refusals(path):
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def refusals(path: Path) -> Iterator[None]:
+    """What the system refuses within it becomes a DiskError that names ``path`` and the remedy."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        # torch hides the system's error, met while it writes, behind one of its own.
+        hidden = error.__context__ if "inline_container" in str(error) else None
+        refused = error if isinstance(error, OSError) else hidden
+        if not isinstance(refused, OSError):
+            raise
+        raise DiskError(in_words(refused, path)) from error
+
+
+def in_words(error: OSError, path: Path | str | None = None) -> str:
+    """One line: the file, what the system says of it, and what to do."""
+    path = Path(path or error.filename or "a file")
+    reason = (error.strerror or str(error) or type(error).__name__).lower()
+    return f"{path} cannot be used: {reason}. {_remedy(error.errno, path)}"
+
+
+def _remedy(number: int | None, path: Path) -> str:
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return "Free some space there; what is finished is kept."
+    if number == errno.EFBIG:
+        return "Raise the limit on the size of files (ulimit -f); what is finished is kept."
+    if path.is_relative_to(paths.RESULTS):
+        return "Make it writable, or keep your runs elsewhere with -p store cache."
+    if path.is_relative_to(paths.cache()):
+        return "Make it a folder that can be written to, or name another in FEWLABELS_CACHE."
+    return "Make it writable, or name another place."
+
+
+@lru_cache
+def _clear(place: Path) -> None:
+    """Remove what killed writes have left, once per process and folder."""
+    for partial in place.glob("*.tmp"):
+        with suppress(FileNotFoundError):  # Another process was faster.
+            if partial.is_file() and time.time() - partial.stat().st_mtime > ABANDONED:
+                partial.unlink()
