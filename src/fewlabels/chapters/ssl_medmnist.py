@@ -54,8 +54,8 @@ TUNED_RATE = {"resnet18": 0.05, "resnet18-small": 0.05, "vit-28": 3e-4, "aim-tun
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(Parameters):
-    """The notebook's parameters."""
+class Grid(Parameters):
+    """The parameters of the source's grid, which chapter 6 has as well."""
 
     blood: str
     """The balanced data set of the source; any single-label MedMNIST set may take its place,
@@ -69,28 +69,14 @@ class Settings(Parameters):
     """What the runs may take: two CPU cores' reduced one, or the source's, for a graphics card."""
     seeds: Count
     """Draws of every method in the source's grid."""
-    side_seeds: Count
-    """Draws of the small comparisons: blur, epochs, rates, ResNet-34, extra cells, imbalance."""
-    tuned_seeds: Count
-    """Draws of protocol tuned."""
-    choice_seeds: Count
-    """Draws behind the choices of protocol tuned, scored on validation images."""
     methods: list[Literal[(*METHODS,)]]
     """Pretext tasks of the grid."""
-    tuned_methods: list[Literal[(*METHODS,)]]
-    """Pretext tasks of protocol tuned; with the reduced budget those of a residual network."""
-    fractions: list[Share]
-    """Shares of the training labels in the curves of protocol tuned."""
     epochs: Some
     """Of supervised networks, of heads on frozen backbones and, with budget source, of pretraining
     and fine-tuning; MAE takes half of them."""
     reduced_epochs: Some
     """Of pretraining with budget reduced; fine-tuning takes three fifths of them with all labels
     and twice that with a quarter."""
-    tuned_epochs: Some
-    """Of pretraining in protocol tuned; MAE and AIM take twice as many, rotation half."""
-    tuned_class_epochs: Some
-    """Of classifiers in protocol tuned, or as many as 2,000 updates need."""
     images: Count
     """At most this many training images, the first ones; 0 takes all."""
     tiny: bool
@@ -115,6 +101,26 @@ class Settings(Parameters):
     def datasets(self) -> tuple[str, ...]:
         """The names of both data sets, or of the one that plays both parts."""
         return tuple(dict.fromkeys((self.blood, self.derma)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Grid):
+    """The notebook's parameters."""
+
+    side_seeds: Count
+    """Draws of the small comparisons: blur, epochs, rates, ResNet-34, extra cells, imbalance."""
+    tuned_seeds: Count
+    """Draws of protocol tuned."""
+    choice_seeds: Count
+    """Draws behind the choices of protocol tuned, scored on validation images."""
+    tuned_methods: list[Literal[(*METHODS,)]]
+    """Pretext tasks of protocol tuned; with the reduced budget those of a residual network."""
+    fractions: list[Share]
+    """Shares of the training labels in the curves of protocol tuned."""
+    tuned_epochs: Some
+    """Of pretraining in protocol tuned; MAE and AIM take twice as many, rotation half."""
+    tuned_class_epochs: Some
+    """Of classifiers in protocol tuned, or as many as 2,000 updates need."""
 
 
 def store(settings: Settings) -> Store:
@@ -190,19 +196,18 @@ def source_plan(s: Settings) -> Iterator[Experiment]:
 
 
 def pretraining(
-    s: Settings, dataset: str, method: str, seed: int, protocol: str = "", **changes: Any
+    s: Grid, dataset: str, method: str, seed: int, protocol: str = "", **changes: Any
 ) -> Pretraining:
     """A method's pretraining, in a protocol's own network and course unless ``changes`` differ.
 
-    Without a ``protocol`` it is the grid's.
+    Without a ``protocol`` it is the grid's; ``tuned`` needs `Settings`.
     """
     protocol = protocol or s.grid
     course = METHODS[method].COURSES["tuned" if protocol == "tuned" else "report"]
-    epochs = {
-        "report": _share(s.epochs, course.epochs),
-        "reduced": s.reduced_epochs,
-        "tuned": _share(s.tuned_epochs, course.epochs, 200),
-    }[protocol]
+    if protocol == "tuned":
+        epochs = _share(s.tuned_epochs, course.epochs, 200)
+    else:
+        epochs = s.reduced_epochs if protocol == "reduced" else _share(s.epochs, course.epochs)
     network = backbone_name(method, protocol)
     if network == "resnet18-small" and s.budget == "reduced":
         network = "resnet18"
@@ -215,20 +220,20 @@ def _share(epochs: int, own: int, usual: int = SOURCE_EPOCHS) -> int:
     return max(1, epochs * own // usual)
 
 
-def untrained(s: Settings, dataset: str, network: str, seed: int) -> Pretraining:
+def untrained(s: Grid, dataset: str, network: str, seed: int) -> Pretraining:
     """The control: a backbone with its initial weights."""
     nothing = Course(epochs=0, rate=0.1, evaluations=0)
     return pretraining(s, dataset, CONTROLS[network], seed, network=network, course=nothing)
 
 
-def controls(s: Settings) -> list[str]:
+def controls(s: Grid) -> list[str]:
     """The backbones of the grid that some of the methods have."""
     used = {backbone_name(method, s.grid) for method in s.methods}
     return [network for network in CONTROLS if network in used]
 
 
 def classifier(
-    s: Settings,
+    s: Grid,
     start: Pretraining,
     backbone: str,
     fraction: float,
@@ -262,13 +267,13 @@ def classifier(
     )
 
 
-def classifiers(s: Settings, start: Pretraining) -> list[Classification]:
+def classifiers(s: Grid, start: Pretraining) -> list[Classification]:
     """The classifier on one backbone, frozen and fine-tuned, at both shares of the labels."""
     return [classifier(s, start, b, fraction) for fraction in FRACTIONS for b in FROZEN_AND_TUNED]
 
 
 def supervised(
-    s: Settings, dataset: str, fraction: float, draw: int, variant: str = "", **changes: Any
+    s: Grid, dataset: str, fraction: float, draw: int, variant: str = "", **changes: Any
 ) -> Classification:
     """The source's supervised model: a ResNet-18, its rate halved every twenty epochs.
 
