@@ -134,7 +134,8 @@ class Compared(NamedTuple):
     """One comparison of a claim: ``rows`` minus ``others``.
 
     claimed: ``above``, ``below``, ``does not reach`` or ``does not improve``. less_trained: the
-    first side had less training than in the source, so that being behind is a bound only.
+    first side had less training than in the source, so that being behind is a bound only. metric:
+    where it is not the claim's.
     """
 
     name: str
@@ -142,6 +143,7 @@ class Compared(NamedTuple):
     others: pd.DataFrame
     claimed: str
     less_trained: bool = False
+    metric: str = ""
 
 
 def compared(
@@ -178,7 +180,7 @@ def span(found: Iterable[PairedDifference], words: str = "points") -> str:
 
 
 def _compared(id: str, part: Compared, metric: str) -> tuple[PairedDifference, Verdict]:
-    found = difference(part.rows, part.others, metric)
+    found = difference(part.rows, part.others, part.metric or metric)
     known = found if found.n else None
     return found, verdicts.compared(known, part.claimed, margin(id), part.less_trained)
 
