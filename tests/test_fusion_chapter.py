@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from fewlabels.chapters.ssl_medmnist.planning import SOURCE_METHODS
+from fewlabels.chapters.ssl_medmnist.results import ALL, MEAN, QUARTER
+from fewlabels.chapters.ssl_medmnist.results import frame as grid_frame
 from scipy.special import softmax
 
 from fewlabels import chapters, data, evaluation, fusion, notebooks, paths, summary
 from fewlabels.chapters import ssl_medmnist
 from fewlabels.chapters.fusion import Settings, claims, planning, results, show
 from fewlabels.chapters.ssl_medmnist import planning as grid
-from fewlabels.chapters.ssl_medmnist.planning import SOURCE_METHODS
-from fewlabels.chapters.ssl_medmnist.results import ALL, MEAN, QUARTER
-from fewlabels.chapters.ssl_medmnist.results import frame as grid_frame
 from fewlabels.errors import UserError
 
 SETTINGS = Settings(**yaml.safe_load((paths.PARAMS / "smoke/fusion.yaml").read_text()))

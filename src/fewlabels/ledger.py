@@ -115,10 +115,7 @@ def entries(name: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
         if missing:
             raise store.lacks(*missing)
     with reading_only():
-        if not hasattr(chapter, "__path__"):
-            return notebooks.evaluate(chapters.notebook(name), values, "runs", "claims")["claims"]
-        runs = chapters.part(name, "results").measure(settings)
-        return chapters.part(name, "claims").rows(runs, settings)
+        return notebooks.evaluate(chapters.notebook(name), values, "runs", "claims")["claims"]
 
 
 def rows(name: str) -> list[dict[str, Any]]:

@@ -195,17 +195,6 @@ def p_value(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else "<0.001"
 
 
-def comparisons(frame: pd.DataFrame, label: str, caption: str) -> Table:
-    """The frame of :func:`compared` as a table, differences in percentage points."""
-    shown = {
-        "Comparison": frame["comparison"],
-        "n": frame["n"].astype(str),
-        "Difference, points": [percent(each, sign=True) for each in frame["difference"]],
-        "p (Holm)": [p_value(p) for p in frame["p"]],
-    }
-    return show(pd.DataFrame(shown), label, caption)
-
-
 def claims_table(rows: Iterable[Mapping], label: str, caption: str) -> Table:
     """Claims with their verdicts. Each row has these keys, and no others:
 

@@ -50,12 +50,6 @@ def settings(name: str, profile: str = "full", **changes: Any) -> Any:
     return load(name).Settings(**notebooks.parameters(name, profile) | changes)
 
 
-def part(name: str, module: str) -> ModuleType:
-    """A module of the chapter, as ``results`` or ``claims``. UserError for an unknown chapter."""
-    _known(name)
-    return import_module(f"{load(name).__name__}.{module}")
-
-
 def _known(name: str) -> None:
     if name not in NOTEBOOKS:
         raise UserError(f"there is no chapter {name!r}; there are: {', '.join(NOTEBOOKS)}")
