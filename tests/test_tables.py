@@ -189,3 +189,18 @@ def test_a_text_beside_many_numbers_is_not_squeezed_to_its_longest_word():
 def test_without_a_run_there_is_nothing_to_compare():
     assert tables.compared({"a": None}).empty
     assert set(tables.compared({}).columns) >= {"comparison", "mean", "low", "high", "n"}
+
+
+def test_comparisons_are_corrected_for_those_that_were_run():
+    # Errors for 19 degrees of freedom, t = 2.093024 at 97.5%: t = 2.5 and p = 0.0218; t = 5.
+    found = {
+        "a": PairedDifference(0.02, 0.008, 19, 20, "by hand"),
+        "b": None,
+        "c": PairedDifference(-0.03, 0.006, 19, 20, "by hand"),
+        "d": PairedDifference(-0.03, 0.006, 1, 2, "by hand"),
+    }
+    frame = tables.compared(found)
+    assert frame["comparison"].tolist() == ["a", "c", "d"]
+    # Two tests: two runs have none.
+    assert frame["p"].tolist()[:2] == pytest.approx([0.0217, 0.0002], abs=1e-4)
+    assert math.isnan(frame["p"][2]) and tables.p_value(frame["p"][2]) == "\N{EN DASH}"
