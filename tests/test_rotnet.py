@@ -1,5 +1,6 @@
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from lightning.fabric import Fabric
 from toy_runs import measured
 
 from fewlabels import data, evaluation, paths
-from fewlabels.chapters.rotnet_mnist import planning
+from fewlabels.chapters.rotnet_mnist import planning, results
 from fewlabels.chapters.rotnet_mnist.planning import Settings
 from fewlabels.data import ImageData, Split, digits
 from fewlabels.errors import UserError
@@ -590,3 +591,15 @@ def test_a_crossed_run_keeps_its_labels_and_changes_the_rest(store, fabric):
     others = [store.run(CrossedSeed("digits", run, seed), fabric) for seed in (4, 5, 6)]
     assert any(record.metrics["accuracy"] != own for record in others)
     assert {record.cell["protocol"] for record in others} == {"report, draws and seeds crossed"}
+
+
+def test_a_pretraining_has_learned_where_it_gives_more_than_one_answer():
+    def record(accuracy, **recalls):
+        metrics = {f"recall_{turn}": value for turn, value in recalls.items()}
+        return SimpleNamespace(metrics=metrics, curves={"valid_accuracy": [accuracy]})
+
+    # The answers decide where they were kept, and not how good they are.
+    assert not results.learned(record(0.9, r0=0.0, r90=1.0, r180=0.0, r270=0.0))
+    assert results.learned(record(0.2, r0=0.1, r90=0.9, r180=0.0, r270=0.0))
+    # Of first steps there is the validation accuracy alone.
+    assert not results.learned(record(0.26)) and results.learned(record(0.48))
