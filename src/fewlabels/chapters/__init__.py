@@ -1,8 +1,8 @@
 """The chapters by name: each a notebook in ``chapters/`` and a module here.
 
-A chapter's module has ``NAME``, ``Settings`` (the notebook's parameters, checked), ``plan(settings)``
-(every run the chapter needs) and ``store(settings)`` (where their records are: a chapter may plan
-another one's runs and share its store). Other files that it reads are named by
+A chapter's module has ``NAME``, ``Settings`` (the notebook's parameters, checked),
+``plan(settings)`` (every run the chapter needs) and ``store(settings)`` (where their records are: a
+chapter may plan another one's runs and share its store). Other files that it reads are named by
 ``inputs(settings)``, and ``beyond(settings)`` plans what a larger budget would add. What is shown
 is the notebook's to ask.
 """
