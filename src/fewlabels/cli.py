@@ -130,11 +130,25 @@ def _status(given: argparse.Namespace) -> int:
         state = freeze.status(name)
         clean = clean and not state.stale and (state.partial or state.done == state.needed)
         print(f"{name}: {state.done} of {state.needed} runs, {freeze.in_words(state.stale)}")
+        if more := _beyond(name):
+            print(f"  a larger budget would add: {more}")
     if old := ledger.stale():
         print(
             f"results/claims.csv: older than the records of {', '.join(old)} (`fewlabels claims`)"
         )
     return 0 if clean and not old else 1
+
+
+def _beyond(name: str) -> str:
+    """Runs done of those that only a larger budget asks for; nothing where there are none."""
+    from fewlabels import chapters
+
+    chapter, settings = chapters.load(name), chapters.settings(name)
+    if not hasattr(chapter, "beyond"):
+        return ""
+    planned, store = chapter.beyond(settings), chapter.store(settings)
+    done = sum(store.path(run).exists() for run in planned)
+    return f"{done} of {len(planned)} runs are made"
 
 
 def _classify(given: argparse.Namespace) -> int:
