@@ -1,0 +1,45 @@
+"""Made-up records of classifiers on the generated cells, as chapter 5 keeps them."""
+
+from itertools import product
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+
+from fewlabels import data, evaluation
+
+SUPERVISED, METHODS = "supervised", ("simclr", "moco", "aim", "mae")
+MODELS = (SUPERVISED, *METHODS)
+
+
+def model(method: str, draw: int, labels: str = "100%", flat: float = 1.0) -> SimpleNamespace:
+    """A record with probabilities, sure in proportion to 1 / flat."""
+    predictions, whole = {}, data.load("cells")
+    for part, split in (("valid", whole.valid), ("test", whole.test)):
+        truth = split.labels.numpy()
+        rng = np.random.default_rng([MODELS.index(method), draw, len(labels), len(truth)])
+        logits = 1.5 * rng.normal(size=(len(truth), 4)) + 1.5 * np.eye(4)[truth]
+        predictions[part] = softmax(logits / flat, axis=1).astype(np.float16)
+    return SimpleNamespace(
+        id=f"{method}{draw}{labels}",
+        data={"cells": data.md5("cells")},
+        predictions=predictions,
+        metrics=evaluation.evaluate(predictions["test"], truth),
+        seconds=1.0,
+        finished="2026-11-27T00:00:00Z",
+        versions={},
+        hardware={"device": "cpu", "processor": "any", "threads": 1, "precision": "32-true"},
+    )
+
+
+def models(draws: int) -> pd.DataFrame:
+    """Rows of all models with all labels and a quarter of them, as `evidence.frame` has them."""
+    rows = []
+    for draw, labels, method in product(range(draws), ("100%", "25%"), MODELS):
+        record = model(method, draw, labels)
+        cell = {"dataset": "cells", "labels": labels, "draw": draw, "method": method}
+        start = None if method == SUPERVISED else f"{method} {draw}"
+        facts = {"name": method, "kind": "classes", "luck": start, "overlap": None}
+        rows.append(cell | facts | {"record": record} | record.metrics)
+    return pd.DataFrame(rows)
