@@ -1,13 +1,17 @@
+import ast
 import shutil
 
 import pandas as pd
 import pytest
 
-from fewlabels import ledger, notebooks, paths, published
-from fewlabels.chapters.replication_ledger import Settings, show
+from fewlabels import chapters, ledger, notebooks, paths, published
 from fewlabels.errors import UserError
 from fewlabels.statistics import PairedDifference
+from fewlabels.tables import MINUS, Table
 from fewlabels.verdicts import FIGURE_WORDS, FORMER, OPEN, Printed, Verdict
+
+NAME = "replication-ledger"
+SOURCES = ("rotnet", "rotation", "chest", "ssl", "fewdata")
 
 MADE = {"run_seconds": 60, "devices": "cpu", "command": "fewlabels run toy", "records": "abc"}
 WITHOUT_DATA = ("rotation-equivariance", "chest-xray-transfer", "autoencoders-vae")
@@ -90,7 +94,7 @@ def test_every_claim_is_in_the_committed_table_in_the_order_of_the_sources():
     assert list(dict.fromkeys(table["claim"])) == list(published.claims())
     for id, group in table.groupby("claim"):
         assert group["verdict"].nunique() == 1, id
-        words = next(w for kinds, w in show.GROUPS.values() if published.claim(id).kind in kinds)
+        words = next(w for kinds, w in ledger.GROUPS.values() if published.claim(id).kind in kinds)
         assert set(group["verdict"]) <= set(words), id
         assert set(group["figure"]) <= {*FIGURE_WORDS, ""}, id
         keys = list(published.claim(id).published or {""})
@@ -160,35 +164,51 @@ def test_missing_runs_are_refused_with_the_command(tmp_path, monkeypatch):
         ledger.entries("rotnet-mnist", values)
 
 
-def test_settings_name_what_is_wrong():
-    with pytest.raises(UserError, match="sources is 'physics'"):
-        Settings(sources=["physics"])
-    with pytest.raises(UserError, match=r"sources is \[\]"):
-        Settings(sources=[])
-    with pytest.raises(UserError, match="yours is 'toy'"):
-        Settings(yours=["toy"])
-    with pytest.raises(UserError, match="profile is 'slow'"):
-        Settings(profile="slow")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sources": ["physics"]}, "sources is 'physics'; allowed: rotnet, rotation"),
+        ({"sources": []}, r"sources is \[\]"),
+        ({"sources": "rotnet"}, "sources is 'rotnet'"),
+        ({"yours": ["toy"]}, "yours is 'toy'; allowed: rotnet-mnist"),
+        ({"yours": [NAME]}, f"yours is '{NAME}'"),
+        ({"profile": "slow"}, "profile is 'slow'"),
+    ],
+)
+def test_settings_name_what_is_wrong(change, message):
+    with pytest.raises(UserError, match=message):
+        chapters.load(NAME).Settings(**notebooks.parameters(NAME) | change)
+
+
+def test_the_chapter_runs_nothing_and_is_made_from_the_table_and_the_claims():
+    chapter, settings = chapters.load(NAME), chapters.settings(NAME)
+    assert chapter.plan(settings) == []
+    assert chapter.inputs(settings) == [paths.RESULTS / "claims.csv", published.CLAIMS]
 
 
 def made_up(**verdicts):
     """A table of these claims, R1="agrees", without figures."""
     columns = dict.fromkeys(ledger.COLUMNS, "")
     rows = [
-        columns | {"claim": id, "kind": published.claim(id).kind, "verdict": word}
+        columns
+        | {"claim": id, "source": published.claim(id).source, "kind": published.claim(id).kind}
+        | {"chapter": published.claim(id).chapter, "verdict": word}
         for id, word in verdicts.items()
     ]
-    return pd.DataFrame(rows).assign(p=float("nan"), n=0, source="rotnet")
+    numbers = dict.fromkeys(ledger.NUMBERS, float("nan")) | dict.fromkeys(ledger.COUNTS, 0)
+    return pd.DataFrame(rows).assign(**numbers)
 
 
-def test_the_summary_counts_claims_apart_from_questions_and_names_them():
-    table = made_up(R1="agrees", R3="contradicted", R5="holds", R7="undecided", D2="no", D5="yes")
-    # A second figure of one claim is not a second claim.
-    text = show.summary(pd.concat([table, table.iloc[:1]])).data
-    assert "make 4 claims and ask 2 questions" in text
-    assert "Printed figures and counts: agrees **1** (R1), contradicted **1** (R3)." in text
-    assert "Differences, orders and limits: holds **1** (R5), undecided **1** (R7)." in text
-    assert "Questions: yes **1** (D5), no **1** (D2)." in text
+def test_verdicts_are_counted_by_what_they_are_about():
+    table = made_up(R1="agrees", R3="contradicted", R4="agrees", R5="holds", D2="no", D5="yes")
+    assert [*ledger.by_verdict(table).itertuples(index=False, name=None)] == [
+        ("printed figures and counts", "agrees", 2, "R1, R4"),
+        ("printed figures and counts", "contradicted", 1, "R3"),
+        ("differences, orders and limits", "holds", 1, "R5"),
+        ("questions", "yes", 1, "D5"),
+        ("questions", "no", 1, "D2"),
+    ]
+    assert ledger.by_verdict(table.iloc[:0]).empty
 
 
 def test_figures_that_several_claims_print_count_once():
@@ -196,8 +216,7 @@ def test_figures_that_several_claims_print_count_once():
     table = table.assign(
         published="55.65", ours=47.7, low=46.0, high=49.4, figure="contradicted", n=3
     )
-    table["source"] = ["ssl", "ssl", "rotnet"]
-    assert show.distinct(table)["claim"].tolist() == ["S3", "R1"]
+    assert ledger.distinct(table)["claim"].tolist() == ["S3", "R1"]
 
 
 def test_changed_verdicts_are_those_that_mean_something_else():
@@ -205,59 +224,116 @@ def test_changed_verdicts_are_those_that_mean_something_else():
     assert former["claim"].tolist() == list(published.claims())
     assert set(former["verdict"]) == set(FORMER)
     # R1 held and R5 was within noise; C5 was reversed, and D1 held.
-    table = made_up(R1="cannot tell", R5="undecided", C5="contradicted", D1="yes")
-    frame = show.changed_table(table).frame
-    assert frame["Claim"].tolist() == ["R1"]
-    assert frame["Before"].tolist() == ["holds"] and frame["Now"].tolist() == ["cannot tell"]
-    assert "a point" in frame["Why"].iloc[0]
-    assert show.changed_table(made_up(S1="agrees")).frame["Why"].iloc[0] == "New runs."
+    found = ledger.beside_former(
+        made_up(R1="cannot tell", R5="undecided", C5="contradicted", D1="yes")
+    )
+    assert found["claim"].tolist() == ["R1", "R5", "C5", "D1"]
+    assert found["same"].tolist() == [False, True, True, True]
+    (first,) = found[~found["same"]].to_dict("records")
+    assert (first["before"], first["now"]) == ("holds", "cannot tell")
+    assert "a point" in first["why"]
 
 
 def test_what_is_left_of_many_differences_at_once():
-    table = made_up(R5="holds", R7="holds", R8="undecided", R1="agrees")
-    table["p"] = [0.001, 0.04, 0.5, 0.001]
-    # Holm over three: 0.003, 0.08, 0.5. R1 is no difference.
-    text = show.multiplicity(table)
-    assert "over all 3 tested differences, 1 of the 2 that are decided remain so" in text
+    table = made_up(R5="holds", R7="holds", R8="undecided", R1="agrees", S4="not tested")
+    table["p"] = [0.001, 0.04, 0.5, 0.001, float("nan")]
+    found = ledger.all_at_once(table)
+    # Holm over three; R1 is no difference.
+    assert found["claim"].tolist() == ["R5", "R7", "R8"]
+    assert found["corrected"].tolist() == pytest.approx([0.003, 0.08, 0.5])
+    assert ledger.all_at_once(table.iloc[3:])["corrected"].empty
 
 
 def test_what_runs_could_have_shown_and_how_many_it_takes():
-    table = made_up(R5="undecided").assign(unit="points", published="-2", n=10)
+    table = made_up(R5="undecided", R8="undecided", D4="undecided", R1="undecided")
     # Student's quantile for nine degrees is 2.262157: error 1 / sqrt(10), spread 1.
     half = 2.262157 / 10**0.5
-    table = table.assign(ours=0.1, low=0.1 - half, high=0.1 + half, quantity="difference")
-    (row,) = show.power_table(table).frame.to_dict("records")
-    assert (row["Spread"], row["Found with our n"], row["To find it"]) == ("1.00", "1.0", "5")
-    assert row["To find the margin"] == "5 (2)"
+    table = table.assign(unit="points", n=10, ours=0.1, low=0.1 - half, high=0.1 + half)
+    table["published"] = ["-2", "", "", ""]
+    table.loc[table["claim"] == "R1", "unit"] = "%"
+    found = ledger.power(table).set_index("claim")
+    # D4's units are splits of one set of photographs.
+    assert found.index.tolist() == ["R5", "R8"]
+    assert found["spread"].tolist() == pytest.approx([1, 1], abs=1e-5)
+    # The noncentrality at 80% for nine degrees is 3.1522.
+    assert found["found"].tolist() == pytest.approx([3.1522 / 10**0.5] * 2, abs=1e-3)
+    assert found["claimed"].tolist() == pytest.approx([-2, float("nan")], nan_ok=True)
+    assert found["needed_claimed"].tolist() == pytest.approx([5, float("nan")], nan_ok=True)
+    assert found["margin"].tolist() == [2, 2] and found["needed_margin"].tolist() == [5, 5]
+    assert ledger.power(table.iloc[:0]).empty
 
 
-def test_tables_are_made_from_any_choice_of_sources():
-    for sources in (["rotnet"], ["ssl"], ["fewdata", "chest"]):
-        settings = Settings(sources=sources)
-        table = show.load(settings)
-        for make in (
-            *(show.claims_table, show.untested_table, show.power_table, show.counts_table),
-            show.changed_table,
-        ):
-            assert len(make(table).frame)
-
-
-@pytest.mark.parametrize("source", ["rotnet", "rotation", "chest", "ssl", "fewdata"])
-def test_one_source_alone_has_every_table_and_figure(source):
-    settings = Settings(sources=[source])
-    table = show.load(settings)
-    for make in (
-        *(show.summary, show.counts_table, show.claims_table, show.reasons_table, show.forest),
-        *(show.figures_table, show.deviations_table, show.untested_table, show.power_table),
-        *(show.spread_table, show.provenance_table, show.changed_table),
-    ):
-        assert make(table) is not None
-    assert show.errata_table(settings).label == "tbl-ledger-errata"
+@pytest.mark.parametrize(
+    ("figure", "unit", "text"),
+    [
+        ("98", "%", "98"),
+        ("-2", "points", f"{MINUS}2"),
+        ("13696", "parameters", "13,696 parameters"),
+        ("10", "epoch", "epoch 10"),
+        ("13 to 17", "s", "13 to 17 s"),
+    ],
+)
+def test_a_printed_figure_has_its_unit(figure, unit, text):
+    assert ledger.with_unit(figure, unit) == text
 
 
 def test_captions_name_the_claims_on_rebuilt_data():
-    table = ledger.read()
-    measured = table[(table["n"] > 0) & (table["chapter"] == "ssl-medmnist")]
-    said = show.claims_table(table).caption
-    assert all(claim in said for claim in measured["claim"] if claim != "S16")
-    assert "R1" not in said
+    table = made_up(R1="agrees", S2="agrees", S3="contradicted", S4="not tested")
+    table["n"] = [3, 3, 3, 0]
+    table.loc[1:, "deviation"] = "bloodmnist is a rebuild, not the official file."
+    assert ledger.rebuilt(table) == "S2, S3: on rebuilt data sets, not the official files."
+    assert ledger.rebuilt(table.iloc[:1]) == ""
+
+
+def shown(**changes):
+    """What the notebook's cells end in, in their order: tables by their labels."""
+    names, found = {}, {}
+    for place, cell in enumerate(notebooks.cells(chapters.notebook(NAME))):
+        if cell["cell_type"] != "code":
+            continue
+        *body, last = ast.parse(cell["source"]).body
+        if isinstance(last, ast.Expr):
+            exec(compile(ast.Module(body, []), NAME, "exec"), names)
+            each = eval(compile(ast.Expression(last.value), NAME, "eval"), names)
+            found[each.label if isinstance(each, Table) else place] = each
+        else:
+            exec(compile(ast.Module([*body, last], []), NAME, "exec"), names)
+        if "parameters" in notebooks.tags(cell):
+            names |= changes
+    return found
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_one_source_alone_has_every_table(source):
+    found = shown(sources=[source])
+    everything = shown()
+    assert found.keys() == everything.keys()
+    table = everything["tbl-ledger-claims"].frame
+    own = [f"**{id}** " for id, claim in published.claims().items() if claim.source == source]
+    expected = table[table["Claim"].str.startswith(tuple(own))]
+    assert found["tbl-ledger-claims"].frame.values.tolist() == expected.values.tolist()
+
+
+def test_the_summary_counts_claims_apart_from_questions_and_names_them(monkeypatch):
+    table = made_up(R1="agrees", R3="contradicted", R5="holds", R7="undecided", D2="no", D5="yes")
+    # A second figure of one claim is not a second claim.
+    monkeypatch.setattr(ledger, "read", lambda: pd.concat([table, table[:1]], ignore_index=True))
+    found = shown()
+    text = next(each.data for each in found.values() if "In short" in getattr(each, "data", ""))
+    assert "make 4 claims and ask 2 questions" in text
+    assert "Printed figures and counts: agrees **1** (R1), contradicted **1** (R3)." in text
+    assert "Differences, orders and limits: holds **1** (R5), undecided **1** (R7)." in text
+    assert "Questions: yes **1** (D5), no **1** (D2)." in text
+    refuted = found["tbl-ledger-refuted"].frame["Claim"]
+    assert [claim.split("**")[1] for claim in refuted] == ["R3", "D2"]
+    assert found["tbl-ledger-figures"].frame["Figure"].tolist() == ["none"]
+    assert "New runs." not in found["tbl-ledger-changed"].frame["Why"].tolist()
+
+
+def test_your_verdicts_stand_beside_the_books(monkeypatch):
+    row = {"claim": published.claim("R3"), "ours": "70", "verdict": Verdict("holds", "because")}
+    asked = []
+    monkeypatch.setattr(ledger, "entries", lambda name, values: asked.append(values) or [row])
+    (mine,) = shown(yours=["rotnet-mnist"], profile="smoke")["tbl-ledger-yours"].frame.values
+    assert asked == [notebooks.parameters("rotnet-mnist", "smoke")]
+    assert mine[0].startswith("**R3** ") and list(mine[2:]) == ["holds", "70"]

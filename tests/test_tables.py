@@ -115,6 +115,12 @@ def test_show_refuses(frame, label, caption, message):
         tables.show(frame, label, caption)
 
 
+def test_a_table_that_may_be_empty_says_so():
+    frame = pd.DataFrame({"x": [], "y": []})
+    header, row = cells(tables.show(frame, "tbl-x", "Caption.", nothing="none"))
+    assert (header, row) == (["x", "y"], ["none", tables.NO_FIGURE])
+
+
 def test_claims_table():
     rows = [
         {

@@ -2,18 +2,20 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from scipy import stats
 
-from fewlabels import files, manifest, notebooks, paths, published, verdicts
+from fewlabels import files, manifest, notebooks, paths, published, statistics, verdicts
 from fewlabels.errors import UserError
 from fewlabels.published import Claim
-from fewlabels.statistics import Interval, PairedDifference, fraction_interval, mean_interval
-from fewlabels.tables import NOT_RUN, percent
-from fewlabels.verdicts import Printed, Verdict
+from fewlabels.statistics import ALPHA, Interval, PairedDifference, fraction_interval, mean_interval
+from fewlabels.tables import MINUS, NOT_RUN, percent
+from fewlabels.verdicts import ANSWERS, DIFFERENCE_WORDS, FIGURE_WORDS, FORMER, Printed, Verdict
 
 COLUMNS = [
     *("claim", "source", "chapter", "kind", "quantity", "published", "unit"),
@@ -31,6 +33,12 @@ with the margin that no difference is ``above``; ``claim_n``, ``in_words``, ``re
 NUMBERS = ["ours", "low", "high", "spread", "margin", "beyond", "p", "run_seconds"]
 COUNTS = ["n", "claim_n"]
 COUNTED = "parameters"
+GROUPS = {
+    "printed figures and counts": (("figure", "count", "time"), FIGURE_WORDS),
+    "differences, orders and limits": (("difference", "order", "limit"), DIFFERENCE_WORDS),
+    "questions": (("question",), ANSWERS),
+}
+"""What verdicts are about -> kinds of claims, and the words for them."""
 
 
 def write() -> Path:
@@ -78,6 +86,97 @@ def read() -> pd.DataFrame:
     for column in COUNTS:
         table[column] = pd.to_numeric(table[column]).fillna(0).astype(int)
     return table
+
+
+def by_verdict(claims: pd.DataFrame) -> pd.DataFrame:
+    """How many claims have each verdict: ``group`` of `GROUPS`, ``verdict``, ``number``, ``which``.
+
+    claims: rows of the table, one per claim. Words that no claim has are left out.
+    """
+    found = []
+    for group, (kinds, words) in GROUPS.items():
+        own = claims[claims["kind"].isin(kinds)]
+        for word in words:
+            ids = own.loc[own["verdict"] == word, "claim"]
+            found.append((group, word, len(ids), ", ".join(ids)))
+    table = pd.DataFrame(found, columns=["group", "verdict", "number", "which"])
+    return table[table["number"] > 0]
+
+
+def all_at_once(claims: pd.DataFrame) -> pd.DataFrame:
+    """The claims about differences that were tested, with ``corrected``: their p values after
+    Holm's correction over all of them. claims: rows of the table, one per claim."""
+    kinds, _ = GROUPS["differences, orders and limits"]
+    own = claims[claims["kind"].isin(kinds) & claims["p"].notna()]
+    return own.assign(corrected=statistics.holm(own["p"]) if len(own) else own["p"])
+
+
+def beside_former(claims: pd.DataFrame) -> pd.DataFrame:
+    """Verdicts beside those of the rules before: ``claim``, ``before``, ``now``, ``why`` they
+    differ, and whether they mean the ``same``. claims: rows of the table, one per claim."""
+    former = published.former_verdicts().rename(columns={"verdict": "before"})
+    found = former.merge(claims[["claim", "verdict"]].rename(columns={"verdict": "now"}))
+    pairs = zip(found["before"], found["now"], strict=True)
+    same = pd.Series([now in FORMER[before] for before, now in pairs], found.index, dtype=bool)
+    return found.assign(same=same)
+
+
+def distinct(table: pd.DataFrame) -> pd.DataFrame:
+    """The printed figures that were measured, each once: some claims repeat another one's."""
+    found = table[(table["published"] != "") & (table["figure"] != "") & (table["n"] > 0)]
+    return found.drop_duplicates(["source", "published", "ours", "low", "high"])
+
+
+def power(table: pd.DataFrame) -> pd.DataFrame:
+    """The differences in points that a source prints or that are undecided, and what our runs
+    could have shown of them.
+
+    Adds ``claimed`` (nan where none is printed), ``margin``, ``spread`` (standard deviation of the
+    difference between units of luck), ``found`` (see `fewlabels.statistics.detectable`), and
+    ``needed_claimed`` and ``needed_margin``: units that find the claimed difference, nan where none
+    is, and the margin. Without claims on splits of one data set: more of them would not tell more.
+    """
+    everything = published.claims()
+    split = [id for id, claim in everything.items() if claim.luck == "split"]
+    asked = (table["published"] != "") | (table["verdict"] == "undecided")
+    in_points = (table["unit"] == "points") & table["low"].notna()
+    rows = table[asked & in_points & ~table["claim"].isin(split)]
+    claimed = pd.to_numeric(rows["published"])
+    margin = rows["claim"].map(lambda id: everything[id].margin_of("difference")).astype(float)
+    error = (rows["high"] - rows["low"]) / 2 / stats.t.ppf(1 - ALPHA / 2, rows["n"] - 1)
+    spread = error * rows["n"] ** 0.5
+
+    def needed(differences: pd.Series) -> list[float]:
+        return [
+            math.nan if math.isnan(each) else statistics.runs_needed(each, scatter)
+            for each, scatter in zip(differences, spread, strict=True)
+        ]
+
+    return rows.assign(
+        claimed=claimed,
+        margin=margin,
+        spread=spread,
+        found=[statistics.detectable(*each) for each in zip(error, rows["n"] - 1, strict=True)],
+        needed_claimed=needed(claimed),
+        needed_margin=needed(margin),
+    )
+
+
+def rebuilt(table: pd.DataFrame) -> str:
+    """A sentence for captions: which measured claims rest on data that are not the official files;
+    empty where none does."""
+    measured = table[(table["n"] > 0) & table["deviation"].str.contains("not the official file")]
+    ids = ", ".join(measured["claim"].unique())
+    return f"{ids}: on rebuilt data sets, not the official files." if ids else ""
+
+
+def with_unit(figure: str, unit: str) -> str:
+    """A printed figure of the table, with its unit where that is neither percent nor points."""
+    if "to" not in figure:
+        figure = f"{float(figure):,.12g}".replace("-", MINUS)
+    if unit in ("%", "points"):
+        return figure
+    return f"epoch {figure}" if unit == "epoch" else f"{figure} {unit}"
 
 
 def stale() -> list[str]:

@@ -47,17 +47,8 @@ Share = Annotated[float, Real(0, 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parameters:
-    """What every chapter can be told; refuses values that a field's type does not allow."""
-
-    store: Literal["results", "cache"]
-    """Where the records are: the book's own, or the reader's."""
-    device: Literal["auto", "cpu", "cuda", "mps"]
-    """What computes the runs that are missing; auto takes a graphics card where there is one."""
-    precision: Literal["32-true", "bf16-mixed"]
-    """Number format while training."""
-    workers: Annotated[int, Range(0, 256)]
-    """Runs at once; 0 means one per CPU core."""
+class Checked:
+    """A dataclass that refuses values that its fields' types do not allow."""
 
     def __post_init__(self):
         for key, hint in get_type_hints(type(self), include_extras=True).items():
@@ -71,6 +62,20 @@ class Parameters:
             raise UserError(f"the parameters cell lacks {', '.join(missing)}.")
         given = {item.name: names[item.name] for item in fields(cls) if item.name in names}
         return cls(**given | changes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters(Checked):
+    """What every chapter that computes runs can be told."""
+
+    store: Literal["results", "cache"]
+    """Where the records are: the book's own, or the reader's."""
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    """What computes the runs that are missing; auto takes a graphics card where there is one."""
+    precision: Literal["32-true", "bf16-mixed"]
+    """Number format while training."""
+    workers: Annotated[int, Range(0, 256)]
+    """Runs at once; 0 means one per CPU core."""
 
 
 def check(key: str, value: Any, hint: Any) -> None:

@@ -96,17 +96,20 @@ class Table:
         return str(self)
 
 
-def show(frame: pd.DataFrame, label: str, caption: str, decimals: int = 1) -> Table:
+def show(
+    frame: pd.DataFrame, label: str, caption: str, decimals: int = 1, nothing: str = ""
+) -> Table:
     """The frame's columns as a table, for the end of a notebook cell.
 
     label: ``tbl-...``, unique in the book. caption: one sentence or more, Markdown; it is computed,
     so it says the data set, n and whatever else a reader needs. Floats are printed with `decimals`
     decimals as they are (see `percent` for fractions), whole numbers with thousands separators,
     missing cells as "not run"; texts are inline Markdown. Columns of numbers are right-aligned. A
-    named index becomes the first columns.
+    named index becomes the first columns. nothing: what a frame without rows says, where it may
+    have none.
 
-    Raises UserError for a label without ``tbl-``, an empty caption, an empty frame, and column
-    names of several levels.
+    Raises UserError for a label without ``tbl-``, an empty caption, an empty frame without
+    ``nothing``, and column names of several levels.
     """
     if not re.fullmatch(r"tbl-[a-z0-9-]+", label):
         raise UserError(f"label {label!r}: write 'tbl-' and then a-z, 0-9 and hyphens.")
@@ -116,6 +119,9 @@ def show(frame: pd.DataFrame, label: str, caption: str, decimals: int = 1) -> Ta
         raise UserError(f"table {label} has column names of several levels: join them first.")
     if any(frame.index.names):
         frame = frame.reset_index()
+    if frame.empty and nothing:
+        first, *others = frame.columns
+        frame = pd.DataFrame([{first: nothing} | dict.fromkeys(others, NO_FIGURE)])
     if frame.empty:
         raise UserError(f"table {label} is empty: no run matches; check the parameters.")
     cells = frame.astype(object).map(lambda cell: _text(cell, decimals))

@@ -1,0 +1,43 @@
+"""Chapter 8: every claim of the sources, and what became of it.
+
+The chapter runs nothing: it reads results/claims.csv, which is made from the records of the others.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from fewlabels import paths, published
+from fewlabels.parameters import Checked, Items
+from fewlabels.runs import Experiment, Store
+
+NAME = "replication-ledger"
+CHAPTERS = tuple(dict.fromkeys(claim.chapter for claim in published.claims().values()))
+"""Those that give verdicts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Checked):
+    """The notebook's parameters."""
+
+    sources: Annotated[list[Literal[(*published.sources(),)]], Items(1)]
+    """Whose claims are shown."""
+    yours: list[Literal[CHAPTERS]]
+    """Chapters that you have run: your verdicts stand beside the book's."""
+    profile: Literal["full", "quick", "smoke"]
+    """The profile you ran them in."""
+
+
+def plan(settings: Settings) -> list[Experiment]:
+    """No run: every record is another chapter's."""
+    return []
+
+
+def store(settings: Settings) -> Store:
+    """Where the records of this chapter would be."""
+    return Store.of_chapter(NAME, "results")
+
+
+def inputs(settings: Settings) -> list[Path]:
+    """Files that the chapter is made from, for its fingerprint."""
+    return [paths.RESULTS / "claims.csv", published.CLAIMS]
