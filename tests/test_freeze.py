@@ -190,3 +190,13 @@ def test_a_changed_input_is_stale(toy, monkeypatch):
     store_fingerprint("other")
     file.write_text("2")
     assert freeze.status("other").stale == ["read.csv changed"]
+
+
+def test_figures_that_a_render_has_left_are_not_copied(toy, tmp_path):
+    left = toy / "chapters/01-toy_files/figure-pdf"
+    left.mkdir(parents=True)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    freeze._copy_book(toy / "chapters/01-toy.ipynb", copy)
+    assert (copy / "chapters/01-toy.ipynb").exists()
+    assert not (copy / "chapters/01-toy_files").exists()

@@ -222,7 +222,9 @@ def _copy_book(notebook: Path, copy: Path) -> None:
     (copy / "index.qmd").write_text("# Front page {.unnumbered}\n", encoding="utf-8")
     shutil.copy(paths.ROOT / "references.bib", copy)
     for folder in ("styles", "chapters"):
-        shutil.copytree(paths.ROOT / folder, copy / folder)
+        # A render to PDF alone leaves folders of figures that freezing stumbles over.
+        left = shutil.ignore_patterns("*_files")
+        shutil.copytree(paths.ROOT / folder, copy / folder, ignore=left)
 
 
 def _render(quarto: Path, project: Path, to: str) -> str:
