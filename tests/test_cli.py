@@ -175,7 +175,7 @@ def test_interrupting_a_run_ends_it_cleanly(toy, tmp_path):
         time.sleep(0.1)
     # A terminal sends the signal to the command and its kernel alike.
     os.killpg(process.pid, signal.SIGINT)
-    _, error = process.communicate(timeout=30)
+    _, error = process.communicate()
     assert process.returncode == 130
     assert error.strip() == "fewlabels: interrupted; finished runs are kept"
 
@@ -204,7 +204,8 @@ def test_committed_chapter_runs_in_the_smoke_profile(name, tmp_path, monkeypatch
     assert capsys.readouterr().out.splitlines()[-1] == str(page)
     assert "?@" not in page.read_text()
     # What `verify` compares holds for every kind of run.
-    for record in runs.Store.of_chapter(name, "cache").records():
+    for path in (tmp_path / "cache/runs").glob("*/*.json"):
+        record = runs.read(path)
         for metric, (low, high) in remeasured.spans(record).items():
             value = record.metrics[metric]
             assert low <= value <= high or math.isnan(value), (record.config["kind"], metric)

@@ -6,7 +6,7 @@ from sklearn import metrics
 from torchmetrics.functional import classification
 
 from fewlabels.errors import UserError
-from fewlabels.evaluation import confusion, evaluate, per_class, reliability
+from fewlabels.evaluation import confusion, evaluate, one_answer, per_class, reliability
 
 KEYS = {
     "accuracy",
@@ -203,3 +203,17 @@ def test_per_class_and_confusion_refuse_bad_classes():
         confusion(np.array([0, 1]), np.array([0]), 2)
     with pytest.raises(UserError, match="integer"):
         confusion(np.array([0.2, 0.8]), np.array([0, 1]), 2)
+
+
+@pytest.mark.parametrize(
+    ("recalls", "one"),
+    [
+        ([0, 1], True),
+        ([1, 0, 0], True),
+        ([1, 1], False),  # every image is right
+        ([0.004, 1], False),
+        ([0, 0.99], False),  # some images of the second class are given the first
+    ],
+)
+def test_a_classifier_with_one_answer_has_one_recall_of_one_and_no_other(recalls, one):
+    assert one_answer(recalls) == one

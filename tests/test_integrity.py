@@ -201,6 +201,16 @@ def test_and_tables_and_fingerprint_made_again_too(forged):
     wrong(f"{first().name} is not the record that MANIFEST lists", "accuracy is 0.596")
 
 
+def test_predictions_left_out_or_cut_short_are_no_excuse(forged):
+    def cut(record):
+        record["predictions"]["classes"] = runs._pack(np.zeros(3, dtype=np.uint8))
+
+    for change in (cut, lambda record: record.update(predictions={})):
+        mend(first(), change)
+        forge_tables()
+        wrong(f"results/toy/{first().name}: ")
+
+
 def test_and_of_a_metric_that_nothing_is_kept_of(forged):
     def change(record):
         record["metrics"]["auc"] += 0.01

@@ -53,8 +53,14 @@ def test_a_claim_in_full():
         text="With frozen convolutions and 100 labels, RotNet classifies digits with 73% accuracy.",
         published={"accuracy": 73},
         decide="same protocol, many label draws and seeds",
+        kind="figure",
+        luck="network",
         erratum=None,
     )
+    assert published.claim("R1").margin == {"accuracy": 1}
+    assert published.claim("R1").margin_why == "the printed error is 2%"
+    assert published.claim("D2").hypothesis.endswith("raises test accuracy.")
+    assert published.claim("S4").reduced == "bound"
     assert published.claim("C1").erratum.endswith("balanced accuracy 0.725")
     with pytest.raises(dataclasses.FrozenInstanceError):
         published.claim("R3").text = "something else"

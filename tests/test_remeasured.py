@@ -7,6 +7,7 @@ import pytest
 from scipy.special import softmax
 
 from fewlabels import data, evaluation, remeasured
+from fewlabels.errors import UserError
 from fewlabels.experiments import chest_xray
 from fewlabels.runs import Record
 
@@ -91,7 +92,8 @@ def xrays():
     found = chest_xray.scores(logits, labels, ("NORMAL", "PNEUMONIA"))
     return Record(
         id="",
-        config={"kind": "xray-head", "dataset": "generated_xrays", "classes": 2},
+        config={"kind": "xray-head", "dataset": "generated_xrays", "classes": 2}
+        | {"scored_on": "test"},
         cell={},
         data={"generated_xrays": data.md5("generated_xrays")},
         inputs={},
@@ -132,10 +134,28 @@ def test_an_edited_metric_lies_outside(xrays, name, value):
 
 def test_labels_of_another_file_are_refused(xrays):
     other = replace(xrays, data={"generated_xrays": "another"})
-    with pytest.raises(remeasured.UserError, match="generated_xrays is another file here"):
+    with pytest.raises(remeasured.NoLabels, match="generated_xrays is another file here"):
         remeasured.spans(other)
 
 
+def test_predictions_of_some_images_only_are_no_basis(xrays):
+    some = replace(xrays, predictions={"test": xrays.predictions["test"][:30]})
+    with pytest.raises(UserError, match=r"keeps \[30\] predictions of 40") as told:
+        remeasured.spans(some)
+    assert not isinstance(told.value, remeasured.NoLabels)
+    turns = np.tile(np.arange(4, dtype=np.uint8), 100)
+    record = replace(
+        xrays,
+        config={"kind": "rotation", "dataset": "digits", "scored_on": "test"},
+        data={"digits": data.md5("digits")},
+        predictions={"turns": turns},
+    )
+    with pytest.raises(UserError, match=r"keeps \[400\] predictions of 2000"):
+        remeasured.spans(record)
+    with pytest.raises(KeyError):
+        remeasured.spans(replace(xrays, predictions={}))
+
+
 def test_kinds_that_keep_nothing_have_no_span_but_of_their_curves(xrays):
-    bare = replace(xrays, config={"kind": "reader", "dataset": "x"}, predictions={})
+    bare = replace(xrays, config={"kind": "reader"}, predictions={})
     assert list(remeasured.spans(bare)) == ["train_accuracy"]

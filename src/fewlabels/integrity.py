@@ -115,11 +115,11 @@ def _records(report: Report) -> dict[str, Record]:
 def _metrics(report: Report, record: Record) -> None:
     try:
         spans = remeasured.spans(record)
-    except UserError as error:
+    except remeasured.NoLabels as error:
         report.unchecked[str(error)] += 1
         return
     except (LookupError, TypeError, ValueError) as error:
-        raise UserError(f"its metrics cannot be made again ({error}).") from error
+        raise UserError(f"its metrics cannot be made again: {error}") from error
     kind = record.config["kind"]
     report.without[kind].update(record.metrics.keys() - spans.keys())
     report.again += len(spans)
@@ -155,23 +155,23 @@ def _table(
 ) -> None:
     """The rows of every chapter in a table under results/ are those made from its records."""
     made: Counter[tuple[str, ...]] = Counter()
-    left_out = []
+    left_out: set[str] = set()
     for name in names:
         try:
             _, *lines = csv.reader(io.StringIO(files.table(columns, rows(name))))
             made.update(map(tuple, lines))
         except UserError as error:
-            left_out.append(name)
+            left_out.add(name)
             if report.unchecked:  # Without its labels a chapter has no claims.
                 report.unchecked[f"{file}: {error}"] += 1
             else:
                 report.wrong.append(f"results/{file} cannot be made again: {error}")
-    with (paths.RESULTS / file).open(newline="", encoding="utf-8") as stream:
-        head, *lines = csv.reader(stream)
-    place = columns.index("chapter")
-    stored = Counter(tuple(line) for line in lines if line[place] not in left_out)
-    if head != list(columns):
-        report.wrong.append(f"results/{file} has other columns")
+    path = paths.RESULTS / file
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    lines, place = [*csv.reader(io.StringIO(text))], columns.index("chapter")
+    stored = Counter(tuple(each) for each in lines[1:] if not left_out & {*each[place : place + 1]})
+    if lines[:1] != [list(columns)]:
+        report.wrong.append(f"results/{file} is missing or has other columns")
     for rest, told in ((stored - made, "that no record gives"), (made - stored, "too few")):
         if rest:
             first = " ".join(filter(None, next(iter(rest))))[:100]

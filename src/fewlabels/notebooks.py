@@ -176,8 +176,10 @@ def execute(notebook: Path, output: Path, values: dict[str, Any]) -> None:
             return super().execute_managed_notebook(nb_man, kernel_name, **options)
 
     papermill_engines.register("cell-by-cell", CellByCell)
-    # An interrupted kernel answers when nobody listens any more, and asyncio prints all it says.
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    # An interrupted kernel answers when nobody listens any more, and asyncio prints all it says;
+    # papermill says that it has died, as the error that it raises does.
+    for told in ("asyncio", "papermill"):
+        logging.getLogger(told).setLevel(logging.CRITICAL)
     files.folder(output.parent)
     try:
         with files.refusals(output):

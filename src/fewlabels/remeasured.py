@@ -5,7 +5,8 @@ float16: where that leaves open which of two classes was the more probable, or o
 threshold an image lay, the span holds both answers. Elsewhere its ends are a rounding apart.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -24,10 +25,14 @@ ROUNDING = 1e-5
 """Relative: the records' means were taken in float32."""
 
 
+class NoLabels(UserError):
+    """The labels are not on this machine, or those here belong to another data file."""
+
+
 def spans(record: Record) -> Spans:
     """Metric -> span, for those of the record's metrics that something in it can be set against.
 
-    Raises UserError where the labels are not on this machine, or belong to another data file.
+    Raises NoLabels, or UserError (or any error of an array) where predictions do not fit labels.
     """
     found = KINDS.get(record.config["kind"], _last_points)(record)
     return {name: span for name, span in found.items() if name in record.metrics}
@@ -53,7 +58,15 @@ def _last_points(record: Record) -> Spans:
 # Labels
 
 
-def _dataset(record: Record) -> str:
+@contextmanager
+def _labels() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise NoLabels(str(error)) from error
+
+
+def _same_data(record: Record) -> str:
     """The record's data set, once the files here are known to be the ones it was made from."""
     name = record.config["dataset"]
     if (here := data.md5(name)) != record.data[name]:
@@ -63,7 +76,29 @@ def _dataset(record: Record) -> str:
 
 def _scored(record: Record) -> np.ndarray:
     """Labels [N] of the images that the run was scored on."""
-    return data.parts(_dataset(record), record.config.get("scored_on", "test"))[1].labels.numpy()
+    own = record.config.get("pretraining") or record.config
+    with _labels():
+        _, score = data.parts(_same_data(record), own.get("scored_on", "test"))
+    return score.labels.numpy()
+
+
+def _photographed(record: Record) -> tuple[np.ndarray, int]:
+    """Labels [N] of the photographs that the run was scored on, and how many classes there are."""
+    own = record.config.get("head", record.config)
+    dataset, classes = own["dataset"], tuple(own["classes"])
+    with _labels():
+        images = photographs.load(dataset, classes, 32)
+        if images.md5 != record.data[dataset]:
+            raise UserError(f"{dataset} has other files here than the record's.")
+    chosen = (own["split"], own["labels"], own["scored_on"])
+    _, scored = few_photographs.parts(dataset, classes, *chosen)
+    return images.labels[scored].numpy(), len(classes)
+
+
+def _require(count: int, *kept: np.ndarray) -> None:
+    """Predictions for as many images as there are: a part of them may say anything."""
+    if any(len(each) != count for each in kept):
+        raise UserError(f"it keeps {[*map(len, kept)]} predictions of {count}.")
 
 
 # Predicted classes
@@ -75,19 +110,13 @@ def _digits(record: Record) -> Spans:
 
 
 def _photographs(record: Record) -> Spans:
-    own = record.config.get("head", record.config)
-    classes = tuple(own["classes"])
-    images = photographs.load(own["dataset"], classes, 32)
-    if images.md5 != record.data[own["dataset"]]:
-        raise UserError(f"{own['dataset']} has other files here than the record's.")
-    chosen = (own["split"], own["labels"], own["scored_on"])
-    _, scored = few_photographs.parts(own["dataset"], classes, *chosen)
-    truth, predicted = images.labels[scored].numpy(), record.predictions["classes"]
-    return _exact(evaluation.of_classes(predicted, truth, len(classes)))
+    truth, k = _photographed(record)
+    return _exact(evaluation.of_classes(record.predictions["classes"], truth, k))
 
 
 def _turns(record: Record) -> Spans:
     predicted = record.predictions["turns"]
+    _require(4 * len(_scored(record)), predicted)
     turns = np.arange(len(predicted)) % 4
     found = {"accuracy": (predicted == turns).mean()}
     for k, name in enumerate(rotation.TURNS):
@@ -96,7 +125,9 @@ def _turns(record: Record) -> Spans:
 
 
 def _medical(record: Record) -> Spans:
-    whole, test = data.load(_dataset(record)), record.config["scored_on"] == "test"
+    test = record.config["scored_on"] == "test"
+    with _labels():
+        whole = data.load(_same_data(record))
     truth, k = (whole.test if test else whole.valid).labels.numpy(), len(whole.classes)
     new = ssl.new_images(record.config["dataset"]) if test else np.ones(len(truth), dtype=bool)
 
@@ -111,6 +142,7 @@ def _medical(record: Record) -> Spans:
     if "classes" in record.predictions:
         return _exact(measure(record.predictions["classes"]))
     low, high = _bounds(record.predictions["test" if test else "valid"])
+    _require(len(truth), low)
     return _either(low, high, truth, measure) | _of_probabilities(low, high, truth)
 
 
@@ -163,9 +195,10 @@ def _of_probabilities(low: np.ndarray, high: np.ndarray, truth: np.ndarray) -> S
 
 def _xrays(record: Record) -> Spans:
     found, config = _last_points(record), record.config
-    if "test" not in record.predictions:
+    if config["scored_on"] == "validation":
         return found
-    images = chest_xray.xrays(_dataset(record), config["classes"])
+    with _labels():
+        images = chest_xray.xrays(_same_data(record), config["classes"])
     truth, names = images.test.labels.numpy(), [name.lower() for name in images.classes]
 
     def measure(predicted: np.ndarray) -> dict[str, float]:
@@ -177,6 +210,7 @@ def _xrays(record: Record) -> Spans:
         return {f"moved_{name}": value for name, value in measure(predicted).items()}
 
     low, high = _bounds(record.predictions["test"])
+    _require(len(truth), low)
     found |= _either(low, high, truth, measure) | _of_probabilities(low, high, truth)
     if "threshold" in record.metrics:
         cut = 1 / (1 + np.exp(-record.metrics["threshold"]))
@@ -192,6 +226,8 @@ def _xrays(record: Record) -> Spans:
 def _image_files(record: Record) -> Spans:
     kept = record.predictions
     kinds = [name.removeprefix("right, ") for name in kept if name.startswith("right, ")]
+    shown = [kept[f"{what}, {kind}"] for kind in kinds for what in ("right", "confidence")]
+    _require(len(_photographed(record)[0]), *shown)
     return _exact(
         *(
             {f"accuracy, {kind}": kept[f"right, {kind}"].mean() for kind in kinds}
@@ -206,6 +242,7 @@ def _image_files(record: Record) -> Spans:
 
 def _splits(record: Record) -> Spans:
     loss, mae = (record.predictions[f"{name}_difference"].astype(float) for name in ("loss", "mae"))
+    _require(record.config["splits"], loss, mae)
     return _exact(
         {
             "loss_lower": (loss < 0).mean(),
