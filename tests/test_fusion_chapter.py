@@ -217,7 +217,7 @@ def test_tables_and_figures_of_full_data(monkeypatch):
     found = shown(models(draws=4), monkeypatch, seeds=4)
     everything = "".join(found.tables.values()) + found.text
     assert "nan" not in everything and "not run" not in everything
-    assert "groups\nof draws: 1 and 1" in found.text
+    assert "independent groups of draws: 1 and 1" in " ".join(found.text.split())
     assert [len(figure.axes) for figure in found.figures[-2:]] == [2, 2]
     # K = 2 has two groups, K = 3 and 4 one each: no interval.
     lines = [x for x in found.tables["tbl-fusion-seeds"].splitlines() if "all labels" in x]
