@@ -1,19 +1,22 @@
 """Chapter 5: its runs on generated cells, its plan and its verdicts."""
 
 import math
+from collections import Counter
 from dataclasses import replace
+from importlib import import_module
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from lightning.fabric import Fabric
 from torch.nn import functional as F
 
-from fewlabels import data, notebooks, paths, published
-from fewlabels.chapters.ssl_medmnist import Settings, claims, planning, results, show
+from fewlabels import chapters, data, notebooks, published
+from fewlabels import evidence as ev
+from fewlabels.chapters import ssl_medmnist as chapter
+from fewlabels.chapters.ssl_medmnist import SOURCE_METHODS
 from fewlabels.errors import UserError
 from fewlabels.experiments import ssl
 from fewlabels.experiments.ssl import (
@@ -26,14 +29,20 @@ from fewlabels.experiments.ssl import (
     subset,
     task,
 )
-from fewlabels.pretext.methods import METHODS
+from fewlabels.pretext.methods import METHODS, backbone_name
 from fewlabels.runs import Store
 from fewlabels.training import Course
-from fewlabels.verdicts import Verdict
 
 CPU = torch.device("cpu")
 COURSE = Course(epochs=6, rate=0.05, batch_size=32)
-SETTINGS = Settings(**yaml.safe_load((paths.PARAMS / "smoke/ssl-medmnist.yaml").read_text()))
+MEAN, ALL, QUARTER = "mean_class_accuracy", "100%", "25%"
+
+
+def settings(profile="full", **changes):
+    return chapters.settings(chapter.NAME, profile, **changes)
+
+
+SETTINGS = settings("smoke")
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +165,7 @@ def test_the_weighted_loss_is_the_sources(store, fabric, monkeypatch):
 
 
 def test_probes_and_floors(store, fabric):
-    untrained = planning.untrained(SETTINGS, "cells", "resnet18", 0)
+    untrained = chapter.untrained(SETTINGS, "cells", "resnet18", 0)
     record = store.run(untrained, fabric)
     assert record.metrics == {} and record.cell["method"] == "pretraining of random resnet18"
     for readout in ("linear probe", "kNN"):
@@ -205,9 +214,9 @@ def test_mae_keeps_what_it_painted(store, fabric):
 def test_duplicates_are_counted_by_split(store, fabric):
     record = store.run(DuplicateSearch("cells"), fabric)
     assert record.metrics["exact"] == record.metrics["exact_train_valid"] == 1
-    found = results.pairs(record)
-    assert list(found["split"]) == ["train"] and list(found["other_split"]) == ["valid"]
-    assert found["same"].all()
+    # Training is split 0, validation 1; the equal images have one class.
+    assert record.predictions["pairs"][:, :2].tolist() == [[0, 1]]
+    assert record.predictions["same_class"].all()
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -301,23 +310,24 @@ def test_grey_images_need_a_validation_split(fabric, store):
 )
 def test_settings_refuse_what_cannot_be_by_name(key, value):
     with pytest.raises(UserError, match=f"^{key} is "):
-        Settings(**{key: value})
+        settings(**{key: value})
 
 
 def test_a_data_set_that_cannot_be_run_is_refused_with_those_that_can():
-    assert Settings(blood="cells", derma="organamnist-64").datasets == ("cells", "organamnist-64")
+    assert settings(blood="cells", derma="organamnist-64").datasets == ("cells", "organamnist-64")
     with pytest.raises(UserError) as caught:
-        Settings(derma="digits")
+        settings(derma="digits")
     listed = str(caught.value).split("allowed: ")[1].split(", ")
     assert {"bloodmnist", "dermamnist", "pneumoniamnist-224", "cells"} <= set(listed)
     assert not {"mnist", "chestmnist", "chestmnist-64"} & set(listed)
     with pytest.raises(UserError, match="chestmnist has several labels per image"):
-        Settings(blood="chestmnist-64")
+        settings(blood="chestmnist-64")
 
 
+@pytest.mark.parametrize("budget", ["reduced", "source"])
 @pytest.mark.parametrize("profile", ["full", "quick", "smoke"])
-def test_every_profile_is_possible_and_its_plan_holds_all_it_starts_from(profile):
-    runs = planning.plan(Settings(**notebooks.parameters("ssl-medmnist", profile)))
+def test_every_profile_is_possible_and_its_plan_holds_all_it_starts_from(profile, budget):
+    runs = chapter.plan(settings(profile, budget=budget))
     assert len({run.id for run in runs}) == len(runs)
     order = {run.id: place for place, run in enumerate(runs)}
     assert all(order[need.id] < order[run.id] for run in runs for need in run.needs())
@@ -325,22 +335,18 @@ def test_every_profile_is_possible_and_its_plan_holds_all_it_starts_from(profile
     assert len(set(cells)) == len(cells)
 
 
-def test_the_full_profile_is_the_default():
-    values = notebooks.parameters("ssl-medmnist", "full")
-    assert Settings(**values) == Settings()
-
-
 def test_the_source_is_repeated_to_the_letter():
     runs = {
         (run.cell()["method"], run.backbone, run.fraction): run
-        for run in planning.report_runs(Settings(budget="source"), 0, planning.SOURCE_METHODS)
-        if run.dataset == "bloodmnist"
+        for run in chapter.plan(settings(budget="source", seeds=1))
+        if isinstance(run, Classification) and run.dataset == "bloodmnist"
+        if run.protocol == "report" and run.draw == 0
     }
     supervised = runs["supervised", "scratch", 1.0].course.recipe(11_959)
     assert (supervised.rate, supervised.schedule, supervised.momentum) == (0.05, "halved", 0.9)
     assert (supervised.batch_size, supervised.steps) == (128, 100 * 94)
     assert not supervised.nesterov and not supervised.drop_last
-    for method in planning.SOURCE_METHODS:
+    for method in SOURCE_METHODS:
         epochs = 50 if method == "mae" else 100
         head = runs[method, "frozen", 0.25].course.recipe(2990)
         assert (head.optimiser, head.rate, head.momentum) == ("sgd", 0.01, 0.9)
@@ -358,254 +364,213 @@ def test_the_source_is_repeated_to_the_letter():
     assert all(run.probabilities for key, run in runs.items() if key[:2] in FUSED)
 
 
-FUSED = {("supervised", "scratch"), *((m, "fine-tuned") for m in planning.SOURCE_METHODS)}
+FUSED = {("supervised", "scratch"), *((m, "fine-tuned") for m in SOURCE_METHODS)}
 
 
-def test_every_method_meets_the_same_draws():
+@pytest.mark.parametrize("budget", ["reduced", "source"])
+def test_every_method_meets_the_same_draws(budget):
     draws = {}
-    for run in planning.plan(
-        Settings(budget="source", seeds=3, side_seeds=2, tuned_seeds=1, choice_seeds=1)
-    ):
+    counts = {"seeds": 3, "side_seeds": 2, "tuned_seeds": 1, "choice_seeds": 1}
+    for run in chapter.plan(settings(budget=budget, **counts)):
         if isinstance(run, Classification):
             assert run.pretraining is None or run.pretraining.seed == run.draw
             draws.setdefault((run.protocol, run.scored_on, run.name), set()).add(run.draw)
+    longer = tuple(f", {epochs} epochs" for epochs in chapter.LONGER)
     for (protocol, scored_on, name), found in draws.items():
         if scored_on == "validation":
             assert found == {1000}
-        elif protocol == "tuned":
+        elif protocol == "tuned" or name.endswith(longer):
+            # What the smaller budget costs is shown by one draw.
             assert found == {0}
         else:
             assert found in ({0, 1, 2}, {0, 1}), name
 
 
+def trained(budget):
+    """Method and seed of the pretraining of the grid, in the order in which it is made."""
+    planned = chapter.plan(settings(budget=budget))
+    return [
+        (run.method, run.seed)
+        for run in planned
+        if isinstance(run, Pretraining) and run.course.epochs and run.protocol != "tuned"
+    ]
+
+
+def test_at_the_reduced_budget_all_draws_of_a_method_come_before_the_next():
+    one = [(method, draw) for method in ("moco", "simclr") for draw in range(3)]
+    two = [("mae", draw) for draw in range(3)]
+    assert trained("reduced")[:18] == [*one, *one, *two, *two]
+
+
+def test_at_the_sources_budget_every_draw_is_whole_before_the_next():
+    order = ("simclr", "moco", "simclr", "moco", "mae", "aim", "mae", "aim")
+    order += ("rotation", "vicreg", "rotation", "vicreg")
+    assert trained("source")[:36] == [(method, draw) for draw in range(3) for method in order]
+
+
+def test_what_the_sources_budget_still_asks_for_is_beyond_the_reduced_plan():
+    reduced = settings()
+    more = chapter.beyond(reduced)
+    assert more and not {*more} & {*chapter.plan(reduced)}
+    assert {run.protocol for run in more if isinstance(run, Pretraining)} == {"report", "tuned"}
+    assert chapter.beyond(settings(budget="source")) == []
+
+
 # Verdicts
 
-GRID = [("supervised", "scratch")] + [
-    (method, backbone)
-    for method in planning.SOURCE_METHODS
-    for backbone in ("frozen", "fine-tuned")
-]
+PRINTED = {"moco-resnet34": "moco, resnet34", "moco-extra-data": "moco, extra cells"}
+FUSED_TOGETHER = published.ssl_medmnist()["method"].str.startswith("fusion")
 
 
-def row(dataset, labels, method, backbone, draw, value, **more):
-    predictions = {"classes": data.load("cells").test.labels.numpy().astype(np.uint8)}
-    record = SimpleNamespace(predictions=predictions, curves={}, config={}, metrics={})
-    facts = {"dataset": dataset, "labels": labels, "method": method, "backbone": backbone}
-    facts |= {"protocol": "report", "kind": "classes", "draw": draw, "record": record}
-    return facts | {"accuracy": value, "mean_class_accuracy": value, "seconds": 1.0} | more
-
-
-def as_printed(noise=0.001, n=5):
-    """Five draws around the source's own figures."""
+def as_printed(n=5, noise=0.001):
+    """Draws around the source's own figures, and a search that has found no image twice."""
+    table = published.ssl_medmnist()[~FUSED_TOGETHER]
+    table = table[table["metric"].isin(["accuracy", MEAN])]
+    figures = table.pivot_table(
+        "value_percent", ["dataset", "labels", "method", "backbone"], "metric", sort=False
+    )
+    truth = data.load("cells").test.labels.numpy().astype(np.uint8)
+    record = SimpleNamespace(predictions={"classes": truth}, metrics={}, curves={})
     rows = []
-    for dataset in ("bloodmnist", "dermamnist"):
-        for labels in (results.ALL, results.QUARTER):
-            extra = [("moco, resnet34", "fine-tuned"), ("moco, extra cells", "fine-tuned")]
-            grid = GRID + (extra if dataset == "bloodmnist" else [])
-            for k, (method, backbone) in enumerate(grid):
-                for draw in range(n):
-                    figures = {
-                        metric: results.printed(dataset, labels, method, backbone, metric) / 100
-                        + noise * (draw - n // 2) * (1 + k / 50)
-                        for metric in ("accuracy", "mean_class_accuracy")
-                    }
-                    rows.append(row(dataset, labels, method, backbone, draw, 0) | figures)
-    return pd.DataFrame(rows)
+    for k, (cell, found) in enumerate(figures.iterrows()):
+        dataset, labels, method, backbone = cell
+        facts = {"dataset": dataset, "labels": {"full": ALL, "quarter": QUARTER}[labels]}
+        facts |= {"method": PRINTED.get(method, method), "kind": "classes", "scored_on": "test"}
+        facts |= {"backbone": backbone.replace("finetuned", "fine-tuned"), "protocol": "report"}
+        facts |= {"name": method, "luck": None, "overlap": None, "record": record}
+        for draw in range(n):
+            off = noise * (draw - n // 2) * (1 + k / 100)
+            metrics = {metric: found[metric] / 100 + off for metric in ("accuracy", MEAN)}
+            rows.append(facts | {"draw": draw} | metrics)
+    counts = {f"exact_train_{part}": 0.0 for part in ("train", "valid", "test")}
+    search = SimpleNamespace(metrics=counts | {"exact": 0.0, "near": 0.0}, predictions={})
+    facts = {"dataset": "bloodmnist", "kind": "duplicates", "method": "search for duplicates"}
+    return pd.DataFrame([*rows, facts | {"record": search}])
 
 
 @pytest.fixture
-def without_images(monkeypatch):
-    """Verdicts from figures alone: no data set is read."""
-    unknown = Verdict("not tested", "")
-    rows = {
-        name: {"claim": published.claim(name), "ours": None, "verdict": unknown, "note": ""}
-        for name in ("S12", "S16")
-    }
-    monkeypatch.setattr(claims, "_trio", lambda *_: rows["S12"])
-    monkeypatch.setattr(claims, "_duplicates", lambda *_: rows["S16"])
-    monkeypatch.setattr(results, "split_variance", lambda *_: 0.005**2)
+def claims(monkeypatch):
+    """The claims that the notebook makes of a frame of runs, by their id; no file is read."""
+    official = replace(data.load("cells"), title="the official file")
+
+    def of(frame, **values):
+        monkeypatch.setattr(data, "load", lambda name: official)
+        monkeypatch.setattr(data, "md5", lambda name: "0" * 32)
+        monkeypatch.setattr(ev, "runs", lambda *_: frame)
+        notebook = chapters.notebook(chapter.NAME)
+        found = notebooks.evaluate(notebook, values, "runs", "claims")["claims"]
+        return {row["claim"].id: row for row in found}
+
+    return of
 
 
-def verdicts_of(runs, budget="source"):
-    rows = claims.rows(runs, Settings(budget=budget))
-    return {row["claim"].id: row["verdict"].word for row in rows}
+def words(rows):
+    return {name: row["verdict"].word for name, row in rows.items()}
 
 
-def test_the_sources_own_figures_confirm_its_claims(without_images):
-    found = verdicts_of(as_printed())
+def test_the_sources_own_figures_confirm_its_claims(claims):
+    found = words(claims(as_printed(), budget="source"))
     assert list(found) == [f"S{k}" for k in range(1, 21)]
     measured = [f"S{k}" for k in (*range(1, 12), 17, 18, 20)]
     figures = dict.fromkeys(("S1", "S2", "S3", "S20"), "agrees")
     assert {name: found[name] for name in measured} == dict.fromkeys(measured, "holds") | figures
-    assert {found[name] for name in found if name not in measured} == {"not tested"}
+    assert {found[name] for name in ("S13", "S14", "S15", "S19")} == {"not tested"}
 
 
 def reduced(gain):
     """The source's figures at the reduced budget: self-supervision ahead of its controls by
     ``gain`` points of mean class accuracy."""
     runs = as_printed()
-    own = runs["method"] != "supervised"
+    own = (runs["kind"] == "classes") & (runs["method"] != "supervised")
     runs.loc[own, "protocol"] = "reduced"
     controls = []
-    for method in planning.SOURCE_METHODS:
+    for method in SOURCE_METHODS:
         mine = own & (runs["method"] == method) & (runs["backbone"] == "fine-tuned")
-        name, _ = claims.control((method, "fine-tuned"), Settings())
-        control = runs[mine].assign(method=name)
-        control["mean_class_accuracy"] -= gain / 100 + 0.001 * (control["draw"] % 3 - 1)
+        control = runs[mine].assign(method=f"random {backbone_name(method, 'reduced')}")
+        control[MEAN] -= gain / 100 + 0.001 * (control["draw"] % 3 - 1)
         controls.append(control)
     # SimCLR and MoCo have one control: the first is kept.
     frame = pd.concat([runs, *controls])
-    keys = ["dataset", "labels", "method", "backbone", "draw"]
-    return frame.drop_duplicates(keys)
+    return frame.drop_duplicates(["dataset", "labels", "method", "backbone", "draw"])
 
 
-def test_at_the_reduced_budget_figures_are_not_scored_and_being_behind_is_a_bound(without_images):
-    rows = {row["claim"].id: row for row in claims.rows(reduced(3), Settings())}
-    words = {name: row["verdict"].word for name, row in rows.items()}
-    assert words["S20"] == "not tested" and words["S1"] == "agrees"
+def test_at_the_reduced_budget_figures_are_not_scored_and_being_behind_is_a_bound(claims):
+    rows = claims(reduced(3))
+    found = words(rows)
+    assert found["S20"] == "not tested" and found["S1"] == "agrees"
     # Frozen backbones do not reach the supervised network, nor does any on DermaMNIST: a bound.
-    assert words["S4"] == words["S10"] == "undecided"
+    assert found["S4"] == found["S10"] == "undecided"
     assert "a bound only" in rows["S10"]["verdict"].reason
-    assert words["S5"] == words["S11"] == "holds"
-    assert "random narrow ViT (fine-tuned)" in rows["S11"]["note"]
-    assert "Beside the control: MAE (fine-tuned) against supervised" in rows["S11"]["note"]
+    assert found["S5"] == found["S11"] == "holds"
+    assert "random vit-narrow" in rows["S11"]["verdict"].reason
+    assert "Beside it: mae (fine-tuned) against supervised" in rows["S11"]["note"]
     assert rows["S11"]["protocol"] == "reduced" and rows["S1"]["protocol"] == "report"
     by_key = {figure.key: figure.instead for figure in rows["S10"]["figures"]}
-    assert by_key["best_ssl"] == claims.SMALLER and by_key["supervised"] is None
+    assert by_key["best_ssl"].word == "not tested" and by_key["supervised"] is None
 
 
-def test_at_the_reduced_budget_a_gain_is_judged_against_the_control(without_images):
-    assert verdicts_of(reduced(-3), "reduced")["S11"] == "opposite"
-    assert verdicts_of(reduced(0), "reduced")["S11"] == "no difference"
+def test_at_the_reduced_budget_a_gain_is_judged_against_the_control(claims):
+    assert words(claims(reduced(-3)))["S11"] == "opposite"
+    assert words(claims(reduced(0)))["S11"] == "no difference"
 
 
-def test_one_cell_that_is_the_other_way_refutes_a_claim_about_all(without_images):
+def test_one_cell_that_is_the_other_way_refutes_a_claim_about_all(claims):
     runs = as_printed()
-    here = (runs["dataset"] == "dermamnist") & (runs["labels"] == results.QUARTER)
+    here = (runs["dataset"] == "dermamnist") & (runs["labels"] == QUARTER)
     here &= (runs["method"] == "aim") & (runs["backbone"] == "frozen")
-    runs.loc[here, "mean_class_accuracy"] += 0.5
-    found = verdicts_of(runs)
+    runs.loc[here, MEAN] += 0.5
+    found = words(claims(runs, budget="source"))
     assert found["S4"] == found["S5"] == "opposite"
     assert found["S6"] == "holds"
 
 
-def test_without_runs_every_claim_is_not_tested(without_images):
-    empty = results.frame([], [])
-    assert set(verdicts_of(empty).values()) == {"not tested"}
-
-
-def test_classes_that_are_mixed_up_more_than_others():
-    truth = data.load("cells").test.labels.numpy()
-    predicted = truth.copy()
-    # Half of class 0 is taken for class 2, nothing else is wrong.
-    zero = np.flatnonzero(truth == 0)
-    predicted[zero[: len(zero) // 2]] = 2
-    record = SimpleNamespace(predictions={"classes": predicted.astype(np.uint8)})
-    rows = pd.DataFrame([{"draw": 7, "record": record}])
-    # 0 -> 2 and 2 -> 0 are the two places of the pair.
-    assert results.mixed_up(rows, "cells", (0, 2)) == {7: pytest.approx(0.25)}
-    assert results.mixed_up(rows, "cells", (1, 3))[7] < 0
+def test_without_runs_every_claim_is_not_tested(claims):
+    runs = as_printed()
+    runs.loc[runs["kind"] == "classes", ["record", "accuracy", MEAN]] = None
+    found = words(claims(runs))
+    # What is in the data set needs no network.
+    found.pop("S16")
+    assert set(found.values()) == {"not tested"}
 
 
 def test_every_printed_figure_has_a_cell_of_ours():
-    table = published.ssl_medmnist()
-    table = table[~table["method"].str.startswith("fusion")]
-    found = 0
-    for run in planning.plan(
-        Settings(budget="source", seeds=1, side_seeds=1, tuned_seeds=0, choice_seeds=0)
-    ):
-        cell = run.cell()
-        if run.kind == "classes" and cell["labels"] in results.PRINTED_LABELS:
-            given = (cell["dataset"], cell["labels"], cell["method"], cell["backbone"])
-            found += results.printed(*given) is not None
-    assert found == len(table[table["metric"] == "mean_class_accuracy"])
+    planned = {
+        (run.dataset, run.fraction, run.name, run.backbone)
+        for run in chapter.plan(settings(budget="source", seeds=1, side_seeds=1))
+        if isinstance(run, Classification) and run.protocol == "report"
+    }
+    table = published.ssl_medmnist()[~FUSED_TOGETHER]
+    for row in table[table["metric"] == MEAN].itertuples():
+        fraction = {"full": 1.0, "quarter": 0.25}[row.labels]
+        backbone = row.backbone.replace("finetuned", "fine-tuned")
+        cell = (row.dataset, fraction, PRINTED.get(row.method, row.method), backbone)
+        assert cell in planned
 
 
-def test_a_method_has_a_name_for_readers():
-    assert results.named("moco, resnet34", "frozen") == "MoCo, ResNet-34 (frozen)"
-    assert results.named("random vit-b32", "frozen") == "random ViT-B/32 (frozen)"
-    assert results.named("supervised", "scratch") == "supervised"
+# The chapter
 
 
-def test_tables_without_runs_say_so():
-    empty = results.frame([], [])
-    for table in (
-        show.report_table(empty, SETTINGS, "bloodmnist", results.ALL),
-        show.recalls_table(empty, SETTINGS, "dermamnist"),
-        show.floors_table(empty, SETTINGS),
-        show.side_table(empty, SETTINGS),
-        show.comparisons_table(empty, SETTINGS),
-        show.tuned_table(empty, SETTINGS),
-        show.choices_table(empty, SETTINGS),
-        show.cost_table(empty, SETTINGS),
-        show.duplicates_table(empty, SETTINGS),
-    ):
-        assert "not run" in str(table)
-
-
-@pytest.mark.parametrize(
-    ("offset", "side"), [(-0.02, "above"), (-0.001, "inside"), (0.02, "below")]
-)
-def test_a_frozen_figure_is_held_against_one_more_untrained_run(offset, side, without_images):
-    where = ("bloodmnist", results.QUARTER)
-    figure = results.printed(*where, "moco", "frozen") / 100
-    runs = pd.DataFrame(
-        row(*where, "random resnet18", "frozen", draw, figure + offset + 0.001 * (draw - 1))
-        for draw in range(3)
-    )
-    found = show.floors(runs, Settings()).set_index(["dataset", "labels", "method"])["side"]
-    assert found["bloodmnist", "a quarter of the labels", "moco"] == side
-    assert (found == "not run").sum() == len(found) - 2, "SimCLR has the same backbone"
-    assert ("MoCo" in show.floors_in_words(runs, Settings())) == (side != "above")
-
-
-def test_the_luck_of_two_test_splits_by_hand(monkeypatch):
-    whole = SimpleNamespace(test=SimpleNamespace(labels=torch.tensor([0] * 100 + [1] * 25)))
-    monkeypatch.setattr(results.data, "load", lambda name: whole)
-    runs = pd.DataFrame([{"dataset": "cells", "recall_class_0": 0.5, "recall_class_1": 0.8}])
-    # Variances of the recalls: 0.25 / 100 and 0.16 / 25.
-    classes = 2 * (0.0025 + 0.0064) / 4
-    images = 2 * (0.64 * 0.0025 + 0.04 * 0.0064)
-    assert results.split_variance(runs, "mean_class_accuracy") == pytest.approx(classes)
-    assert results.split_variance(runs, "accuracy") == pytest.approx(images)
-
-
-def test_the_method_in_the_summary_is_chosen_on_validation_images():
-    where = ("bloodmnist", results.QUARTER)
-    rows = [row(*where, "supervised", "scratch", 0, 0.6)]
-    for method, scored, validated in (("simclr", 0.9, 0.5), ("moco", 0.7, 0.6)):
-        rows.append(row(*where, method, "fine-tuned", 0, scored))
-        rows[-1]["record"].curves["valid_accuracy"] = [0.1, validated]
-    method, difference = show._best(results.classes(pd.DataFrame(rows), *where), Settings())
-    assert method == "moco"
-    assert difference.mean == pytest.approx(0.1)
-
-
-def test_the_full_profile_starts_no_run_by_itself(monkeypatch, tmp_path):
+def test_no_run_is_started_without_minutes(monkeypatch, tmp_path):
     monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path))
 
     def refuse(*given, **named):
         raise AssertionError("a run was started")
 
-    monkeypatch.setattr(results, "run_all", refuse)
+    monkeypatch.setattr(import_module("fewlabels.evidence.frame"), "run_all", refuse)
     monkeypatch.setattr(Store, "run", refuse)
-    assert Settings().minutes == 0
-    shown = results.measure(replace(SETTINGS, minutes=0.0))
-    assert len(shown) == 0
+    assert settings().minutes == 0
+    assert ev.done(ev.runs(chapter, replace(SETTINGS, minutes=0.0))).empty
     with pytest.raises(AssertionError, match="a run was started"):
-        results.measure(replace(SETTINGS, minutes=-1.0))
+        ev.runs(chapter, SETTINGS)
 
 
 def test_one_more_method_takes_its_file_and_a_line_in_the_table(store, fabric, monkeypatch):
     monkeypatch.setitem(METHODS, "mine", METHODS["vicreg"])
-    settings = replace(SETTINGS, methods=["mine"], side_seeds=0)
-    runs = planning.plan(settings)
-    records = [store.run(run, fabric) for run in runs]
-    found = results.frame(runs, records)
-    for labels in (results.ALL, results.QUARTER):
-        assert "mine (fine-tuned)" in str(show.report_table(found, settings, "bloodmnist", labels))
-    assert show.tuned_curve(found, settings, "cells").axes
-    show.figures.METHODS.pop("mine")
+    planned = chapter.classifiers(SETTINGS, chapter.pretraining(SETTINGS, "cells", "mine", 0))
+    for run in planned:
+        store.run(run, fabric)
+    found = ev.done(ev.frame(planned, store))
+    assert Counter(found["name"]) == {"mine (frozen)": 2, "mine (fine-tuned)": 2}
 
 
 @pytest.mark.parametrize("protocol", ["report", "tuned"])
@@ -622,23 +587,21 @@ def test_every_method_runs_in_bfloat16_as_well(store, method, protocol):
     assert {tensor.dtype for tensor in weights.values()} <= {torch.float32, torch.int64}
 
 
-def test_the_plan_has_the_sources_grid_first_and_everything_behind_what_it_needs():
-    runs = planning.plan(Settings())
-    place = {run: i for i, run in enumerate(runs)}
-    assert all(place[need] < place[run] for run in runs for need in run.needs())
-    trained = [run for run in runs if isinstance(run, Pretraining) and run.course.epochs]
-    draws, sets = range(3), 2
-    own, others = (
-        [(method, draw) for draw in draws for _ in range(sets) for method in methods]
-        for methods in (planning.SOURCE_METHODS, ("rotation", "vicreg"))
-    )
-    assert [(run.method, run.seed) for run in trained[: len(own + others)]] == own + others
-
-
 def test_the_networks_have_the_sizes_that_the_source_prints():
-    whole = replace(SETTINGS, tiny=False, methods=["moco", "aim", "mae"])
-    frame = show.sizes_table(whole).frame.set_index("Method")
-    assert frame["Pretext task"].tolist() == frame["Pretext task, source"].tolist()
-    assert frame.loc["AIM", "Backbone"] == "11.6"
+    own = settings(budget="source")
+
+    def millions(method):
+        """Trained parameters of the backbone, and of what only the pretext task needs."""
+        network = chapter.pretraining(own, "cells", method, 0).build(28, 3, 11_959)
+        backbone, whole = (
+            sum(each.numel() for each in part.parameters() if each.requires_grad) / 1e6
+            for part in (network.backbone, network)
+        )
+        return backbone, whole - backbone
+
+    found = {method: millions(method) for method in ("moco", "aim", "mae")}
+    tasks = {method: round(task, 1) for method, (_, task) in found.items()}
+    assert tasks == {"moco": 1.6, "aim": 34.2, "mae": 5.1}
+    assert found["aim"][0] == pytest.approx(11.6, abs=0.05)
     # Its last layer, 768 x 1,000 weights and 1,000 biases, is left out.
-    assert float(frame.loc["MAE", "Backbone"]) + 0.769 == pytest.approx(88.2, abs=0.05)
+    assert found["mae"][0] + 0.769 == pytest.approx(88.2, abs=0.05)
