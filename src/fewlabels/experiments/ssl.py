@@ -4,7 +4,7 @@ Protocol ``report`` repeats the source: Lightly's examples for the pretraining, 
 backbone two linear layers (2,048 wide) trained with SGD at 0.01 and a cosine over the epochs;
 images as they come, in 0..1; classes weighted by one minus their share; the last epoch scored.
 Protocol ``reduced`` is the same procedure with fewer epochs and narrower transformers, for two CPU
-cores (`fewlabels.pretext.methods.NARROW`, `fewlabels.chapters.ssl_medmnist.planning`).
+cores (`fewlabels.pretext.methods.NARROW`, `fewlabels.chapters.ssl_medmnist`).
 Protocol ``tuned`` is ours: networks for small images, standardised channels, augmented labelled
 images.
 
@@ -471,7 +471,7 @@ class Classification(Experiment):
         return ("valid", "test") if self.scored_on == "test" else ("valid",)
 
     def _head(self, features: int, classes: int) -> nn.Module:
-        if self.backbone == "scratch":
+        if self.backbone == "scratch" or self.protocol == "tuned":
             return nn.Linear(features, classes)
         width = 32 if self.tiny else HEAD_WIDTH
         return nn.Sequential(nn.Linear(features, width), nn.ReLU(), nn.Linear(width, classes))

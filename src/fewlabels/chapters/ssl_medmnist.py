@@ -1,0 +1,423 @@
+"""Chapter 5: is pretraining without labels worth it on small medical images?
+
+Two budgets: ``source`` is the source's own, for a graphics card; ``reduced`` is what two CPU cores
+finish in some fifteen hours. What is smaller stands here (`FINE_TUNING_EPOCHS`, the defaults of
+``reduced_epochs``) and in `fewlabels.pretext.methods.NARROW`: fewer epochs, and transformers with
+the same 49 patches but fewer and narrower blocks. Supervised networks, and heads on frozen
+backbones, take the source's epochs in both.
+
+A pretraining is one run whose weights stay in the cache; its classifiers follow it at once. Draw d
+of the labels goes with the pretraining of seed d: all methods are paired by draw.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from fewlabels import config, data
+from fewlabels.data import medmnist
+from fewlabels.errors import UserError
+from fewlabels.experiments.ssl import Classification, DuplicateSearch, Pretraining
+from fewlabels.parameters import Count, Parameters, Share, Some
+from fewlabels.pretext.methods import METHODS, backbone_name
+from fewlabels.runs import Experiment, Store
+from fewlabels.training import Course
+
+NAME = "ssl-medmnist"
+DATASETS = (*medmnist.SINGLE_LABEL, "cells")
+SOURCE_METHODS = ("simclr", "moco", "aim", "mae")
+CONTRASTIVE = ("simclr", "moco")
+QUARTER = 0.25
+FRACTIONS = (1.0, QUARTER)
+SOURCE_EPOCHS = 100
+FINE_TUNING_EPOCHS = {1.0: 15, QUARTER: 30}
+"""In protocol ``reduced``, by the share of labels, beside 25 of pretraining."""
+LONGER = (10, 50, 100)
+"""Epochs beside 25 at which MoCo and its control show what the smaller budget costs."""
+FROZEN_AND_TUNED = ("frozen", "fine-tuned")
+CONTROLS = {
+    "resnet18": "simclr",
+    "vit-b32": "mae",
+    "vit-narrow": "mae",
+    "aim": "aim",
+    "aim-narrow": "aim",
+}
+"""Backbones whose untrained state is the control of pretrained ones, and a method that has each."""
+STATIC_RATES = (1e-3, 1e-4)
+TWICE = "twice the epochs"
+CHOICE_DRAW = 1000
+UPDATES = 2000
+"""Of the weights, at least, in protocol ``tuned``: a hundred passes over 1% of the labels are not
+a tenth of that."""
+TUNED_RATE = {"resnet18": 0.05, "resnet18-small": 0.05, "vit-28": 3e-4, "aim-tuned": 3e-4}
+"""Learning rates of protocol ``tuned``: SGD for the convolutions, AdamW for the transformers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Parameters):
+    """The notebook's parameters."""
+
+    blood: str
+    """The balanced data set of the source; any single-label MedMNIST set may take its place,
+    or the generated cells."""
+    derma: str
+    """The unbalanced one."""
+    minutes: float
+    """No run is started later than this after the first one; 0 starts none and shows what is
+    there, a negative number is no limit."""
+    budget: Literal["reduced", "source"]
+    """What the runs may take: two CPU cores' reduced one, or the source's, for a graphics card."""
+    seeds: Count
+    """Draws of every method in the source's grid."""
+    side_seeds: Count
+    """Draws of the small comparisons: blur, epochs, rates, ResNet-34, extra cells, imbalance."""
+    tuned_seeds: Count
+    """Draws of protocol tuned."""
+    choice_seeds: Count
+    """Draws behind the choices of protocol tuned, scored on validation images."""
+    methods: list[Literal[(*METHODS,)]]
+    """Pretext tasks of the grid."""
+    tuned_methods: list[Literal[(*METHODS,)]]
+    """Pretext tasks of protocol tuned; with the reduced budget those of a residual network."""
+    fractions: list[Share]
+    """Shares of the training labels in the curves of protocol tuned."""
+    epochs: Some
+    """Of supervised networks, of heads on frozen backbones and, with budget source, of pretraining
+    and fine-tuning; MAE takes half of them."""
+    reduced_epochs: Some
+    """Of pretraining with budget reduced; fine-tuning takes three fifths of them with all labels
+    and twice that with a quarter."""
+    tuned_epochs: Some
+    """Of pretraining in protocol tuned; MAE and AIM take twice as many, rotation half."""
+    tuned_class_epochs: Some
+    """Of classifiers in protocol tuned, or as many as 2,000 updates need."""
+    images: Count
+    """At most this many training images, the first ones; 0 takes all."""
+    tiny: bool
+    """Networks that a test can train."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        for key in ("blood", "derma"):
+            name = getattr(self, key)
+            if name in list(medmnist.SETS):
+                data.train_size(name)  # says why one with several labels per image is refused
+            config.one_of(key, name, DATASETS)
+        if not self.methods:
+            raise UserError(f"methods is []; allowed: one or more of {', '.join(METHODS)}")
+
+    @property
+    def grid(self) -> str:
+        """The protocol of the source's grid at this budget."""
+        return "reduced" if self.budget == "reduced" else "report"
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The names of both data sets, or of the one that plays both parts."""
+        return tuple(dict.fromkeys((self.blood, self.derma)))
+
+
+def store(settings: Settings) -> Store:
+    """The folder of the records that the settings name."""
+    return Store.of_chapter(NAME, settings.store)
+
+
+def plan(settings: Settings) -> list[Experiment]:
+    """Every run of the chapter at its budget, each once, in the order in which they are made."""
+    searches = [DuplicateSearch(dataset) for dataset in settings.datasets]
+    own = reduced_plan(settings) if settings.budget == "reduced" else source_plan(settings)
+    return list(dict.fromkeys([*searches, *_with_needs(own)]))
+
+
+def beyond(settings: Settings) -> list[Experiment]:
+    """What the source's own budget still asks for where the plan is the reduced one."""
+    if settings.budget == "source":
+        return []
+    planned = {*plan(settings)}
+    larger = replace(settings, budget="source", tuned_epochs=200, tuned_class_epochs=100)
+    return [run for run in plan(larger) if run not in planned]
+
+
+def _with_needs(runs: Iterator[Experiment]) -> list[Experiment]:
+    return [each for run in runs for each in (*run.needs(), run)]
+
+
+def reduced_plan(s: Settings) -> Iterator[Experiment]:
+    """All draws of a method and its control before the next method: a stop leaves whole claims."""
+    for methods in (("moco", "simclr"), ("mae",), ("aim",), ("rotation", "vicreg")):
+        methods = [method for method in methods if method in s.methods]
+        for dataset in s.datasets:
+            for draw in range(s.seeds):
+                yield from (supervised(s, dataset, fraction, draw) for fraction in FRACTIONS)
+            for method in methods:
+                network = backbone_name(method, "reduced")
+                for draw in range(s.seeds):
+                    yield from classifiers(s, pretraining(s, dataset, method, draw))
+                for draw in range(s.seeds):
+                    yield from classifiers(s, untrained(s, dataset, network, draw))
+    yield from budget_runs(s)
+    for draw in range(s.seeds):
+        yield from readout_runs(s, draw)
+    for draw in range(s.side_seeds):
+        yield from side_runs(s, draw)
+    for draw in range(s.choice_seeds):
+        yield from candidates(s, draw)
+    for draw in range(s.tuned_seeds):
+        yield from tuned_runs(s, draw)
+
+
+def source_plan(s: Settings) -> Iterator[Experiment]:
+    """Draw by draw, so that a visit to a card that ends early leaves whole draws: the contrastive
+    methods with their control first, then the transformers, then what the source lacks."""
+    for draw in range(s.seeds):
+        for methods in (CONTRASTIVE, ("mae", "aim"), ("rotation", "vicreg")):
+            for dataset in s.datasets:
+                yield from (supervised(s, dataset, fraction, draw) for fraction in FRACTIONS)
+                for method in methods:
+                    if method in s.methods:
+                        network = backbone_name(method, "report")
+                        yield from classifiers(s, pretraining(s, dataset, method, draw))
+                        yield from classifiers(s, untrained(s, dataset, network, draw))
+    for draw in range(s.seeds):
+        yield from readout_runs(s, draw)
+        yield from variant_runs(s, draw)
+    for draw in range(s.side_seeds):
+        yield from side_runs(s, draw)
+    for draw in range(s.choice_seeds):
+        yield from candidates(s, draw)
+    for draw in range(s.tuned_seeds):
+        yield from tuned_runs(s, draw)
+
+
+def pretraining(
+    s: Settings, dataset: str, method: str, seed: int, protocol: str = "", **changes: Any
+) -> Pretraining:
+    """A method's pretraining, in a protocol's own network and course unless ``changes`` differ.
+
+    Without a ``protocol`` it is the grid's.
+    """
+    protocol = protocol or s.grid
+    course = METHODS[method].COURSES["tuned" if protocol == "tuned" else "report"]
+    epochs = {
+        "report": _share(s.epochs, course.epochs),
+        "reduced": s.reduced_epochs,
+        "tuned": _share(s.tuned_epochs, course.epochs, 200),
+    }[protocol]
+    network = backbone_name(method, protocol)
+    if network == "resnet18-small" and s.budget == "reduced":
+        network = "resnet18"
+    given = {"network": network, "course": replace(course, epochs=epochs)} | changes
+    return Pretraining(dataset, protocol, method, seed=seed, images=s.images, tiny=s.tiny, **given)
+
+
+def _share(epochs: int, own: int, usual: int = SOURCE_EPOCHS) -> int:
+    """``epochs`` for a course that takes ``own`` where others take ``usual``."""
+    return max(1, epochs * own // usual)
+
+
+def untrained(s: Settings, dataset: str, network: str, seed: int) -> Pretraining:
+    """The control: a backbone with its initial weights."""
+    nothing = Course(epochs=0, rate=0.1, evaluations=0)
+    return pretraining(s, dataset, CONTROLS[network], seed, network=network, course=nothing)
+
+
+def controls(s: Settings) -> list[str]:
+    """The backbones of the grid that some of the methods have."""
+    used = {backbone_name(method, s.grid) for method in s.methods}
+    return [network for network in CONTROLS if network in used]
+
+
+def classifier(
+    s: Settings,
+    start: Pretraining,
+    backbone: str,
+    fraction: float,
+    *,
+    readout: str = "head",
+    moving: bool = False,
+    positions: bool | None = None,
+) -> Classification:
+    """The source's classifier on a pretrained backbone; ``positions`` is its choice for AIM."""
+    if positions is None:
+        positions = start.network.startswith("aim")
+    mae = start.method == "mae" and start.course.epochs > 0
+    epochs = _share(s.epochs, 50 if mae else 100)
+    if start.protocol == "reduced" and backbone == "fine-tuned":
+        epochs = _share(s.reduced_epochs, FINE_TUNING_EPOCHS[fraction], 25)
+    return Classification(
+        start.dataset,
+        start.protocol,
+        backbone,
+        start.network,
+        fraction,
+        start.seed,
+        Course(epochs=epochs, rate=0.01),
+        pretraining=start,
+        readout=readout,
+        moving=moving,
+        positions=positions,
+        probabilities=backbone == "fine-tuned" and start.name in SOURCE_METHODS,
+        images=s.images,
+        tiny=s.tiny,
+    )
+
+
+def classifiers(s: Settings, start: Pretraining) -> list[Classification]:
+    """The classifier on one backbone, frozen and fine-tuned, at both shares of the labels."""
+    return [classifier(s, start, b, fraction) for fraction in FRACTIONS for b in FROZEN_AND_TUNED]
+
+
+def supervised(
+    s: Settings, dataset: str, fraction: float, draw: int, variant: str = "", **changes: Any
+) -> Classification:
+    """The source's supervised model: a ResNet-18, its rate halved every twenty epochs.
+
+    ``changes`` of its course make a ``variant``.
+    """
+    course = Course(s.epochs, rate=0.05, schedule="halved", drop_last=False)
+    return Classification(
+        dataset,
+        "report",
+        "scratch",
+        "resnet18",
+        fraction,
+        draw,
+        replace(course, **changes),
+        probabilities=not variant,
+        variant=variant,
+        images=s.images,
+        tiny=s.tiny,
+    )
+
+
+def budget_runs(s: Settings) -> Iterator[Classification]:
+    """MoCo and its control on the balanced set, one draw, at other numbers of epochs."""
+    for epochs in LONGER if "moco" in s.methods and s.seeds else ():
+        longer = replace(s, reduced_epochs=_share(s.reduced_epochs, epochs, 25))
+        said = f"{epochs} epochs"
+        yield from classifiers(longer, pretraining(longer, s.blood, "moco", 0, variant=said))
+        for run in classifiers(longer, untrained(s, s.blood, "resnet18", 0)):
+            yield replace(run, variant=said)
+
+
+def readout_runs(s: Settings, draw: int) -> Iterator[Classification]:
+    """A linear probe and nearest neighbours on every frozen backbone of the grid."""
+    for dataset in s.datasets:
+        starts = [pretraining(s, dataset, method, draw) for method in s.methods]
+        starts += [untrained(s, dataset, network, draw) for network in controls(s)]
+        for start in starts:
+            for fraction in FRACTIONS:
+                for readout in ("linear probe", "kNN"):
+                    yield classifier(s, start, "frozen", fraction, readout=readout, positions=False)
+
+
+def variant_runs(s: Settings, draw: int) -> Iterator[Classification]:
+    """What the source leaves open: moving batch-norm statistics, and how AIM's tokens are read."""
+    for dataset in s.datasets:
+        for method in s.methods:
+            start = pretraining(s, dataset, method, draw)
+            for fraction in FRACTIONS:
+                if method in CONTRASTIVE:
+                    yield classifier(s, start, "frozen", fraction, moving=True)
+                if method == "aim":
+                    for backbone in FROZEN_AND_TUNED:
+                        yield classifier(s, start, backbone, fraction, positions=False)
+
+
+def side_runs(s: Settings, draw: int) -> Iterator[Classification]:
+    """What claims S13 to S15 and S17 to S19 need beyond the grid, on the balanced data set."""
+    yield supervised(s, s.blood, 1.0, draw, TWICE, epochs=2 * s.epochs)
+    for rate in STATIC_RATES:
+        static = {"rate": rate, "schedule": "constant"}
+        yield supervised(s, s.blood, 1.0, draw, f"static rate {rate:g}", **static)
+    contrastive = [method for method in CONTRASTIVE if method in s.methods]
+    for method in contrastive:
+        blurred = pretraining(s, s.blood, method, draw, blur=True)
+        yield from (classifier(s, blurred, backbone, 1.0) for backbone in FROZEN_AND_TUNED)
+    if "moco" in s.methods:
+        yield from classifiers(s, pretraining(s, s.blood, "moco", draw, network="resnet34"))
+        if s.blood == "bloodmnist":
+            more = pretraining(s, s.blood, "moco", draw, extra="bccd")
+            yield from (classifier(s, more, "fine-tuned", fraction) for fraction in FRACTIONS)
+    for method in contrastive:
+        for kind in ("balanced", "unbalanced"):
+            start = pretraining(s, s.blood, method, draw, subset=kind)
+            yield from (classifier(s, start, backbone, QUARTER) for backbone in FROZEN_AND_TUNED)
+
+
+def tuned_runs(s: Settings, draw: int) -> Iterator[Classification]:
+    """Our protocol over the shares of labels: from scratch, fine-tuned, and linear probes."""
+    for dataset in s.datasets:
+        starts = [pretraining(s, dataset, method, draw, "tuned") for method in s.tuned_methods]
+        for fraction in sorted(s.fractions):
+            yield tuned(s, dataset, None, fraction, draw)
+            for start in starts:
+                yield tuned(s, dataset, start, fraction, draw)
+                yield probe(s, start, fraction, draw)
+
+
+def tuned(
+    s: Settings,
+    dataset: str,
+    start: Pretraining | None,
+    fraction: float,
+    draw: int,
+    rate: float | None = None,
+    augmented: bool = True,
+    scored_on: str = "test",
+) -> Classification:
+    """Our classifier, from scratch or fine-tuned: the same network, layer and course."""
+    small = "resnet18" if s.budget == "reduced" else "resnet18-small"
+    network = small if start is None else start.network
+    course = Course(1, rate or TUNED_RATE[network], nesterov=True, weight_decay=5e-4)
+    if not network.startswith("resnet"):
+        course = replace(course, optimiser="adamw", weight_decay=0.05)
+    count = round(fraction * min(data.train_size(dataset), s.images or 10**9))
+    least = -(-UPDATES // course.recipe(max(1, count)).steps) if not s.tiny else 1
+    epochs = max(s.tuned_class_epochs, least)
+    return Classification(
+        dataset,
+        "tuned",
+        "scratch" if start is None else "fine-tuned",
+        network,
+        fraction,
+        draw,
+        replace(course, schedule="cosine", epochs=epochs),
+        pretraining=start,
+        augmented=augmented,
+        weighted=False,
+        scored_on=scored_on,
+        images=s.images,
+        tiny=s.tiny,
+    )
+
+
+def probe(s: Settings, start: Pretraining, fraction: float, draw: int) -> Classification:
+    """A linear probe on the frozen backbone."""
+    return Classification(
+        start.dataset,
+        "tuned",
+        "frozen",
+        start.network,
+        fraction,
+        draw,
+        Course(0, rate=0.1, evaluations=0),
+        pretraining=start,
+        readout="linear probe",
+        images=s.images,
+        tiny=s.tiny,
+    )
+
+
+def candidates(s: Settings, draw: int) -> Iterator[Classification]:
+    """What is compared on validation images before protocol ``tuned`` is scored on test images."""
+    draw += CHOICE_DRAW
+    for dataset in s.datasets:
+        for augmented in (False, True):
+            for rate in (0.02, 0.05, 0.1):
+                yield tuned(s, dataset, None, QUARTER, draw, rate, augmented, "validation")
+        for method in s.tuned_methods:
+            start = pretraining(s, dataset, method, draw, "tuned")
+            usual = TUNED_RATE[start.network]
+            for rate in (usual / 3, usual):
+                yield tuned(s, dataset, start, QUARTER, draw, rate, True, "validation")
