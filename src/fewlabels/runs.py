@@ -32,6 +32,8 @@ FORMAT = 1
 ADDED = {"added": True}
 """Metadata of a field that a kind of run got later: at its default it is left out of the identity,
 so that records from before it stay valid."""
+LARGEST = 1 << 26
+"""Bytes that one array of predictions may have."""
 LIBRARIES = ("torch", "torchvision", "lightning", "numpy", "scikit-learn", "fewlabels")
 
 
@@ -391,7 +393,11 @@ def _pack(array: np.ndarray) -> dict[str, Any]:
 
 
 def _unpack(packed: dict[str, Any]) -> np.ndarray:
-    raw = zlib.decompress(base64.b64decode(packed["zlib_base64"]))
+    # A record may be anybody's: a few kilobytes unpack to as many gigabytes as they like.
+    stream = zlib.decompressobj()
+    raw = stream.decompress(base64.b64decode(packed["zlib_base64"]), LARGEST)
+    if not stream.eof:
+        raise ValueError("predictions are cut short, or larger than any run's")
     return np.frombuffer(raw, packed["dtype"]).reshape(packed["shape"])
 
 

@@ -50,6 +50,13 @@ def settings(name: str, profile: str = "full", **changes: Any) -> Any:
     return load(name).Settings(**notebooks.parameters(name, profile) | changes)
 
 
+def planned(name: str, settings: Any) -> list[Any]:
+    """Every run of a chapter, in the order in which they are made: its plan and, where it has such,
+    what is ``beyond`` it at a larger budget."""
+    chapter = load(name)
+    return [*chapter.plan(settings), *getattr(chapter, "beyond", lambda settings: [])(settings)]
+
+
 def part(name: str, module: str) -> ModuleType:
     """A module of the chapter, as ``results`` or ``claims``. UserError for an unknown chapter."""
     _known(name)
