@@ -193,7 +193,10 @@ def _wheels(
     def distributions(names: Iterable[str]) -> set[str]:
         return {_normal(each) for name in names for each in bringing.get(name, ())}
 
-    imported, loaded = map(distributions, (code.outside(*modules), [*sys.modules]))
+    # A process of its own, because this one has loaded more than the runs do.
+    tell = f"import sys, {', '.join(sorted(modules))}; print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", tell], check=True, capture_output=True, text=True)
+    imported, loaded = map(distributions, (code.outside(*modules), told.stdout.split()))
     wanted, waiting = set(), [*imported]
     while waiting:
         name = waiting.pop()
@@ -201,7 +204,8 @@ def _wheels(
             wanted.add(name)
             # Of what it asks for, only what the runs have really imported.
             asked = importlib.metadata.requires(name) or []
-            waiting += {_normal(re.match(r"[\w.-]+", each)[0]) for each in asked} & loaded
+            asked = [re.match(r"[\w.-]+", each)[0] for each in asked if "extra ==" not in each]
+            waiting += {*map(_normal, asked)} & loaded
     if wanted:
         pins = [f"{name}=={importlib.metadata.version(name)}" for name in sorted(wanted)]
         pip = [sys.executable, "-m", "pip", "--quiet", "download", "--no-deps", "--implementation"]
