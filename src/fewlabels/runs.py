@@ -159,6 +159,7 @@ def read(path: Path) -> Record:
     try:
         record, format_, right = _parsed(content.decode())
         numbers = [record.seconds, *record.metrics.values(), *record.parameters.values()]
+        numbers += [point for curve in record.curves.values() for point in curve]
     except NO_RECORD as error:
         raise Damaged(path, f"it cannot be read ({type(error).__name__})") from error
     if format_ != FORMAT:
@@ -166,7 +167,7 @@ def read(path: Path) -> Record:
     if not right:
         raise Damaged(path, "its content does not match its checksum")
     if not all(type(each) in (int, float) for each in numbers):
-        raise Damaged(path, "its metrics, parameters and seconds are not all numbers")
+        raise Damaged(path, "its metrics, curves, parameters and seconds are not all numbers")
     if record.id != identity(record.config, record.data):
         raise Damaged(path, "its id is not that of its config and data")
     return record
