@@ -1,6 +1,7 @@
 """The `fewlabels` command. Heavy libraries are imported by the commands that need them."""
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--output", type=Path, metavar="FILE", help="the executed notebook (.ipynb)")
     freeze = add("freeze", _freeze, "execute a chapter (or all) for the book with Quarto")
     freeze.add_argument("chapter", metavar="CHAPTER", nargs="?")
-    add("status", _status, "runs done and needed, and whether the frozen output is fresh")
+    status = add("status", _status, "runs done and needed, and whether the frozen output is fresh")
+    status.add_argument("--missing", action="store_true", help="name the missing runs, in order")
     classify = add("classify", _classify, "name what photographs show (chapter few-data-caltech)")
     classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     classify.add_argument("--profile", default="quick", help="full, quick (default) or smoke")
@@ -57,6 +59,20 @@ def _parser() -> argparse.ArgumentParser:
     add("summary", _summary, "rewrite results/summary.csv")
     add("claims", _claims, "rewrite results/claims.csv")
     add("verify", _verify, "compare records, tables and frozen pages with what they follow from")
+    pack = add("pack", _pack, "write a folder that makes missing runs on another machine")
+    pack.add_argument("chapters", nargs="+", metavar="CHAPTER")
+    pack.add_argument("--to", type=Path, required=True, metavar="FOLDER")
+    pack.add_argument(
+        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="overrides"
+    )
+    pack.add_argument("--have", type=Path, metavar="FILE", help="what `pip list` says there")
+    pack.add_argument("--python", default="3.12", metavar="VERSION", help="there (3.12)")
+    pack.add_argument(
+        "--platform", action="append", metavar="TAG", help="of wheels (manylinux, x86-64)"
+    )
+    pack.add_argument("--limit", type=_bytes, default=math.inf, metavar="60MB")
+    merge = add("merge", _merge, "take the records that came back into results/")
+    merge.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE")
     add("preview", _preview, "write the book as plain pages, without Quarto")
     add("book", _book, "render the book to HTML and PDF")
     return parser
@@ -125,6 +141,8 @@ def _freeze(given: argparse.Namespace) -> None:
 def _status(given: argparse.Namespace) -> int:
     from fewlabels import chapters, freeze, ledger
 
+    if given.missing:
+        return _missing()
     clean = True
     for name in chapters.names():
         state = freeze.status(name)
@@ -149,6 +167,19 @@ def _beyond(name: str) -> str:
     planned, store = chapter.beyond(settings), chapter.store(settings)
     done = sum(store.path(run).exists() for run in planned)
     return f"{done} of {len(planned)} runs are made"
+
+
+def _missing() -> int:
+    from fewlabels import chapters, packing
+
+    total = 0
+    for name in chapters.names():
+        store, missing, _ = packing.lacking(name, chapters.settings(name))
+        for run in missing:
+            words = map(str, [*run.cell().values(), getattr(run, "draw", getattr(run, "seed", ""))])
+            print(name, store.path(run).stem, *filter(None, words))
+        total += len(missing)
+    return 1 if total else 0
 
 
 def _classify(given: argparse.Namespace) -> int:
@@ -186,6 +217,27 @@ def _verify(given: argparse.Namespace) -> int:
     for line in (*report.wrong, *integrity.in_words(report)):
         print(line)
     return 1 if report.wrong else 0
+
+
+def _bytes(text: str) -> float:
+    return float(text.upper().removesuffix("B").removesuffix("M")) * 1e6
+
+
+def _pack(given: argparse.Namespace) -> None:
+    from fewlabels import packing
+
+    platforms = given.platform or packing.PLATFORMS
+    machine = (given.have, given.python, platforms, given.limit)
+    for line in packing.pack(given.chapters, given.to, dict(given.overrides), *machine):
+        print(line)
+
+
+def _merge(given: argparse.Namespace) -> int:
+    from fewlabels import packing
+
+    lines, refused = packing.merge(given.archives)
+    print("\n".join(lines))
+    return 1 if refused else 0
 
 
 def _preview(given: argparse.Namespace) -> None:

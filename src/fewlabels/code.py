@@ -6,6 +6,7 @@ Comments, docstrings and layout do not count. Other hashes do not make a record 
 
 import ast
 import hashlib
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -21,15 +22,29 @@ def digest(module: str) -> str:
     """
     if not module.startswith(f"{PACKAGE}."):
         return ""
+    found = imported(module)
+    text = "\n".join(f"{name} {_stripped(found[name])}" for name in sorted(found))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def imported(*modules: str) -> dict[str, ast.Module]:
+    """These modules of this package and all of it that they import: name -> syntax tree."""
     found: dict[str, ast.Module] = {}
-    waiting = [module]
+    waiting = list(modules)
     while waiting:
         name = waiting.pop()
         if name not in found:
             found[name] = ast.parse(_file(name).read_text(encoding="utf-8"))
             waiting += _imports(found[name])
-    text = "\n".join(f"{name} {_stripped(found[name])}" for name in sorted(found))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return found
+
+
+def outside(*modules: str) -> set[str]:
+    """Top-level modules from elsewhere that these modules and all of `imported` name."""
+    nodes = [node for tree in imported(*modules).values() for node in ast.walk(tree)]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    return {name.split(".")[0] for name in names} - {PACKAGE, *sys.stdlib_module_names}
 
 
 def _file(module: str) -> Path | None:

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -199,19 +200,25 @@ def freeze(name: str, quarto: Path) -> Path:
 
 def _require_books_data(name: str) -> None:
     """Refuse data files other than the book's: the chapter's runs would all be made again."""
-    from fewlabels import chapters, data
+    from fewlabels import chapters
 
     chapter = chapters.load(name)
     planned = chapter.plan(chapter.Settings(**notebooks.parameters(name, "full")))
-    for run in planned:
-        here = run.checksums()
-        with data.as_in_the_book():
-            book = run.checksums()
-        if other := [each for each in book if book[each] != here[each]]:
-            raise UserError(
-                f"{name} cannot be frozen: {', '.join(other)} is another file here than behind the "
-                "book's records. Name the folder of the book's own data in FEWLABELS_DATA."
-            )
+    if other := other_data(planned):
+        raise UserError(
+            f"{name} cannot be frozen: {', '.join(other)} is another file here than behind the "
+            "book's records. Name the folder of the book's own data in FEWLABELS_DATA."
+        )
+
+
+def other_data(runs: Sequence[Any]) -> list[str]:
+    """Data of these runs that are other files here than behind the book's records."""
+    from fewlabels import data
+
+    here = {name: md5 for run in runs for name, md5 in run.checksums().items()}
+    with data.as_in_the_book():
+        book = {name: md5 for run in runs for name, md5 in run.checksums().items()}
+    return [name for name in book if book[name] != here[name]]
 
 
 def _copy_book(notebook: Path, copy: Path) -> None:

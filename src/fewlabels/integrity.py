@@ -108,17 +108,18 @@ def _records(report: Report) -> dict[str, Record]:
             if record.id in found:
                 raise UserError(f"another chapter has a record {record.id} as well.")
             found[record.id] = record
-            _metrics(report, record)
+            compare(report, record)
     return found
 
 
-def _metrics(report: Report, record: Record) -> None:
+def compare(report: Report, record: Record) -> None:
+    """Compare a record's metrics with what it keeps. Raises UserError where they do not agree."""
     try:
         spans = remeasured.spans(record)
     except remeasured.NoLabels as error:
         report.unchecked[str(error)] += 1
         return
-    except (LookupError, TypeError, ValueError) as error:
+    except (*runs.NO_RECORD, ArithmeticError) as error:
         raise UserError(f"its metrics cannot be made again: {error}") from error
     kind = record.config["kind"]
     report.without[kind].update(record.metrics.keys() - spans.keys())

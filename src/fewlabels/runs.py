@@ -32,6 +32,8 @@ FORMAT = 1
 ADDED = {"added": True}
 """Metadata of a field that a kind of run got later: at its default it is left out of the identity,
 so that records from before it stay valid."""
+LARGEST = 1 << 26
+"""Bytes that one array of predictions may have."""
 LIBRARIES = ("torch", "torchvision", "lightning", "numpy", "scikit-learn", "fewlabels")
 
 
@@ -157,6 +159,7 @@ def read(path: Path) -> Record:
     try:
         record, format_, right = _parsed(content.decode())
         numbers = [record.seconds, *record.metrics.values(), *record.parameters.values()]
+        numbers += [point for curve in record.curves.values() for point in curve]
     except NO_RECORD as error:
         raise Damaged(path, f"it cannot be read ({type(error).__name__})") from error
     if format_ != FORMAT:
@@ -164,7 +167,7 @@ def read(path: Path) -> Record:
     if not right:
         raise Damaged(path, "its content does not match its checksum")
     if not all(type(each) in (int, float) for each in numbers):
-        raise Damaged(path, "its metrics, parameters and seconds are not all numbers")
+        raise Damaged(path, "its metrics, curves, parameters and seconds are not all numbers")
     if record.id != identity(record.config, record.data):
         raise Damaged(path, "its id is not that of its config and data")
     return record
@@ -391,7 +394,11 @@ def _pack(array: np.ndarray) -> dict[str, Any]:
 
 
 def _unpack(packed: dict[str, Any]) -> np.ndarray:
-    raw = zlib.decompress(base64.b64decode(packed["zlib_base64"]))
+    # A record may be anybody's: a few kilobytes unpack to as many gigabytes as they like.
+    stream = zlib.decompressobj()
+    raw = stream.decompress(base64.b64decode(packed["zlib_base64"]), LARGEST)
+    if not stream.eof:
+        raise ValueError("predictions are cut short, or larger than any run's")
     return np.frombuffer(raw, packed["dtype"]).reshape(packed["shape"])
 
 

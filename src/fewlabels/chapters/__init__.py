@@ -51,6 +51,13 @@ def settings(name: str, profile: str = "full", **changes: Any) -> Any:
     return load(name).Settings(**notebooks.parameters(name, profile) | changes)
 
 
+def planned(name: str, settings: Any) -> list[Any]:
+    """Every run of a chapter, in the order in which they are made: its plan and, where it has such,
+    what is ``beyond`` it at a larger budget."""
+    chapter = load(name)
+    return [*chapter.plan(settings), *getattr(chapter, "beyond", lambda settings: [])(settings)]
+
+
 def _known(name: str) -> None:
     if name not in NOTEBOOKS:
         raise UserError(f"there is no chapter {name!r}; there are: {', '.join(NOTEBOOKS)}")

@@ -51,6 +51,11 @@ UPDATES = 2000
 a tenth of that."""
 TUNED_RATE = {"resnet18": 0.05, "resnet18-small": 0.05, "vit-28": 3e-4, "aim-tuned": 3e-4}
 """Learning rates of protocol ``tuned``: SGD for the convolutions, AdamW for the transformers."""
+SOURCE = {"budget": "source", "tuned_epochs": 200, "tuned_class_epochs": 100}
+"""Parameters of the source's own budget, beside the book's."""
+PACKED = SOURCE | {"side_seeds": 0}
+"""What `fewlabels pack` takes along where nothing else is said: not the small comparisons, whose
+extra cells would bring the folder over 60 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +145,7 @@ def beyond(settings: Settings) -> list[Experiment]:
     if settings.budget == "source":
         return []
     planned = {*plan(settings)}
-    larger = replace(settings, budget="source", tuned_epochs=200, tuned_class_epochs=100)
-    return [run for run in plan(larger) if run not in planned]
+    return [run for run in plan(replace(settings, **SOURCE)) if run not in planned]
 
 
 def _with_needs(runs: Iterator[Experiment]) -> list[Experiment]:
