@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from math import isfinite
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 from fewlabels.errors import UserError
 
@@ -12,13 +12,6 @@ def one_of(key: str, value: Any, allowed: Iterable[Any]) -> None:
     allowed = list(allowed)
     if value not in allowed:
         raise UserError(f"{key} is {value!r}; allowed: {', '.join(map(str, allowed))}")
-
-
-def literals(settings: Any) -> None:
-    """Refuse a value that the field's type, where this is a ``Literal``, does not name."""
-    for key, hint in get_type_hints(type(settings)).items():
-        if get_origin(hint) is Literal:
-            one_of(key, getattr(settings, key), get_args(hint))
 
 
 def whole(key: str, value: Any, low: int, high: int | None = None) -> None:
