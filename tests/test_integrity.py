@@ -4,7 +4,6 @@ and on forgeries of each of them; and on the committed book."""
 import hashlib
 import json
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -37,7 +36,11 @@ CLAIM = {
     "claim": "It reads digits.",
     "published": {"accuracy": 60},
     "decide": "Accuracy of the toy.",
+    "kind": "figure",
+    "luck": "run",
 }
+
+MARGINS = {"accuracy": {"margin": 3, "why": "of a toy"}}
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,7 @@ def forged(toy, tmp_path, monkeypatch):
     write_claims(reference, CLAIM)
     known = chapters.load("toy")
     monkeypatch.setattr(known, "plan", lambda settings: [Reader("digits", k) for k in range(3)])
-    parts = {
-        "results": SimpleNamespace(measure=lambda settings: records()),
-        "claims": SimpleNamespace(rows=lambda found, settings: [entry(found)]),
-    }
-    monkeypatch.setattr(chapters, "part", lambda name, module: parts[module])
+    monkeypatch.setattr(notebooks, "evaluate", lambda *given: {"claims": [entry(records())]})
     store, fabric = runs.Store(paths.RESULTS / "toy"), Fabric(accelerator="cpu")
     for run in known.plan(None):
         store.run(run, fabric)
@@ -88,7 +87,9 @@ def forged(toy, tmp_path, monkeypatch):
 
 
 def write_claims(reference, *claims):
-    reference.write_text(yaml.safe_dump({"sources": {"toy": "A toy"}, "claims": [*claims]}))
+    reference.write_text(
+        yaml.safe_dump({"sources": {"toy": "A toy"}, "margins": MARGINS, "claims": [*claims]})
+    )
     published._document.cache_clear()
 
 
@@ -224,17 +225,23 @@ def test_and_of_a_metric_that_nothing_is_kept_of(forged):
 def test_the_printed_figure_edited(forged):
     write_claims(forged, CLAIM | {"published": {"accuracy": 61}})
     wrong(
-        "results/claims.csv has 1 row that no record gives: T1 toy toy accuracy 60",
-        "results/claims.csv has 1 row too few: T1 toy toy accuracy 61",
+        "results/claims.csv has 1 row that no record gives: T1 toy toy figure accuracy 60",
+        "results/claims.csv has 1 row too few: T1 toy toy figure accuracy 61",
         "_freeze, toy: stale: claim T1 changed",
     )
 
 
 def test_a_rule_for_all_claims_edited(forged):
     document = yaml.safe_load(forged.read_text())
-    forged.write_text(yaml.safe_dump(document | {"margins": {"accuracy": 30}}))
+    forged.write_text(
+        yaml.safe_dump(document | {"margins": {"accuracy": {"margin": 30, "why": ""}}})
+    )
     published._document.cache_clear()
-    wrong("_freeze, toy: stale: claims.yaml changed")
+    wrong(
+        "results/claims.csv has 1 row that no record gives: T1 toy toy figure accuracy 60",
+        "results/claims.csv has 1 row too few: T1 toy toy figure accuracy 60",
+        "_freeze, toy: stale: claims.yaml changed",
+    )
 
 
 def test_a_frozen_page_edited(forged):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from medmnist import INFO
 
-from fewlabels import data
-from fewlabels.chapters.ssl_medmnist import Settings, plan
+from fewlabels import chapters, data
+from fewlabels.chapters.ssl_medmnist import plan
 from fewlabels.data import bccd, cells, duplicates, medmnist
 from fewlabels.data.medmnist import MedMNIST, Rebuild
 from fewlabels.errors import UserError
@@ -143,7 +143,8 @@ def test_lesions_come_from_the_sources_and_the_table(folder):
 def test_extra_cells_are_refused_where_missing_or_other(folder):
     with pytest.raises(UserError, match=r"bccd_cells\.npz is missing.*side_seeds=0"):
         bccd.images()
-    for settings, wanted in ((Settings(), True), (Settings(side_seeds=0), False)):
+    own = chapters.settings("ssl-medmnist"), chapters.settings("ssl-medmnist", side_seeds=0)
+    for settings, wanted in zip(own, (True, False), strict=True):
         with data.as_in_the_book():
             assert any("bccd_cells" in run.checksums() for run in plan(settings)) == wanted
     folder.mkdir()
