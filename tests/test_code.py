@@ -1,6 +1,8 @@
 import ast
 
-from fewlabels import code
+from conftest import toy_run
+
+from fewlabels import cli, code
 
 
 def test_a_hash_follows_the_code_and_not_its_comments():
@@ -23,3 +25,11 @@ def test_what_is_imported_counts_also_inside_functions():
 
 def test_a_kind_of_run_from_elsewhere_has_no_hash():
     assert code.digest("toy_runs") == ""
+
+
+def test_status_counts_the_records_that_other_code_made(toy, record, monkeypatch):
+    monkeypatch.setattr(code, "digest", lambda module: "before")
+    record(toy_run(0), toy_run(1))
+    assert cli._by_other_code("toy") == 0
+    monkeypatch.setattr(code, "digest", lambda module: "after")
+    assert cli._by_other_code("toy") == 2

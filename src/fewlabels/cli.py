@@ -148,6 +148,8 @@ def _status(given: argparse.Namespace) -> int:
         state = freeze.status(name)
         clean = clean and not state.stale and (state.partial or state.done == state.needed)
         print(f"{name}: {state.done} of {state.needed} runs, {freeze.in_words(state.stale)}")
+        if older := _by_other_code(name):
+            print(f"  made by code that has changed since: {older} records")
         if more := _beyond(name):
             print(f"  a larger budget would add: {more}")
     if old := ledger.stale():
@@ -155,6 +157,18 @@ def _status(given: argparse.Namespace) -> int:
             f"results/claims.csv: older than the records of {', '.join(old)} (`fewlabels claims`)"
         )
     return 0 if clean and not old else 1
+
+
+def _by_other_code(name: str) -> int:
+    """Records that say which code made them, and whose code reads otherwise today."""
+    from fewlabels import chapters, code, data, runs
+
+    chapter, settings = chapters.load(name), chapters.settings(name)
+    store = chapter.store(settings)
+    with data.as_in_the_book(), runs.reading_only():
+        made = [(run, store.path(run)) for run in chapter.plan(settings)]
+        found = [(run, runs.read(path)) for run, path in made if path.exists()]
+    return sum(bool(r.source) and r.source != code.digest(type(run).__module__) for run, r in found)
 
 
 def _beyond(name: str) -> str:
