@@ -4,11 +4,11 @@
     report = ev.where(runs, protocol="report", labels=100)
     cnn, rotnet = (ev.where(report, name=n) for n in ("cnn", "rotnet (frozen)"))
     ev.table(report, {"Method": "name"}, {"n": ev.count(), "%": ev.percent()}, label, caption)
-    gain = ev.difference(rotnet, cnn)                  f"{gain:+.1%}" prints it with its interval
+    gain = ev.difference(rotnet, cnn)                  percent(gain, sign=True) prints it
 
 A *question* is a table of runs cut by `where`; a *column* says how the runs of one row become one
-cell; a *measure* is an interval that prints itself, "not run" where nothing was. Names that no
-planned run has are refused.
+cell; a *measure* is an interval, which `fewlabels.tables.percent` and `number` print: "not run"
+where nothing was. Names that no planned run has are refused.
 """
 
 # ruff: noqa: F401
