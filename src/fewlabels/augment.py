@@ -313,7 +313,8 @@ def colour_jitter(
         hue: largest shift.
     """
     n, device = len(images), images.device
-    shuffled = torch.randperm(n, device=device)
+    # On a card randperm draws a short permutation on the CPU, and a step would wait for it.
+    shuffled = torch.randperm(n) if device.type == "cpu" else torch.rand(n, device=device).argsort()
     images = images[shuffled]
     jittered = torch.rand(n, device=device) < probability
     low = _kept(tuple(max(0.0, 1 - s) for s in strengths), device)
@@ -387,7 +388,8 @@ def _blur_weights(sigma: Tensor, size: int, reach: int) -> Tensor:
     weights = torch.exp(-(distance**2) / (2 * sigma**2)) * (distance <= reach)
     weights = weights / weights.sum(dim=2, keepdim=True)
     # What lies outside falls on the pixel at the edge.
-    edge = F.one_hot(source.clamp(0, size - 1), size).to(weights.dtype)
+    places = torch.arange(size, device=sigma.device)
+    edge = (source.clamp(0, size - 1).unsqueeze(-1) == places).to(weights.dtype)
     return weights @ edge
 
 

@@ -15,6 +15,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from fewlabels import config
+from fewlabels.captured import Captured
 from fewlabels.errors import UserError
 
 Loss = Callable[[nn.Module, Tensor], Tensor]
@@ -136,6 +137,7 @@ def fit(
     evaluate: Evaluate | None = None,
     label: str = "",
     slower: tuple[nn.Module, float] | None = None,
+    captured: bool = False,
 ) -> Curves:
     """Train ``module`` in place.
 
@@ -155,6 +157,7 @@ def fit(
         label: names the run in the message about a non-finite loss.
         slower: a part of ``module`` and the factor on the learning rate of its parameters
             (discriminative rates: a pretrained backbone moves less than its new head).
+        captured: on a CUDA device, run the steps as a captured graph, see `fewlabels.captured`.
 
     Returns:
         Curves by name, one value per evaluation: ``step``, ``train_loss`` (mean over the steps
@@ -165,11 +168,19 @@ def fit(
     """
     if recipe.keep == "best" and evaluate is None:
         raise UserError("keep is 'best' but nothing is evaluated; pass evaluate, or keep 'last'")
-    # One kernel for all weights; on a CPU it would round otherwise than it always has here.
-    fused = fabric.device.type == "cuda"
-    optimiser = _optimiser(_groups(module, slower, recipe), recipe, fused)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _factor(step, recipe))
+    optimiser = _optimiser(_groups(module, slower, recipe), recipe, fabric.device)
+    rates = [(group, float(group["lr"])) for group in optimiser.param_groups]
     wrapped, optimiser = fabric.setup(module, optimiser)
+
+    def update(index: Tensor) -> Tensor:
+        optimiser.zero_grad(set_to_none=True)
+        value = loss(wrapped, index)
+        fabric.backward(value)
+        optimiser.step()
+        return value.detach()
+
+    if captured and fabric.device.type == "cuda" and recipe.steps:
+        update = Captured(update, recipe.batch_size, fabric.device)
     points = {round(recipe.steps * (i + 1) / recipe.evaluations) for i in range(recipe.evaluations)}
     losses = torch.zeros(recipe.steps, device=fabric.device)
     curves: Curves = {"step": [], "train_loss": []}
@@ -177,13 +188,11 @@ def fit(
     checked = 0
 
     wrapped.train()
+    factor = 1.0
     for step, index in enumerate(_batches(count, recipe, fabric), start=1):
-        optimiser.zero_grad(set_to_none=True)
-        value = loss(wrapped, index)
-        fabric.backward(value)
-        optimiser.step()
-        schedule.step()
-        losses[step - 1] = value.detach()
+        if (now := _factor(step - 1, recipe)) != factor:
+            _set_rates(rates, factor := now)
+        losses[step - 1] = update(index)
 
         if step % CHECK_EVERY == 0 or step in points or step == recipe.steps:
             _require_finite(losses[checked:step], checked, recipe, label)
@@ -238,31 +247,45 @@ def _batches(count: int, recipe: Recipe, fabric: Fabric) -> Iterator[Tensor]:
 
 
 def _groups(module: nn.Module, slower: tuple[nn.Module, float] | None, recipe: Recipe):
-    """The trained parameters, those of the slower part with a rate of their own."""
+    """The trained parameters with their rate, those of the slower part with one of their own."""
     trained = [p for p in module.parameters() if p.requires_grad]
     if slower is None:
-        return trained
+        return [{"params": trained, "lr": recipe.rate}]
     part, factor = slower
     inside = {id(p) for p in part.parameters()}
     return [
-        {"params": [p for p in trained if id(p) not in inside]},
+        {"params": [p for p in trained if id(p) not in inside], "lr": recipe.rate},
         {"params": [p for p in trained if id(p) in inside], "lr": factor * recipe.rate},
     ]
 
 
-def _optimiser(parameters: list, recipe: Recipe, fused: bool) -> torch.optim.Optimizer:
-    settings = {"lr": recipe.rate, "weight_decay": recipe.weight_decay, "fused": fused}
+def _optimiser(groups: list[dict], recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
+    # On a card one kernel for all weights, and a rate that a captured step can read; on a CPU it
+    # would round otherwise than it always has here.
+    cuda = device.type == "cuda"
+    for group in groups if cuda else ():
+        group["lr"] = torch.tensor(group["lr"], device=device)
+    settings = {"weight_decay": recipe.weight_decay, "fused": cuda}
     match recipe.optimiser:
         case "adam":
-            return torch.optim.Adam(parameters, **settings)
+            return torch.optim.Adam(groups, capturable=cuda, **settings)
         case "adamw":
-            return torch.optim.AdamW(parameters, **settings)
+            return torch.optim.AdamW(groups, capturable=cuda, **settings)
         case "plain sgd":
-            return torch.optim.SGD(parameters, **settings)
+            return torch.optim.SGD(groups, **settings)
         case _:
             return torch.optim.SGD(
-                parameters, momentum=recipe.momentum, nesterov=recipe.nesterov, **settings
+                groups, momentum=recipe.momentum, nesterov=recipe.nesterov, **settings
             )
+
+
+def _set_rates(rates: list[tuple[dict, float]], factor: float) -> None:
+    """Give every group of parameters ``factor`` times its own rate."""
+    for group, rate in rates:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate * factor)  # In place: a captured step reads it there.
+        else:
+            group["lr"] = rate * factor
 
 
 def _factor(step: int, recipe: Recipe) -> float:

@@ -245,7 +245,7 @@ class Pretraining(Experiment):
             return network.loss(*module(*network.views(images[index])))
 
         _forget_peak(fabric)
-        curves = fit(network, loss, len(images), recipe, fabric, label=str(self))
+        curves = fit(network, loss, len(images), recipe, fabric, label=str(self), captured=True)
         return Outcome(
             metrics=_peak(fabric) | _last_loss(curves),
             curves=curves,
@@ -536,7 +536,7 @@ class Classification(Experiment):
 
         recipe = self.course.recipe(len(labelled.labels))
         count = len(labelled.labels)
-        return fit(network, loss, count, recipe, fabric, evaluate, label=str(self))
+        return fit(network, loss, count, recipe, fabric, evaluate, str(self), captured=True)
 
     def _outcome(
         self, scores: dict[str, Tensor], seen: Task, curves, counts: dict[str, int], fabric: Fabric

@@ -7,11 +7,10 @@ from 0.996 to 1 over the epochs, temperature 0.5, and no shuffling of the keys' 
 import copy
 
 import torch
-from lightly.loss import NTXentLoss
 from lightly.models.modules import MoCoProjectionHead
-from lightly.models.utils import update_momentum
 from lightly.utils.scheduler import cosine_schedule
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fewlabels.augment import View, two_views
 from fewlabels.training import Course, EpochRecipe
@@ -60,9 +59,18 @@ class MoCo(nn.Module):
         self.projection_head = MoCoProjectionHead(backbone.features, width, width)
         self.key_backbone = copy.deepcopy(self.backbone).requires_grad_(False)
         self.key_projection_head = copy.deepcopy(self.projection_head).requires_grad_(False)
-        self.criterion = NTXentLoss(temperature=temperature, memory_bank_size=(keys, width))
+        self.temperature = temperature
         self._view = view
-        self.epochs, self.epoch_steps, self.step = epochs, epoch_steps, 0
+        self.epoch_steps = epoch_steps
+        # All that changes from step to step lies on the device, so that a step can be captured.
+        state = {
+            "memory": F.normalize(torch.randn(keys, width), dim=1),
+            "oldest": torch.zeros(1, dtype=torch.int64),
+            "step": torch.zeros(1, dtype=torch.int64),
+            "momenta": torch.tensor([cosine_schedule(e, epochs, 0.996, 1) for e in range(epochs)]),
+        }
+        for name, tensor in state.items():
+            self.register_buffer(name, tensor, persistent=False)
 
     def views(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 [N, C, H, W] to the views of query and key."""
@@ -71,17 +79,41 @@ class MoCo(nn.Module):
     def forward(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
         """Projections [N, width] of both; in training the key encoder moves first (equation 2)."""
         if self.training:
-            momentum = cosine_schedule(self.step // self.epoch_steps, self.epochs, 0.996, 1)
-            update_momentum(self.backbone, self.key_backbone, m=momentum)
-            update_momentum(self.projection_head, self.key_projection_head, m=momentum)
-            self.step += 1
+            self._follow()
         with torch.no_grad():
             keys = self.key_projection_head(self.key_backbone(key))
         return self.projection_head(self.backbone(query)), keys
 
     def loss(self, query: Tensor, key: Tensor) -> Tensor:
-        """InfoNCE (equation 1) over the positive key and the memory, which then takes the keys."""
-        return self.criterion(query, key)
+        """InfoNCE (equation 1) over the positive key and the memory, which then takes the keys.
+
+        As Lightly's loss, which asks the device where the oldest keys are.
+        """
+        query, key = F.normalize(query, dim=1), F.normalize(key, dim=1)
+        others = query @ self.memory.T.clone()
+        logits = torch.cat([(query * key).sum(dim=1, keepdim=True), others], dim=1)
+        if query.requires_grad:
+            self._remember(key.detach())
+        positive = torch.zeros(len(query), dtype=torch.int64, device=query.device)
+        return F.cross_entropy(logits / self.temperature, positive)
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        momentum = self.momenta[self.step // self.epoch_steps].squeeze(0)
+        for leader, follower in (
+            (self.backbone, self.key_backbone),
+            (self.projection_head, self.key_projection_head),
+        ):
+            own = list(follower.parameters())
+            torch._foreach_mul_(own, momentum)
+            torch._foreach_add_(own, torch._foreach_mul(list(leader.parameters()), 1 - momentum))
+        self.step += 1
+
+    @torch.no_grad()
+    def _remember(self, keys: Tensor) -> None:
+        places = self.oldest + torch.arange(len(keys), device=keys.device)
+        self.memory.index_copy_(0, places % len(self.memory), keys)
+        self.oldest.copy_((self.oldest + len(keys)) % len(self.memory))
 
 
 def build(protocol: str, backbone: nn.Module, size: int, recipe: EpochRecipe, blur: bool) -> MoCo:

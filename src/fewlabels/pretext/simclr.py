@@ -4,9 +4,10 @@ Lightly's example is the model of protocol ``report``, with the source's head (1
 without the blur.
 """
 
-from lightly.loss import NTXentLoss
+import torch
 from lightly.models.modules import SimCLRProjectionHead
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fewlabels.augment import View, two_views
 from fewlabels.training import Course, Recipe
@@ -48,7 +49,7 @@ class SimCLR(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.projection_head = SimCLRProjectionHead(backbone.features, width, width)
-        self.criterion = NTXentLoss(temperature=temperature)
+        self.temperature = temperature
         self._view = view
 
     def views(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,7 +62,19 @@ class SimCLR(nn.Module):
 
     def loss(self, first: Tensor, second: Tensor) -> Tensor:
         """NT-Xent (equation 1), the mean over all 2N views."""
-        return self.criterion(first, second)
+        return nt_xent(first, second, self.temperature)
+
+
+def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """Equation 1 for projections [N, D] of two views: each finds its partner among 2N - 1 others.
+
+    As Lightly's loss, up to rounding; that one chooses by a mask, for which a card has to wait.
+    """
+    z = F.normalize(torch.cat([first, second]), dim=1)
+    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+    similarity = (z @ z.T / temperature).masked_fill(itself, -torch.inf)
+    partner = torch.arange(len(z), device=z.device).roll(len(first))
+    return F.cross_entropy(similarity, partner)
 
 
 def build(protocol: str, backbone: nn.Module, size: int, recipe: Recipe, blur: bool) -> SimCLR:

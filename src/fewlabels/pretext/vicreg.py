@@ -4,7 +4,8 @@ The source does not have it. It shows what one more method takes: this file, and
 ``fewlabels.pretext.methods``.
 """
 
-from lightly.loss import VICRegLoss
+import torch
+from lightly.loss.vicreg_loss import invariance_loss, variance_loss
 from lightly.models.modules.heads import VICRegProjectionHead
 from torch import Tensor, nn
 
@@ -49,7 +50,6 @@ class VICReg(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.projection_head = VICRegProjectionHead(backbone.features, width, width, num_layers=2)
-        self.criterion = VICRegLoss()
         self._view = view
 
     def views(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,7 +66,19 @@ class VICReg(nn.Module):
         As equation 6, but that Lightly takes the mean of the variance terms of both views where
         the paper takes their sum.
         """
-        return self.criterion(first, second)
+        variance = (variance_loss(first) + variance_loss(second)) / 2
+        covariances = covariance(first) + covariance(second)
+        return 25 * invariance_loss(first, second) + 25 * variance + covariances
+
+
+def covariance(x: Tensor) -> Tensor:
+    """Sum of the squared covariances of different features of x [N, D], over D (equation 4).
+
+    Lightly chooses them by a mask, for which a card has to wait.
+    """
+    x = x - x.mean(dim=0)
+    own = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
+    return (x.T @ x / (len(x) - 1)).masked_fill(own, 0).pow(2).sum() / x.shape[1]
 
 
 def build(protocol: str, backbone: nn.Module, size: int, recipe: Recipe, blur: bool) -> VICReg:
