@@ -15,10 +15,12 @@ import numpy as np
 import pandas as pd
 from numpy.random import Generator
 
-from fewlabels import paths, published, statistics, tables, verdicts
-from fewlabels.published import Claim
-from fewlabels.statistics import fraction_interval, mean_difference, mean_interval
-from fewlabels.verdicts import Printed
+from fewlabels import paths
+from fewlabels.evidence import statistics, tables, verdicts
+from fewlabels.evidence.statistics import fraction_interval, mean_difference, mean_interval
+from fewlabels.evidence.verdicts import Printed
+from fewlabels.reference import published
+from fewlabels.reference.published import Claim
 
 SIZES = (3, 5, 6, 10, 20)
 SEED = 20261127

@@ -1,10 +1,10 @@
 """Seconds of training a head, on features computed once against features computed in every epoch.
 
 Both train the same linear head on the same frozen backbone with the same batches; one computes the
-backbone's features of all images first and then reads them, as `fewlabels.features` does, the other
-passes every batch through the backbone, as a usual fine-tuning script does. The features are the
-same, so the heads are: the script checks it. Images and weights are random, which costs the same
-time as real ones.
+backbone's features of all images first and then reads them, as `fewlabels.learn.features` does, the
+other passes every batch through the backbone, as a usual fine-tuning script does. The features are
+the same, so the heads are: the script checks it. Images and weights are random, which costs the
+same time as real ones.
 
     python benchmarks/frozen_features.py
 """
@@ -18,10 +18,10 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewlabels import features
-from fewlabels.models.frozen import Frozen
-from fewlabels.models.pretrained import Pretrained, backbone
-from fewlabels.training import Recipe, fit
+from fewlabels.learn import features
+from fewlabels.learn.training import Recipe, fit
+from fewlabels.nets.frozen import Frozen
+from fewlabels.nets.pretrained import Pretrained, backbone
 
 BATCH = 32
 

@@ -1,11 +1,11 @@
 """Images per second of pretraining: Lightly's way, from PIL images in worker processes, and ours.
 
-For every method of the table `fewlabels.pretext.methods` both ways train the same network (protocol
-``report``) with the same batch, optimiser and precision. In Lightly's way each image goes through
-the method's PIL transform in a DataLoader on all cores, the step is that of its example, and the
-convolutions are PyTorch's. Ours draws the views of a batch at once from the data set on the device,
-and on a CPU leaves out the products of small maps that meet only padding. A third way, our loading
-with PyTorch's convolutions, tells what each part brings.
+For every method of the table `fewlabels.learn.pretext.methods` both ways train the same network
+(protocol ``report``) with the same batch, optimiser and precision. In Lightly's way each image goes
+through the method's PIL transform in a DataLoader on all cores, the step is that of its example,
+and the convolutions are PyTorch's. Ours draws the views of a batch at once from the data set on the
+device, and on a CPU leaves out the products of small maps that meet only padding. A third way, our
+loading with PyTorch's convolutions, tells what each part brings.
 
     python benchmarks/pretext_throughput.py --methods simclr moco --steps 20
 """
@@ -34,10 +34,10 @@ from torchvision import transforms
 from training_loop import processor
 
 from fewlabels import data
-from fewlabels.models.backbones import backbone
-from fewlabels.models.small_maps import SmallMapConv2d
-from fewlabels.pretext.methods import METHODS
-from fewlabels.pretext.rotation import one_turn
+from fewlabels.learn.pretext.methods import METHODS
+from fewlabels.learn.pretext.rotation import one_turn
+from fewlabels.nets.backbones import backbone
+from fewlabels.nets.small_maps import SmallMapConv2d
 
 
 class OneView:

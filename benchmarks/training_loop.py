@@ -1,8 +1,8 @@
 """Images per second of the training loop, against a DataLoader over torchvision's MNIST.
 
 Both train the rotation task of the RotNet report: binarised images, turned by quarter turns, in
-shuffled batches; the same network, Adam, float32. Ours is `fewlabels.training.fit` with the data on
-the device and each batch turned at once. In the usual way every image goes from PIL through
+shuffled batches; the same network, Adam, float32. Ours is `fewlabels.learn.training.fit` with the
+data on the device and each batch turned at once. In the usual way every image goes from PIL through
 ToTensor, Normalize and the report's threshold, and is turned by torchvision, in worker processes.
 
     python benchmarks/training_loop.py
@@ -29,12 +29,12 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 from torchvision.transforms.functional import rotate
 
 from fewlabels import data
-from fewlabels.augment import quarter_turns
 from fewlabels.data import Split
-from fewlabels.experiments.rotnet import placed, task
-from fewlabels.models.compact import CompactNet
-from fewlabels.models.report_rotnet import RotNet
-from fewlabels.training import Recipe, fit
+from fewlabels.data.augment import quarter_turns
+from fewlabels.kinds.rotnet import placed, task
+from fewlabels.learn.training import Recipe, fit
+from fewlabels.nets.compact import CompactNet
+from fewlabels.nets.report_rotnet import RotNet
 
 RATE = 0.01
 NETWORKS = {"none: loading only": None, "CompactNet": CompactNet, "the report's RotNet": RotNet}

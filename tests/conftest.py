@@ -143,14 +143,14 @@ def plan(settings: Settings) -> list:
 
 
 def toy_store(settings):
-    from fewlabels.runs import Store
+    from fewlabels.runs.records import Store
 
     return Store(paths.RESULTS / "toy")
 
 
 def toy_run(draw: int, labels: int = 100):
     """An experiment whose accuracy is 0.5 + 0.1 * draw."""
-    from fewlabels.runs import Experiment, Outcome
+    from fewlabels.runs.records import Experiment, Outcome
 
     @dataclass(frozen=True)
     class Toy(Experiment):
@@ -181,7 +181,7 @@ def record(toy: Path):
     """Computes toy runs and returns the paths of their records."""
     from lightning.fabric import Fabric
 
-    from fewlabels.runs import Store
+    from fewlabels.runs.records import Store
 
     def compute(*runs) -> list[Path]:
         store, fabric = Store(paths.RESULTS / "toy"), Fabric(accelerator="cpu")

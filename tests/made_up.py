@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from fewlabels import data, evaluation
+from fewlabels import data
+from fewlabels.learn import evaluation
 
 SUPERVISED, METHODS = "supervised", ("simclr", "moco", "aim", "mae")
 MODELS = (SUPERVISED, *METHODS)

@@ -13,16 +13,18 @@ from scipy import stats
 from torch import nn
 from toy_runs import measured
 
-from fewlabels import angles, chapters, data, notebooks
+from fewlabels import chapters, data
 from fewlabels import evidence as ev
-from fewlabels.augment import quarter_turns, rotated
+from fewlabels.book import notebooks
+from fewlabels.chapters import profiles
 from fewlabels.chapters import rotation_equivariance as chapter
 from fewlabels.data import Split, digits, fashion
 from fewlabels.data import rotated as rotated_data
+from fewlabels.data.augment import quarter_turns, rotated
 from fewlabels.data.rotated import generate
 from fewlabels.errors import UserError
-from fewlabels.experiments import angles as experiments
-from fewlabels.experiments.angles import (
+from fewlabels.kinds import angles as experiments
+from fewlabels.kinds.angles import (
     C4,
     CNN,
     MLP,
@@ -33,11 +35,12 @@ from fewlabels.experiments.angles import (
     SplitLuck,
     Stack,
 )
-from fewlabels.models.c4 import C4Conv, C4Lift, C4Net
-from fewlabels.models.report_angle import AngleCNN, AngleMLP
-from fewlabels.models.stack import BlurPool, C4Stack
-from fewlabels.runs import Store
-from fewlabels.training import Recipe
+from fewlabels.learn import angles
+from fewlabels.learn.training import Recipe
+from fewlabels.nets.c4 import C4Conv, C4Lift, C4Net
+from fewlabels.nets.report_angle import AngleCNN, AngleMLP
+from fewlabels.nets.stack import BlurPool, C4Stack
+from fewlabels.runs.records import Store
 
 
 def bar(angle: float = 0.0) -> torch.Tensor:
@@ -465,7 +468,7 @@ def test_an_impossible_network_is_refused_by_name(network, told):
 
 
 def settings(profile="full", **changes):
-    return chapters.settings(chapter.NAME, profile, **changes)
+    return profiles.settings(chapter.NAME, profile, **changes)
 
 
 @pytest.mark.parametrize("profile", ["full", "quick", "smoke"])
@@ -583,7 +586,7 @@ def verdicts(monkeypatch, tmp_path):
 
     def of(**measured):
         monkeypatch.setattr(ev, "runs", lambda *_: planned.assign(**USUAL | measured))
-        values = notebooks.parameters(chapter.NAME, "smoke") | changes
+        values = profiles.parameters(chapter.NAME, "smoke") | changes
         names = notebooks.evaluate(chapters.notebook(chapter.NAME), values, "runs", "claims")
         ev.claims_table(names["claims"], "tbl-x", "Cap.")
         return {row["claim"].id: row for row in names["claims"]}

@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import gaussian_blur, rotate
 
-from fewlabels.augment import affine, cropped, flipped, quarter_turns, shifted
+from fewlabels.data.augment import affine, cropped, flipped, quarter_turns, shifted
 
 
 @pytest.fixture

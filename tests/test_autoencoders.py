@@ -12,13 +12,15 @@ from torch import nn
 from torch.nn import functional as F
 from toy_runs import measured
 
-from fewlabels import chapters, data, notebooks
+from fewlabels import chapters, data
 from fewlabels import evidence as ev
+from fewlabels.book import notebooks
 from fewlabels.chapters import autoencoders_vae as chapter
+from fewlabels.chapters import profiles
 from fewlabels.data import Split, digits
 from fewlabels.errors import UserError
-from fewlabels.experiments import denoising
-from fewlabels.experiments.denoising import (
+from fewlabels.kinds import denoising
+from fewlabels.kinds.denoising import (
     ClassicalFilter,
     CodeProbe,
     DenoisingTraining,
@@ -28,7 +30,7 @@ from fewlabels.experiments.denoising import (
     paired_noise,
     train_and_held_out,
 )
-from fewlabels.experiments.vae import (
+from fewlabels.kinds.vae import (
     BinaryVAE,
     DigitReader,
     PlaneVAE,
@@ -38,15 +40,10 @@ from fewlabels.experiments.vae import (
     grid,
     log_bernoulli,
 )
-from fewlabels.models.autoencoders import (
-    DenoisingAutoencoder,
-    SmallUNet,
-    dense_vae,
-    sheet_vae,
-)
-from fewlabels.runs import Store
-from fewlabels.training import Recipe
-from fewlabels.variational import kl_divergence
+from fewlabels.learn.training import Recipe
+from fewlabels.nets.autoencoders import DenoisingAutoencoder, SmallUNet, dense_vae, sheet_vae
+from fewlabels.nets.variational import kl_divergence
+from fewlabels.runs.records import Store
 
 SHORT = Recipe(steps=12, batch_size=32, rate=0.001, evaluations=3)
 
@@ -413,7 +410,7 @@ def test_settings_refuse_what_cannot_be_by_name(key, value):
 
 
 def settings(profile: str = "full", **changes) -> chapter.Settings:
-    return chapters.settings(chapter.NAME, profile, **changes)
+    return profiles.settings(chapter.NAME, profile, **changes)
 
 
 @pytest.mark.parametrize("profile", ["full", "quick", "smoke"])
@@ -506,7 +503,7 @@ def notebook(monkeypatch, **changes) -> dict:
     )
     found = ev.frame(chapter.plan(chosen), Given(figures))
     monkeypatch.setattr(ev, "runs", lambda chapter, settings: found)
-    values = {name: getattr(chosen, name) for name in notebooks.parameters(chapter.NAME)}
+    values = {name: getattr(chosen, name) for name in profiles.parameters(chapter.NAME)}
     return notebooks.evaluate(chapters.notebook(chapter.NAME), values, "runs", "claims")
 
 

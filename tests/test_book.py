@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import make_toy, move_in
 
-from fewlabels import book, chapters, freeze, notebooks, paths, preview
+from fewlabels import chapters, paths
+from fewlabels.book import freeze, notebooks, preview, render
 
 needs_quarto = pytest.mark.skipif(not shutil.which("quarto"), reason="quarto is not on PATH")
 
@@ -24,7 +25,7 @@ def frozen_once(tmp_path_factory):
     with pytest.MonkeyPatch.context() as monkeypatch:
         move_in(root, monkeypatch)
         for name in chapters.names():
-            freeze.freeze(name, book.find_quarto())
+            freeze.freeze(name, render.find_quarto())
     assert [path for path, content in before.items() if path.read_bytes() != content] == []
     added = {path.relative_to(root).parts[0] for path in root.rglob("*") if path not in before}
     assert added - {"chapters", "params", "styles"} == {"_freeze"}
@@ -51,7 +52,7 @@ def without_python(tmp_path) -> dict[str, str]:
     return environment
 
 
-def render(root: Path, environment: dict[str, str], *options: str) -> str:
+def rendered(root: Path, environment: dict[str, str], *options: str) -> str:
     command = ["quarto", "render", "--to", "html", *options]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     log = done.stdout + done.stderr
@@ -88,14 +89,14 @@ def test_freezing_leaves_both_formats_and_nothing_from_the_network(frozen):
 
 @needs_quarto
 def test_rendering_needs_no_python(frozen, without_python):
-    log = render(frozen, without_python)
+    log = rendered(frozen, without_python)
     assert "Cell " not in log
     assert_resolved(log, frozen / "_book")
 
 
 @needs_quarto
 def test_preview_numbers_as_quarto_does(frozen, without_python):
-    render(frozen, without_python)
+    rendered(frozen, without_python)
     preview.book(frozen / "_preview")
 
     def references(page: Path) -> list[str]:
@@ -118,7 +119,7 @@ def test_a_failing_cell_leaves_the_frozen_result(frozen):
     path.write_text(kept.replace('"source": "epochs"', f'"source": "{code}"'))
     try:
         with pytest.raises(notebooks.ChapterFailed, match=r"^labels is 3$"):
-            freeze.freeze("other", book.find_quarto())
+            freeze.freeze("other", render.find_quarto())
         assert result.read_bytes() == before
         assert freeze.status("other").stale == ["cell 3 changed"]
     finally:
@@ -145,6 +146,6 @@ def test_committed_book_renders_without_python(without_python, tmp_path):
         shutil.copy(paths.ROOT / name, root)
     for name in ("chapters", "styles", "_freeze"):
         shutil.copytree(paths.ROOT / name, root / name)
-    log = render(root, without_python)
+    log = rendered(root, without_python)
     assert "Cell " not in log
     assert_resolved(log, root / "_book")

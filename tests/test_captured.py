@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fewlabels.captured import WARM_UP, Captured
-from fewlabels.models.backbones import backbone
-from fewlabels.pretext.methods import METHODS
-from fewlabels.training import EpochRecipe, fit
+from fewlabels.learn.captured import WARM_UP, Captured
+from fewlabels.learn.pretext.methods import METHODS
+from fewlabels.learn.training import EpochRecipe, fit
+from fewlabels.nets.backbones import backbone
 
 
 class NoWaiting(TorchDispatchMode):

@@ -10,13 +10,17 @@ from lightning.fabric import Fabric
 from PIL import Image
 from torch.nn import functional as F
 
-from fewlabels import chapters, data, ledger
+from fewlabels import data
 from fewlabels import evidence as ev
+from fewlabels.book import ledger
 from fewlabels.chapters import chest_xray_transfer as chapter
+from fewlabels.chapters import profiles
+from fewlabels.chapters.profiles import parameters
 from fewlabels.data import Split, chest_xray, generated_xrays, medmnist, pneumonia_mnist, xrays
 from fewlabels.errors import UserError
-from fewlabels.experiments import chest_xray as runs
-from fewlabels.experiments.chest_xray import (
+from fewlabels.evidence.imbalance import causes
+from fewlabels.kinds import chest_xray as runs
+from fewlabels.kinds.chest_xray import (
     DomainShift,
     HeadTraining,
     Heatmaps,
@@ -31,13 +35,11 @@ from fewlabels.experiments.chest_xray import (
     outside,
     parts,
 )
-from fewlabels.features import extract
-from fewlabels.imbalance import causes
-from fewlabels.models.pretrained import Pretrained, backbone, tensor_sizes
-from fewlabels.models.xray_cnn import SmallXrayNet, TenConvolutions
-from fewlabels.notebooks import parameters
-from fewlabels.runs import Store
-from fewlabels.training import Recipe
+from fewlabels.learn.features import extract
+from fewlabels.learn.training import Recipe
+from fewlabels.nets.pretrained import Pretrained, backbone, tensor_sizes
+from fewlabels.nets.xray_cnn import SmallXrayNet, TenConvolutions
+from fewlabels.runs.records import Store
 
 CPU = torch.device("cpu")
 SOURCE = Pretrained("resnet18", "random")
@@ -508,7 +510,7 @@ def test_an_image_is_found_mirrored_and_cut():
 
 
 def test_the_plan_has_every_run_once_and_all_of_them_can_be_told_apart():
-    planned = chapter.plan(chapters.settings(chapter.NAME))
+    planned = chapter.plan(profiles.settings(chapter.NAME))
     assert len({run.id for run in planned}) == len(planned)
     assert {run.protocol for run in planned if hasattr(run, "protocol")} == {"report", "tuned"}
 
@@ -530,7 +532,7 @@ def test_the_plan_has_every_run_once_and_all_of_them_can_be_told_apart():
 )
 def test_impossible_settings_are_refused(changed, told):
     with pytest.raises(UserError, match=told):
-        chapters.settings(chapter.NAME, **changed)
+        profiles.settings(chapter.NAME, **changed)
 
 
 def rows(**metrics):
@@ -569,7 +571,7 @@ def test_the_claims_follow_from_the_records_and_need_no_images(monkeypatch):
 
     monkeypatch.setattr(data, "load", refused)
     with data.as_in_the_book():
-        found = ledger.entries(chapter.NAME, vars(chapters.settings(chapter.NAME)))
+        found = ledger.entries(chapter.NAME, vars(profiles.settings(chapter.NAME)))
     words = {row["claim"].id: row["verdict"].word for row in found}
     assert words == {
         **dict.fromkeys(["C1", "C3"], "not identifiable"),

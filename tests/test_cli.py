@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 from conftest import toy_run
 
-from fewlabels import book, chapters, cli, freeze, manifest, paths, remeasured, runs, summary
-from fewlabels.cli import main
+from fewlabels import chapters, paths
+from fewlabels.book import cli, freeze, render, summary
+from fewlabels.book.cli import main
+from fewlabels.evidence import remeasured
+from fewlabels.runs import manifest, records
 
 
 def test_list_names_parameters_defaults_and_allowed_values(toy, capsys):
@@ -40,8 +43,8 @@ def test_bad_input_is_one_line_and_status_2(toy, capsys, monkeypatch, arguments)
     def no_kernel(*_):
         raise AssertionError("a notebook was started")
 
-    monkeypatch.setattr("fewlabels.notebooks.execute", no_kernel)
-    monkeypatch.setattr(book, "find_quarto", lambda: "quarto")
+    monkeypatch.setattr("fewlabels.book.notebooks.execute", no_kernel)
+    monkeypatch.setattr(render, "find_quarto", lambda: "quarto")
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("fewlabels: ")
@@ -83,8 +86,8 @@ def test_a_run_adds_its_records_to_the_manifest(toy, monkeypatch):
     found = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(found))
     code = (
-        "from conftest import toy_run; from pathlib import Path; from fewlabels.runs import Store; "
-        "from lightning.fabric import Fabric; "
+        "from conftest import toy_run; from pathlib import Path; "
+        "from fewlabels.runs.records import Store; from lightning.fabric import Fabric; "
         f"Store(Path({str(paths.RESULTS / 'toy')!r})).run(toy_run(0), Fabric(accelerator='cpu'))"
     )
     path = toy / "chapters/02-other.ipynb"
@@ -125,7 +128,7 @@ def test_without_quarto_the_book_is_a_preview_and_one_line_says_why(toy, capsys,
     for chapter in ("01-toy", "02-other"):
         (paths.FREEZE / "chapters" / chapter).mkdir(parents=True)
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(book, "QUARTO", "./no-such-package")
+    monkeypatch.setattr(render, "QUARTO", "./no-such-package")
     assert main(["book"]) == 0
     lines = capsys.readouterr().out.splitlines()
     why = "Quarto is not on PATH; trying pip install ./no-such-package ... failed."
@@ -158,7 +161,7 @@ def test_interrupting_a_run_ends_it_cleanly(toy, tmp_path):
         # A shell starts jobs in the background with this signal ignored.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "import sys; from fewlabels import cli, notebooks;"
-        "notebooks.parameters = lambda *_: {};"
+        "profiles.parameters = lambda *_: {};"
         "from fewlabels import chapters; from pathlib import Path;"
         f"chapters.notebook = lambda name: Path({str(path)!r});"
         f"sys.exit(cli.main(['run', 'x', '--output', {str(tmp_path / 'out.ipynb')!r}]))"
@@ -205,7 +208,7 @@ def test_committed_chapter_runs_in_the_smoke_profile(name, tmp_path, monkeypatch
     assert "?@" not in page.read_text()
     # What `verify` compares holds for every kind of run.
     for path in (tmp_path / "cache/runs").glob("*/*.json"):
-        record = runs.read(path)
+        record = records.read(path)
         for metric, (low, high) in remeasured.spans(record).items():
             value = record.metrics[metric]
             assert low <= value <= high or math.isnan(value), (record.config["kind"], metric)

@@ -2,7 +2,8 @@ import ast
 
 from conftest import toy_run
 
-from fewlabels import cli, code
+from fewlabels import code
+from fewlabels.book import cli
 
 
 def test_a_hash_follows_the_code_and_not_its_comments():
@@ -15,12 +16,12 @@ def test_a_hash_follows_the_code_and_not_its_comments():
 
 
 def test_what_is_imported_counts_also_inside_functions():
-    found = code._imports(
+    found = code.imports(
         ast.parse("from fewlabels import data, errors\ndef f():\n    import fewlabels.paths\n")
     )
     assert {"fewlabels.data", "fewlabels.errors", "fewlabels.paths"} <= found
     assert code.digest("fewlabels.errors") != code.digest("fewlabels.paths")
-    assert code.digest("fewlabels.experiments.ssl") == code.digest("fewlabels.experiments.ssl")
+    assert code.digest("fewlabels.kinds.ssl") == code.digest("fewlabels.kinds.ssl")
 
 
 def test_a_kind_of_run_from_elsewhere_has_no_hash():

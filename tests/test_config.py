@@ -3,7 +3,8 @@ from typing import Literal, get_origin, get_type_hints
 
 import pytest
 
-from fewlabels import chapters, config, notebooks
+from fewlabels import chapters, config
+from fewlabels.chapters import profiles
 from fewlabels.errors import UserError
 
 
@@ -19,7 +20,7 @@ def test_every_chapter_refuses_what_a_literal_parameter_does_not_name(chapter):
     hints = get_type_hints(settings)
     for key in [key for key in hints if get_origin(hints[key]) is Literal]:
         with pytest.raises(UserError, match=f"^{key} is 'nonsense'; allowed: "):
-            settings(**notebooks.parameters(chapter) | {key: "nonsense"})
+            settings(**profiles.parameters(chapter) | {key: "nonsense"})
 
 
 @pytest.mark.parametrize("value", [0, 3, 10])

@@ -5,7 +5,8 @@ import importlib.util
 import pandas as pd
 import pytest
 
-from fewlabels import paths, published
+from fewlabels import paths
+from fewlabels.reference import published
 
 
 @pytest.fixture(scope="module")

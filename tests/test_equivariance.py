@@ -3,8 +3,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fewlabels import equivariance as eq
 from fewlabels.errors import UserError
+from fewlabels.learn import equivariance as eq
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from sklearn import metrics
 from torchmetrics.functional import classification
 
 from fewlabels.errors import UserError
-from fewlabels.evaluation import confusion, evaluate, one_answer, per_class, reliability
+from fewlabels.learn.evaluation import confusion, evaluate, one_answer, per_class, reliability
 
 KEYS = {
     "accuracy",

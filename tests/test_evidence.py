@@ -8,7 +8,7 @@ from conftest import toy_run
 from fewlabels import evidence as ev
 from fewlabels import paths
 from fewlabels.errors import UserError
-from fewlabels.runs import Store
+from fewlabels.runs.records import Store
 
 
 def made(**columns) -> pd.DataFrame:

@@ -10,14 +10,15 @@ from PIL import Image
 from torch import nn
 from toy_runs import measured
 
-from fewlabels import chapters, evaluation, notebooks, recognition
 from fewlabels import evidence as ev
+from fewlabels.book import recognition
 from fewlabels.chapters import few_data_caltech as chapter
+from fewlabels.chapters import profiles
 from fewlabels.data import duplicates, photographs
 from fewlabels.data.corners import borders, corner_colours, covered
 from fewlabels.errors import UserError
-from fewlabels.experiments import few_photographs
-from fewlabels.experiments.few_photographs import (
+from fewlabels.kinds import few_photographs
+from fewlabels.kinds.few_photographs import (
     AUGMENTATIONS,
     FILES,
     CornerColours,
@@ -29,12 +30,13 @@ from fewlabels.experiments.few_photographs import (
     recogniser_of,
     views,
 )
-from fewlabels.models.blocks import Concatenated, blocks, mlp
-from fewlabels.models.pretrained import Pretrained, backbone
-from fewlabels.models.recogniser import Answer, Recogniser
-from fewlabels.models.sheet_cnn import SheetCNN
-from fewlabels.runs import Store
-from fewlabels.training import Recipe
+from fewlabels.learn import evaluation
+from fewlabels.learn.training import Recipe
+from fewlabels.nets.blocks import Concatenated, blocks, mlp
+from fewlabels.nets.pretrained import Pretrained, backbone
+from fewlabels.nets.recogniser import Answer, Recogniser
+from fewlabels.nets.sheet_cnn import SheetCNN
+from fewlabels.runs.records import Store
 
 CLASSES = ("cross", "disc", "square", "triangle")
 COMMON = {"dataset": "shapes", "classes": CLASSES, "split": 0}
@@ -503,23 +505,23 @@ def test_an_answer_in_words():
 )
 def test_settings_refuse_what_cannot_be_by_name(key, value):
     with pytest.raises(UserError, match=f"^{key} "):
-        chapters.settings(chapter.NAME, **{key: value})
+        profiles.settings(chapter.NAME, **{key: value})
 
 
 def test_naming_photographs_on_a_device_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(UserError, match="device is 'mps'"):
-        recognition.prepared(notebooks.parameters(chapter.NAME, "smoke") | {"device": "mps"})
+        recognition.prepared(profiles.parameters(chapter.NAME, "smoke") | {"device": "mps"})
 
 
 def test_an_unknown_network_is_refused():
     with pytest.raises(UserError, match="resnet19"):
-        chapters.settings(chapter.NAME, networks=["resnet19"])
+        profiles.settings(chapter.NAME, networks=["resnet19"])
 
 
 @pytest.mark.parametrize("name", ["full", "quick", "smoke"])
 def test_every_profile_is_possible_and_its_plan_holds_all_it_starts_from(name):
-    runs = chapter.plan(chapters.settings(chapter.NAME, name))
+    runs = chapter.plan(profiles.settings(chapter.NAME, name))
     assert len({run.id for run in runs}) == len(runs)
     seen = set()
     for run in runs:
@@ -529,7 +531,7 @@ def test_every_profile_is_possible_and_its_plan_holds_all_it_starts_from(name):
 
 def test_runs_of_one_cell_differ_in_their_split_alone():
     cells = {}
-    for run in chapter.plan(chapters.settings(chapter.NAME)):
+    for run in chapter.plan(profiles.settings(chapter.NAME)):
         images = run.head if isinstance(run, FineTuning | Recognition) else run
         cells.setdefault(tuple(run.cell().values()), []).append(images.split)
     for cell, found in cells.items():
@@ -538,7 +540,7 @@ def test_runs_of_one_cell_differ_in_their_split_alone():
 
 
 def test_the_main_comparisons_have_every_split():
-    runs = chapter.plan(chapters.settings(chapter.NAME))
+    runs = chapter.plan(profiles.settings(chapter.NAME))
     counts = Counter(run.cell()["method"] for run in runs if run.cell()["labels"] == "all")
     for method in (
         "small CNN, 48 px",
@@ -551,16 +553,16 @@ def test_the_main_comparisons_have_every_split():
 
 def test_weights_at_hand_are_the_books_or_the_sheets(tmp_path, monkeypatch):
     monkeypatch.setenv("FEWLABELS_DATA", str(tmp_path))
-    (source,) = chapter.networks(chapters.settings(chapter.NAME, networks=["at hand"]))
+    (source,) = chapter.networks(profiles.settings(chapter.NAME, networks=["at hand"]))
     assert (source.architecture, source.weights) == ("vgg16", "torchvision")
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "resnet18_imagenet_pq.pth.xz").touch()
-    (source,) = chapter.networks(chapters.settings(chapter.NAME, networks=["at hand"]))
+    (source,) = chapter.networks(profiles.settings(chapter.NAME, networks=["at hand"]))
     assert (source.architecture, source.weights) == ("resnet18", "resnet18_imagenet_pq.pth.xz")
 
 
 def test_every_kind_of_run_says_that_its_splits_share_images():
-    planned = chapter.plan(chapters.settings(chapter.NAME, "smoke"))
+    planned = chapter.plan(profiles.settings(chapter.NAME, "smoke"))
     found = ev.frame(planned, Store("nowhere"))
     assert set(found["kind"]) == {"scratch", "features", "finetuning", "corners", "recognition"}
     assert found["overlap"].unique() == pytest.approx([3 / 7])

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewlabels import figures
 from fewlabels.errors import UserError
+from fewlabels.evidence import figures
 
 
 @pytest.fixture(autouse=True)

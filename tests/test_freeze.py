@@ -3,7 +3,9 @@ import json
 import pytest
 from conftest import toy_run
 
-from fewlabels import chapters, data, freeze, notebooks
+from fewlabels import chapters, data
+from fewlabels.book import freeze, notebooks
+from fewlabels.chapters import profiles
 from fewlabels.errors import UserError
 
 BEFORE = {
@@ -149,8 +151,8 @@ def test_committed_chapter_is_frozen_and_fresh(name):
 
 
 def test_a_chapter_that_starts_no_run_by_itself_is_frozen_with_what_is_there(toy, monkeypatch):
-    values = notebooks.parameters("toy", "full") | {"minutes": 0}
-    monkeypatch.setattr(notebooks, "parameters", lambda name, profile: values)
+    values = profiles.parameters("toy", "full") | {"minutes": 0}
+    monkeypatch.setattr(profiles, "parameters", lambda name, profile: values)
     monkeypatch.setattr(freeze, "fingerprint", lambda name: FINGERPRINT | {"parameters": values})
     assert freeze.status("toy").partial
     monkeypatch.setattr(notebooks, "mismatch", lambda name: None)

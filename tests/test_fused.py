@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from made_up import METHODS, SUPERVISED, model, models
 
-from fewlabels import data, evaluation, fused, fusion
+from fewlabels import data
 from fewlabels import evidence as ev
 from fewlabels.errors import UserError
-from fewlabels.fused import MEAN
+from fewlabels.evidence import fused
+from fewlabels.evidence.fused import MEAN
+from fewlabels.learn import evaluation, fusion
 
 ALL, QUARTER = "100%", "25%"
 

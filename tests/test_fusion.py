@@ -6,8 +6,8 @@ from scipy.special import softmax
 from scipy.stats import gmean
 from sklearn.metrics import balanced_accuracy_score
 
-from fewlabels import evaluation, fusion
 from fewlabels.errors import UserError
+from fewlabels.learn import evaluation, fusion
 
 RULES = (fusion.product, fusion.mean, fusion.vote, fusion.most_confident)
 

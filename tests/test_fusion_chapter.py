@@ -11,11 +11,14 @@ import pandas as pd
 import pytest
 from made_up import METHODS, SUPERVISED, models
 
-from fewlabels import chapters, data, fused, notebooks, published, summary
+from fewlabels import chapters, data
 from fewlabels import evidence as ev
+from fewlabels.book import notebooks, summary
 from fewlabels.chapters import fusion as chapter
-from fewlabels.chapters import ssl_medmnist
+from fewlabels.chapters import profiles, ssl_medmnist
 from fewlabels.errors import UserError
+from fewlabels.evidence import fused
+from fewlabels.reference import published
 
 NOTEBOOK = chapters.notebook(chapter.NAME)
 MEAN = "mean_class_accuracy"
@@ -49,13 +52,13 @@ UNTRIED = [fused.key(rule, METHODS) for rule in ("most confident", "stacking")]
 )
 def test_settings_refuse_what_cannot_be_by_name(key, value):
     with pytest.raises(UserError, match=f"^{key} is "):
-        chapters.settings(chapter.NAME, **{key: value})
+        profiles.settings(chapter.NAME, **{key: value})
 
 
 @pytest.mark.parametrize("budget", ["reduced", "source"])
 def test_every_run_is_one_of_chapter_five(budget):
     own, theirs = (
-        chapters.settings(name, budget=budget) for name in (chapter.NAME, ssl_medmnist.NAME)
+        profiles.settings(name, budget=budget) for name in (chapter.NAME, ssl_medmnist.NAME)
     )
     with data.as_in_the_book():
         known = {run.id for run in ssl_medmnist.plan(theirs)}
@@ -69,7 +72,7 @@ def test_every_run_is_one_of_chapter_five(budget):
 
 def test_the_quick_profile_shares_runs_with_chapter_fives():
     own, theirs = (
-        chapters.load(name).plan(chapters.settings(name, "quick"))
+        chapters.load(name).plan(profiles.settings(name, "quick"))
         for name in (chapter.NAME, ssl_medmnist.NAME)
     )
     assert {run.cell()["method"] for run in {*own} & {*theirs}} == {SUPERVISED, "simclr"}
@@ -86,8 +89,8 @@ def test_no_run_is_started_without_minutes(monkeypatch, tmp_path):
         raise AssertionError("a run was started")
 
     monkeypatch.setattr(import_module("fewlabels.evidence.frame"), "run_all", refuse)
-    assert chapters.settings(chapter.NAME).minutes == 0
-    smoke = chapters.settings(chapter.NAME, "smoke", minutes=0.0)
+    assert profiles.settings(chapter.NAME).minutes == 0
+    smoke = profiles.settings(chapter.NAME, "smoke", minutes=0.0)
     assert ev.done(ev.runs(chapter, smoke)).empty
     with pytest.raises(AssertionError, match="a run was started"):
         ev.runs(chapter, replace(smoke, minutes=-1.0))
@@ -198,13 +201,13 @@ def shown(single, monkeypatch, **values):
     """What every cell of the notebook shows, of these models on the generated cells."""
     monkeypatch.setattr(ev, "runs", lambda *_: single)
     names, found = {}, []
-    values = notebooks.parameters(chapter.NAME, "smoke") | {"store": "results"} | values
-    for cell in notebooks.cells(NOTEBOOK):
+    values = profiles.parameters(chapter.NAME, "smoke") | {"store": "results"} | values
+    for cell in profiles.cells(NOTEBOOK):
         if cell["cell_type"] == "code":
             tree = ast.parse(cell["source"])
             last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
             exec(compile(tree, NOTEBOOK.name, "exec"), names)
-            names |= values if "parameters" in notebooks.tags(cell) else {}
+            names |= values if "parameters" in profiles.tags(cell) else {}
             if last:
                 found.append(eval(compile(ast.Expression(last.value), "cell", "eval"), names))
     tables = {each.label: str(each) for each in found if hasattr(each, "label")}

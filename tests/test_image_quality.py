@@ -6,7 +6,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from fewlabels.errors import UserError
-from fewlabels.image_quality import mean_image_error, psnr, quality, squared_error, ssim
+from fewlabels.learn.image_quality import mean_image_error, psnr, quality, squared_error, ssim
 
 
 @pytest.fixture

@@ -11,23 +11,14 @@ import pytest
 import yaml
 from lightning.fabric import Fabric
 
-from fewlabels import (
-    chapters,
-    data,
-    evaluation,
-    freeze,
-    integrity,
-    ledger,
-    manifest,
-    notebooks,
-    paths,
-    published,
-    runs,
-    summary,
-    verdicts,
-)
-from fewlabels.cli import main
-from fewlabels.verdicts import Printed, Verdict
+from fewlabels import chapters, data, paths
+from fewlabels.book import freeze, integrity, ledger, notebooks, summary
+from fewlabels.book.cli import main
+from fewlabels.evidence import verdicts
+from fewlabels.evidence.verdicts import Printed, Verdict
+from fewlabels.learn import evaluation
+from fewlabels.reference import published
+from fewlabels.runs import manifest, records
 
 CLAIM = {
     "id": "T1",
@@ -44,7 +35,7 @@ MARGINS = {"accuracy": {"margin": 3, "why": "of a toy"}}
 
 
 @dataclass(frozen=True)
-class Reader(runs.Experiment):
+class Reader(records.Experiment):
     """Names the test digits of scikit-learn's set, right in six of ten."""
 
     kind: ClassVar[str] = "digits"
@@ -60,7 +51,7 @@ class Reader(runs.Experiment):
         rng = np.random.default_rng(self.draw)
         predicted = np.where(rng.random(len(truth)) < 0.6, truth, (truth + 1) % 10)
         metrics = evaluation.of_classes(predicted, truth, 10) | {"auc": 0.75}
-        return runs.Outcome(metrics, predictions={"classes": predicted.astype(np.uint8)})
+        return records.Outcome(metrics, predictions={"classes": predicted.astype(np.uint8)})
 
 
 @pytest.fixture
@@ -72,7 +63,7 @@ def forged(toy, tmp_path, monkeypatch):
     known = chapters.load("toy")
     monkeypatch.setattr(known, "plan", lambda settings: [Reader("digits", k) for k in range(3)])
     monkeypatch.setattr(notebooks, "evaluate", lambda *given: {"claims": [entry(records())]})
-    store, fabric = runs.Store(paths.RESULTS / "toy"), Fabric(accelerator="cpu")
+    store, fabric = records.Store(paths.RESULTS / "toy"), Fabric(accelerator="cpu")
     for run in known.plan(None):
         store.run(run, fabric)
     summary.write()
@@ -94,7 +85,7 @@ def write_claims(reference, *claims):
 
 
 def records():
-    store = runs.Store(paths.RESULTS / "toy")
+    store = records.Store(paths.RESULTS / "toy")
     return [store.get(run) for run in chapters.load("toy").plan(None)]
 
 
@@ -204,7 +195,7 @@ def test_and_tables_and_fingerprint_made_again_too(forged):
 
 def test_predictions_left_out_or_cut_short_are_no_excuse(forged):
     def cut(record):
-        record["predictions"]["classes"] = runs._pack(np.zeros(3, dtype=np.uint8))
+        record["predictions"]["classes"] = records._pack(np.zeros(3, dtype=np.uint8))
 
     for change in (cut, lambda record: record.update(predictions={})):
         mend(first(), change)

@@ -4,11 +4,14 @@ import shutil
 import pandas as pd
 import pytest
 
-from fewlabels import chapters, ledger, notebooks, paths, published
+from fewlabels import chapters, paths
+from fewlabels.book import ledger
+from fewlabels.chapters import profiles
 from fewlabels.errors import UserError
-from fewlabels.statistics import PairedDifference
-from fewlabels.tables import MINUS, Table
-from fewlabels.verdicts import FIGURE_WORDS, FORMER, OPEN, Printed, Verdict
+from fewlabels.evidence.statistics import PairedDifference
+from fewlabels.evidence.tables import MINUS, Table
+from fewlabels.evidence.verdicts import FIGURE_WORDS, FORMER, OPEN, Printed, Verdict
+from fewlabels.reference import published
 
 NAME = "replication-ledger"
 SOURCES = ("rotnet", "rotation", "chest", "ssl", "fewdata")
@@ -157,7 +160,7 @@ def test_a_table_that_is_missing_or_foreign_is_named(tmp_path, monkeypatch):
 
 def test_missing_runs_are_refused_with_the_command(tmp_path, monkeypatch):
     monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path))
-    values = notebooks.parameters("rotnet-mnist", "smoke")
+    values = profiles.parameters("rotnet-mnist", "smoke")
     with pytest.raises(
         UserError, match=r"is missing, and \d+ more of its runs: `fewlabels run rotnet"
     ):
@@ -177,11 +180,11 @@ def test_missing_runs_are_refused_with_the_command(tmp_path, monkeypatch):
 )
 def test_settings_name_what_is_wrong(change, message):
     with pytest.raises(UserError, match=message):
-        chapters.load(NAME).Settings(**notebooks.parameters(NAME) | change)
+        chapters.load(NAME).Settings(**profiles.parameters(NAME) | change)
 
 
 def test_the_chapter_runs_nothing_and_is_made_from_the_table_and_the_claims():
-    chapter, settings = chapters.load(NAME), chapters.settings(NAME)
+    chapter, settings = chapters.load(NAME), profiles.settings(NAME)
     assert chapter.plan(settings) == []
     assert chapter.inputs(settings) == [paths.RESULTS / "claims.csv", published.CLAIMS]
 
@@ -288,7 +291,7 @@ def test_captions_name_the_claims_on_rebuilt_data():
 def shown(**changes):
     """What the notebook's cells end in, in their order: tables by their labels."""
     names, found = {}, {}
-    for place, cell in enumerate(notebooks.cells(chapters.notebook(NAME))):
+    for place, cell in enumerate(profiles.cells(chapters.notebook(NAME))):
         if cell["cell_type"] != "code":
             continue
         *body, last = ast.parse(cell["source"]).body
@@ -298,7 +301,7 @@ def shown(**changes):
             found[each.label if isinstance(each, Table) else place] = each
         else:
             exec(compile(ast.Module([*body, last], []), NAME, "exec"), names)
-        if "parameters" in notebooks.tags(cell):
+        if "parameters" in profiles.tags(cell):
             names |= changes
     return found
 
@@ -336,5 +339,5 @@ def test_your_verdicts_stand_beside_the_books(monkeypatch):
     asked = []
     monkeypatch.setattr(ledger, "entries", lambda name, values: asked.append(values) or [row])
     (mine,) = shown(yours=["rotnet-mnist"], profile="smoke")["tbl-ledger-yours"].frame.values
-    assert asked == [notebooks.parameters("rotnet-mnist", "smoke")]
+    assert asked == [profiles.parameters("rotnet-mnist", "smoke")]
     assert mine[0].startswith("**R3** ") and list(mine[2:]) == ["holds", "70"]

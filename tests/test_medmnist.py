@@ -6,7 +6,8 @@ import pytest
 import torch
 from medmnist import INFO
 
-from fewlabels import chapters, data
+from fewlabels import data
+from fewlabels.chapters import profiles
 from fewlabels.chapters.ssl_medmnist import plan
 from fewlabels.data import bccd, cells, duplicates, medmnist
 from fewlabels.data.medmnist import MedMNIST, Rebuild
@@ -143,7 +144,7 @@ def test_lesions_come_from_the_sources_and_the_table(folder):
 def test_extra_cells_are_refused_where_missing_or_other(folder):
     with pytest.raises(UserError, match=r"bccd_cells\.npz is missing.*side_seeds=0"):
         bccd.images()
-    own = chapters.settings("ssl-medmnist"), chapters.settings("ssl-medmnist", side_seeds=0)
+    own = profiles.settings("ssl-medmnist"), profiles.settings("ssl-medmnist", side_seeds=0)
     for settings, wanted in zip(own, (True, False), strict=True):
         with data.as_in_the_book():
             assert any("bccd_cells" in run.checksums() for run in plan(settings)) == wanted

@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from fewlabels.models.compact import CompactNet
-from fewlabels.models.frozen import Frozen
-from fewlabels.models.joint import JointNet
-from fewlabels.models.report_rotnet import PlainCNN, RotNet
+from fewlabels.nets.compact import CompactNet
+from fewlabels.nets.frozen import Frozen
+from fewlabels.nets.joint import JointNet
+from fewlabels.nets.report_rotnet import PlainCNN, RotNet
 
 
 def count(module):

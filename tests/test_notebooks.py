@@ -3,7 +3,9 @@ from typing import Literal
 
 import pytest
 
-from fewlabels import chapters, notebooks, paths
+from fewlabels import chapters, paths
+from fewlabels.book import notebooks
+from fewlabels.chapters import profiles
 from fewlabels.errors import DiskError, UserError
 
 
@@ -20,7 +22,7 @@ def parameters_cell(source):
 def test_defaults_are_the_literals_of_the_tagged_cell(tmp_path):
     source = ["epochs = 2  # passes\n", "rates = [1e-3, -1.0]\n", "name = 'x'\n", "limit = None"]
     path = write(tmp_path / "x.ipynb", [parameters_cell(source)])
-    assert notebooks.defaults(path) == {
+    assert profiles.defaults(path) == {
         "epochs": 2,
         "rates": [1e-3, -1.0],
         "name": "x",
@@ -32,12 +34,12 @@ def test_defaults_are_the_literals_of_the_tagged_cell(tmp_path):
 def test_only_literals_may_be_parameters(tmp_path, source):
     path = write(tmp_path / "x.ipynb", [parameters_cell(source)])
     with pytest.raises(UserError, match="next cell"):
-        notebooks.defaults(path)
+        profiles.defaults(path)
 
 
 def test_exactly_one_cell_has_the_tag(tmp_path):
     with pytest.raises(UserError, match="0 cells tagged"):
-        notebooks.defaults(write(tmp_path / "x.ipynb", []))
+        profiles.defaults(write(tmp_path / "x.ipynb", []))
 
 
 def test_what_a_parameter_may_be_in_words():
@@ -48,7 +50,7 @@ def test_what_a_parameter_may_be_in_words():
         store: str
         fine: bool
 
-    assert notebooks.allowed(Settings) == {
+    assert profiles.allowed(Settings) == {
         "dataset": "mnist | digits",
         "sizes": "list of int",
         "rate": "float | none",
@@ -59,7 +61,7 @@ def test_what_a_parameter_may_be_in_words():
 
 def test_parameters_are_defaults_then_profile_then_overrides(toy):
     typed = {"rate": "1e-3", "sizes": "[5, 6]", "dataset": "other"}
-    assert notebooks.parameters("toy", "quick", typed) == {
+    assert profiles.parameters("toy", "quick", typed) == {
         "epochs": 1,
         "dataset": "other",
         "rate": 0.001,
@@ -86,7 +88,7 @@ def test_parameters_are_defaults_then_profile_then_overrides(toy):
 )
 def test_what_does_not_exist_is_refused_with_what_does(toy, profile, overrides, told):
     with pytest.raises(UserError) as caught:
-        notebooks.parameters("toy", profile, overrides)
+        profiles.parameters("toy", profile, overrides)
     assert told in str(caught.value)
 
 
@@ -101,22 +103,22 @@ def test_text_stays_text(toy):
 
 
 def test_a_parameters_cell_that_differs_from_the_settings_is_named(toy):
-    assert notebooks.mismatch("toy") is None
+    assert profiles.mismatch("toy") is None
     file = toy / "chapters/01-toy.ipynb"
     file.write_text(file.read_text().replace("epochs = 2", "epoch = 2"))
-    assert notebooks.mismatch("toy").startswith("epoch, epochs: not in both")
+    assert profiles.mismatch("toy").startswith("epoch, epochs: not in both")
 
 
 def test_the_full_profile_is_the_notebook_s_own_cell(toy):
-    assert notebooks.parameters("toy", "full") == notebooks.defaults(toy / "chapters/01-toy.ipynb")
+    assert profiles.parameters("toy", "full") == profiles.defaults(toy / "chapters/01-toy.ipynb")
 
 
 def test_executing_passes_parameters_and_keeps_outputs(toy, tmp_path, capsys):
     output = tmp_path / "deep" / "out.ipynb"
     notebooks.execute(toy / "chapters/02-other.ipynb", output, {"epochs": 41})
-    assert notebooks.cells(output)[-1]["outputs"][0]["data"]["text/plain"] == ["41"]
+    assert profiles.cells(output)[-1]["outputs"][0]["data"]["text/plain"] == ["41"]
     assert "cell 4 of 4 done" in capsys.readouterr().out
-    assert notebooks.cells(toy / "chapters/02-other.ipynb")[-1]["outputs"] == []
+    assert profiles.cells(toy / "chapters/02-other.ipynb")[-1]["outputs"] == []
 
 
 @pytest.mark.parametrize(
@@ -149,16 +151,16 @@ def test_a_full_disk_in_a_cell_stays_an_error_of_the_disk(toy, tmp_path):
 @pytest.mark.parametrize("name", chapters.names())
 class TestCommittedChapter:
     def test_holds_no_outputs(self, name):
-        for cell in notebooks.cells(chapters.notebook(name)):
+        for cell in profiles.cells(chapters.notebook(name)):
             assert not cell.get("outputs") and cell.get("execution_count") is None
             assert set(cell["metadata"]) <= {"tags", "editable", "slideshow"}
 
     def test_parameters_cell_has_what_the_settings_have(self, name):
-        assert notebooks.mismatch(name) is None
+        assert profiles.mismatch(name) is None
 
-    @pytest.mark.parametrize("profile", notebooks.PROFILES)
+    @pytest.mark.parametrize("profile", profiles.PROFILES)
     def test_profile_is_accepted(self, name, profile):
-        values = notebooks.parameters(name, profile)
+        values = profiles.parameters(name, profile)
         # The ledger runs nothing and has no store.
         where = "results" if profile == "full" else "cache"
         assert values.get("store", where) == where

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fewlabels.data import Split, digits
-from fewlabels.orientation import centre_rule, centres, predicted_by_class
+from fewlabels.learn.orientation import centre_rule, centres, predicted_by_class
 
 
 def test_centres_by_hand():

@@ -19,9 +19,12 @@ import numpy as np
 import pytest
 from toy_runs import measured
 
-from fewlabels import chapters, cli, data, manifest, notebooks, packing, paths, runs, sweep
+from fewlabels import chapters, data, paths
+from fewlabels.book import cli, packing
+from fewlabels.book.visit import _archives, _images, _work
+from fewlabels.chapters import profiles
 from fewlabels.errors import UserError
-from fewlabels.visit import _archives, _images, _work
+from fewlabels.runs import manifest, records, sweep
 
 NAME = "ssl-medmnist"
 TINY = {
@@ -44,12 +47,12 @@ TINY = {
 @pytest.fixture
 def book(tmp_path, monkeypatch):
     """The book as if chapter 5 were of a few runs on generated cells, without any record."""
-    whole = notebooks.defaults
+    whole = profiles.defaults
 
     def defaults(notebook):
         return whole(notebook) | (TINY if NAME in notebook.name else {})
 
-    monkeypatch.setattr(notebooks, "defaults", defaults)
+    monkeypatch.setattr(profiles, "defaults", defaults)
     monkeypatch.setattr(chapters, "names", lambda: [NAME])
     monkeypatch.setattr(chapters.load(NAME), "PACKED", {})
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
@@ -61,12 +64,12 @@ def book(tmp_path, monkeypatch):
 
 
 def plan():
-    return chapters.planned(NAME, chapters.settings(NAME))
+    return chapters.planned(NAME, profiles.settings(NAME))
 
 
 def compute(run) -> Path:
     """A run's record in the book."""
-    store = runs.Store(paths.RESULTS / NAME)
+    store = records.Store(paths.RESULTS / NAME)
     sweep.run_all([run], store, device="cpu", workers=1, progress=lambda *_: None)
     return store.path(run)
 
@@ -153,8 +156,8 @@ def test_packed_run_elsewhere_and_merged_records_are_those_of_a_local_run(
     assert cli.main(["merge", str(made)]) == 0
     assert f"{NAME}: {len(others)} new" in capsys.readouterr().out
     manifest.check()
-    store = runs.Store(paths.RESULTS / NAME)
-    local = runs.Store(book / "local")
+    store = records.Store(paths.RESULTS / NAME)
+    local = records.Store(book / "local")
     shutil.rmtree(book / "cache")
     sweep.run_all(others, local, device="cpu", workers=1, progress=lambda *_: None)
     for run in others:
@@ -215,12 +218,12 @@ def test_the_books_chapter_is_packed_with_the_data_that_its_runs_read(tmp_path, 
     for name in wanted:
         packing._copy(Path(__file__), tmp_path / f"data/medmnist/{name}.npz")
     chapter = chapters.load(NAME)
-    settings = chapters.settings(NAME, **chapter.PACKED)
+    settings = profiles.settings(NAME, **chapter.PACKED)
     with data.as_in_the_book():
         planned = chapter.plan(settings)
         assert {*planned} <= {
-            *chapter.beyond(chapters.settings(NAME)),
-            *chapter.plan(chapters.settings(NAME)),
+            *chapter.beyond(profiles.settings(NAME)),
+            *chapter.plan(profiles.settings(NAME)),
         }
         [*packing._data(planned, tmp_path / "target")]
     copied = {path.stem for path in tmp_path.glob("target/medmnist/*")}
@@ -317,14 +320,14 @@ def test_records_go_into_parts_and_idle_seconds_are_those_without_a_run(book, re
     second = compute(plan()[2])
     (book / NAME).mkdir()
     record = record.rename(book / NAME / record.name)
-    seconds = [runs.read(file).seconds for file in (record, second)]
+    seconds = [records.read(file).seconds for file in (record, second)]
     os.utime(record, (1000, 1000))
     os.utime(second, (1000, 1000))
     busy, images = _work([record, second])
     assert busy == pytest.approx(max(seconds))
     assert images == 64 + 16
     assert _images({"kind": "digits"}) == 0
-    monkeypatch.setattr("fewlabels.visit.PART", 10)
+    monkeypatch.setattr("fewlabels.book.visit.PART", 10)
     made = [*_archives([record, second], book)]
     assert [path.name for path in made] == ["records-1.tar.gz", "records-2.tar.gz"]
     second.unlink()

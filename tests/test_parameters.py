@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 import pytest
 
 from fewlabels.errors import UserError
-from fewlabels.parameters import Count, Items, Parameters, Positive, Range, Share, Some, check
+from fewlabels.runs.parameters import Count, Items, Parameters, Positive, Range, Share, Some, check
 
 USUAL = {"store": "cache", "device": "cpu", "precision": "32-true", "workers": 1}
 

@@ -3,8 +3,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewlabels import figures, pictures
 from fewlabels.errors import UserError
+from fewlabels.evidence import figures, pictures
 
 
 @pytest.fixture(autouse=True)

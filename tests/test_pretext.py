@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from fewlabels.augment import quarter_turns
-from fewlabels.pretext import fixmatch, rotation
+from fewlabels.data.augment import quarter_turns
+from fewlabels.learn.pretext import fixmatch, rotation
 
 
 @pytest.fixture

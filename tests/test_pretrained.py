@@ -10,13 +10,13 @@ import torch
 from torch import nn
 from torchvision import models
 
-from fewlabels import chapters, features
 from fewlabels.chapters import chest_xray_transfer as third
-from fewlabels.chapters import few_data_caltech
+from fewlabels.chapters import few_data_caltech, profiles
 from fewlabels.errors import UserError
-from fewlabels.features import View
-from fewlabels.models import pretrained
-from fewlabels.models.pretrained import TORCHVISION, Pretrained, backbone, split, stages
+from fewlabels.learn import features
+from fewlabels.learn.features import View
+from fewlabels.nets import pretrained
+from fewlabels.nets.pretrained import TORCHVISION, Pretrained, backbone, split, stages
 
 
 @pytest.fixture
@@ -280,8 +280,8 @@ def test_a_random_view_repeats_with_its_seed_and_leaves_the_generator_alone(imag
 
 def test_torchvision_in_place_of_a_files_name_means_its_own_weights():
     changed = {"weights": TORCHVISION, "fine_tuned_weights": TORCHVISION}
-    own = chapters.settings(third.NAME, **changed)
+    own = profiles.settings(third.NAME, **changed)
     sources = [third.frozen_source(own), third.fine_tuned_source(own)]
-    fourth = chapters.settings("few-data-caltech", networks=["resnet18:torchvision"])
+    fourth = profiles.settings("few-data-caltech", networks=["resnet18:torchvision"])
     sources += few_data_caltech.networks(fourth)
     assert [source.weights for source in sources] == [TORCHVISION] * 3

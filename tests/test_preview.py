@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from fewlabels import notebooks, preview
+from fewlabels.book import notebooks, preview
 
 # These have their labels from outputs, which there are none of before the chapter is executed.
 MISSING = ["fig-pair-2 in 01-toy.ipynb", "tbl-hand in 01-toy.ipynb"]

@@ -4,7 +4,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from fewlabels.errors import UserError
-from fewlabels.probes import knn, linear_probe
+from fewlabels.learn.probes import knn, linear_probe
 
 PROBES = (knn, linear_probe)
 

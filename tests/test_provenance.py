@@ -1,4 +1,4 @@
-from fewlabels import provenance
+from fewlabels.evidence import provenance
 
 
 def test_commands_are_the_usual_ones_and_the_chapters_own():

@@ -3,8 +3,8 @@ from collections import Counter
 
 import pytest
 
-from fewlabels import published
 from fewlabels.errors import UserError
+from fewlabels.reference import published
 
 
 def test_every_claim_parses():

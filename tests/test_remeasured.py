@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from fewlabels import data, evaluation, remeasured
+from fewlabels import data
 from fewlabels.errors import UserError
-from fewlabels.experiments import chest_xray
-from fewlabels.runs import Record
+from fewlabels.evidence import remeasured
+from fewlabels.kinds import chest_xray
+from fewlabels.learn import evaluation
+from fewlabels.runs.records import Record
 
 N = 624
 

@@ -8,13 +8,15 @@ import torch
 from lightning.fabric import Fabric
 from toy_runs import measured
 
-from fewlabels import chapters, data, evaluation, notebooks
+from fewlabels import chapters, data
 from fewlabels import evidence as ev
+from fewlabels.book import notebooks
+from fewlabels.chapters import profiles
 from fewlabels.chapters import rotnet_mnist as chapter
 from fewlabels.data import ImageData, Split, digits
 from fewlabels.errors import UserError
-from fewlabels.experiments import rotnet
-from fewlabels.experiments.rotnet import (
+from fewlabels.kinds import rotnet
+from fewlabels.kinds.rotnet import (
     CrossedSeed,
     DigitClassification,
     FeatureMap,
@@ -27,9 +29,10 @@ from fewlabels.experiments.rotnet import (
     task,
     weak_view,
 )
-from fewlabels.models.compact import CompactNet
-from fewlabels.runs import Store
-from fewlabels.training import Recipe
+from fewlabels.learn import evaluation
+from fewlabels.learn.training import Recipe
+from fewlabels.nets.compact import CompactNet
+from fewlabels.runs.records import Store
 
 CPU = torch.device("cpu")
 NOTHING = Recipe(steps=0, batch_size=1, rate=0.01, evaluations=0)
@@ -483,18 +486,18 @@ def test_impossible_pretraining_is_refused_by_name(change):
 )
 def test_settings_refuse_what_cannot_be_by_name(key, value):
     with pytest.raises(UserError, match=f"^{key} is "):
-        chapters.settings(chapter.NAME, **{key: value})
+        profiles.settings(chapter.NAME, **{key: value})
 
 
 @pytest.mark.parametrize("profile", ["full", "quick", "smoke"])
 def test_every_profile_is_possible_and_its_plan_holds_all_it_starts_from(profile):
-    runs = chapter.plan(chapters.settings(chapter.NAME, profile))
+    runs = chapter.plan(profiles.settings(chapter.NAME, profile))
     assert len({run.id for run in runs}) == len(runs)
     assert {need.id for run in runs for need in run.needs()} <= {run.id for run in runs}
 
 
 # Every number another, so that none can stand for another.
-NUMBERS = chapters.settings(
+NUMBERS = profiles.settings(
     chapter.NAME,
     label_draws=11,
     crossed_draws=9,
@@ -562,7 +565,7 @@ def test_every_method_meets_the_same_draws_and_no_choice_was_made_on_them():
 
 
 def test_the_report_is_repeated_to_the_letter():
-    runs = chapter.plan(chapters.settings(chapter.NAME, pretraining_epochs=20))
+    runs = chapter.plan(profiles.settings(chapter.NAME, pretraining_epochs=20))
     rotations = [
         run.training for run in runs if isinstance(run, RotationPretraining) and run.training.steps
     ]
@@ -619,7 +622,7 @@ def hand_made(run, accuracy, rough=0.0, truth=()):
 def claims(few_images, monkeypatch):
     """The verdicts by claim, of hand-made records in which RotNet gains so much on the CNN."""
     truth = few_images.test.labels.numpy()
-    values = notebooks.parameters(chapter.NAME, "smoke") | {
+    values = profiles.parameters(chapter.NAME, "smoke") | {
         "label_draws": 6,
         "pretraining_seeds": 3,
         "report_seeds": [0, 1, 2],

@@ -18,11 +18,12 @@ import torch
 from lightning.fabric import Fabric
 from toy_runs import Toy, measured, run_sweep, sweep_of_seven, wait_until
 
-from fewlabels import data, paths, runs
+from fewlabels import data, paths
 from fewlabels.errors import DiskError, UserError
-from fewlabels.experiments.rotnet import DigitClassification, FeatureMap, RotationPretraining
-from fewlabels.runs import Experiment, Outcome, Store
-from fewlabels.training import Recipe
+from fewlabels.kinds.rotnet import DigitClassification, FeatureMap, RotationPretraining
+from fewlabels.learn.training import Recipe
+from fewlabels.runs import records
+from fewlabels.runs.records import Experiment, Outcome, Store
 
 TESTS = Path(__file__).parent
 
@@ -254,11 +255,11 @@ def test_reading_only_a_damaged_record_is_an_error_and_stays(store, fabric, log,
     damaged = damage(store.path(run).read_text())
     store.path(run).write_bytes(damaged if isinstance(damaged, bytes) else damaged.encode())
     before = store.path(run).read_bytes()
-    with runs.reading_only():
+    with records.reading_only():
         for read in (store.get, lambda run: store.run(run, fabric)):
             with pytest.raises(UserError, match=rf"toy-{run.id}\.json is damaged: .*git checkout"):
                 read(run)
-    with pytest.raises(runs.Damaged, match=f"toy-{run.id}"):
+    with pytest.raises(records.Damaged, match=f"toy-{run.id}"):
         store.records()
     assert store.path(run).read_bytes() == before
     assert [path.name for path in store.folder.iterdir()] == [store.path(run).name]
@@ -267,7 +268,10 @@ def test_reading_only_a_damaged_record_is_an_error_and_stays(store, fabric, log,
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_reading_only_nothing_is_computed(store, log, workers):
-    with runs.reading_only(), pytest.raises(UserError, match=r"is missing, and 6 more of its runs"):
+    with (
+        records.reading_only(),
+        pytest.raises(UserError, match=r"is missing, and 6 more of its runs"),
+    ):
         run_sweep(str(store.folder), workers)
     assert executed(log) == []
 
@@ -296,8 +300,8 @@ def test_a_record_that_was_tampered_with_is_not_used(store, fabric, changes, tol
     run = Toy("digits", 0)
     store.run(run, fabric)
     forged(store.path(run), **changes)
-    with pytest.raises(runs.Damaged, match=told):
-        runs.read(store.path(run))
+    with pytest.raises(records.Damaged, match=told):
+        records.read(store.path(run))
     with pytest.warns(UserWarning, match="set-aside"):
         assert store.get(run) is None
 
@@ -622,7 +626,7 @@ def test_a_killed_sweep_started_again_ends_as_an_undisturbed_one(store, log, tmp
 
 
 def test_hardware_names_threads_and_precision():
-    found = runs.hardware(Fabric(accelerator="cpu", precision="bf16-mixed"))
+    found = records.hardware(Fabric(accelerator="cpu", precision="bf16-mixed"))
     assert found["precision"] == "bf16-mixed"
     assert found["threads"] == torch.get_num_threads()
     assert found["devices"] == 1

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 from torchvision.models import resnet18
 
-from fewlabels.models.small_maps import SmallMapConv2d, convolve, meetings, on_small_maps
+from fewlabels.nets.small_maps import SmallMapConv2d, convolve, meetings, on_small_maps
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5])

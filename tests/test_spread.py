@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewlabels.spread import deviations, roughness
+from fewlabels.evidence.spread import deviations, roughness
 
 
 def test_deviations_add_up_to_that_of_one_run():

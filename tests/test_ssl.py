@@ -13,13 +13,15 @@ import torch
 from lightning.fabric import Fabric
 from torch.nn import functional as F
 
-from fewlabels import chapters, data, notebooks, published
+from fewlabels import chapters, data
 from fewlabels import evidence as ev
+from fewlabels.book import notebooks
+from fewlabels.chapters import profiles
 from fewlabels.chapters import ssl_medmnist as chapter
 from fewlabels.chapters.ssl_medmnist import SOURCE_METHODS
 from fewlabels.errors import UserError
-from fewlabels.experiments import ssl
-from fewlabels.experiments.ssl import (
+from fewlabels.kinds import ssl
+from fewlabels.kinds.ssl import (
     Classification,
     DuplicateSearch,
     Pretraining,
@@ -29,9 +31,10 @@ from fewlabels.experiments.ssl import (
     subset,
     task,
 )
-from fewlabels.pretext.methods import METHODS, backbone_name
-from fewlabels.runs import Store
-from fewlabels.training import Course
+from fewlabels.learn.pretext.methods import METHODS, backbone_name
+from fewlabels.learn.training import Course
+from fewlabels.reference import published
+from fewlabels.runs.records import Store
 
 CPU = torch.device("cpu")
 COURSE = Course(epochs=6, rate=0.05, batch_size=32)
@@ -39,7 +42,7 @@ MEAN, ALL, QUARTER = "mean_class_accuracy", "100%", "25%"
 
 
 def settings(profile="full", **changes):
-    return chapters.settings(chapter.NAME, profile, **changes)
+    return profiles.settings(chapter.NAME, profile, **changes)
 
 
 SETTINGS = settings("smoke")

@@ -9,14 +9,14 @@ from lightning.fabric import Fabric
 from torch.nn import functional as F
 
 from fewlabels import data
-from fewlabels.augment import View
-from fewlabels.models.backbones import backbone
-from fewlabels.models.vit import CausalViT, MaskedViT, RandomReadout
-from fewlabels.pretext import aim, mae, moco, vicreg
-from fewlabels.pretext.methods import METHODS
-from fewlabels.pretext.moco import MoCo
-from fewlabels.pretext.simclr import SimCLR
-from fewlabels.training import Course, fit
+from fewlabels.data.augment import View
+from fewlabels.learn.pretext import aim, mae, vicreg
+from fewlabels.learn.pretext.methods import METHODS
+from fewlabels.learn.pretext.moco import MoCo
+from fewlabels.learn.pretext.simclr import SimCLR
+from fewlabels.learn.training import Course, fit
+from fewlabels.nets.backbones import backbone
+from fewlabels.nets.vit import CausalViT, MaskedViT, RandomReadout
 
 PLAIN = View(28, flip=0.0)
 SHAPE = {"size": 28, "patch": 4, "width": 16, "depth": 2, "heads": 2}
@@ -286,7 +286,7 @@ def test_batches_of_an_epoch(drop, sizes):
 
 
 def test_schedules_move_once_an_epoch():
-    from fewlabels.training import _factor
+    from fewlabels.learn.training import _factor
 
     cosine = Course(epochs=4, rate=0.1, batch_size=10).recipe(30)
     assert [_factor(step, cosine) for step in (0, 2, 3, 6, 11)] == pytest.approx(

@@ -7,7 +7,7 @@ from scipy import stats
 
 from fewlabels import paths
 from fewlabels.errors import UserError
-from fewlabels.statistics import (
+from fewlabels.evidence.statistics import (
     STARTS,
     detectable,
     fraction_interval,

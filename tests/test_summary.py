@@ -6,10 +6,13 @@ import pytest
 from conftest import toy_run
 from PIL import Image
 
-from fewlabels import chapters, cli, data, freeze, manifest, notebooks, runs, summary
+from fewlabels import chapters, data
+from fewlabels.book import cli, freeze, summary
+from fewlabels.chapters import profiles
 from fewlabels.data import chest_xray
 from fewlabels.errors import UserError
-from fewlabels.statistics import fraction_interval
+from fewlabels.evidence.statistics import fraction_interval
+from fewlabels.runs import manifest, records
 
 
 def read():
@@ -50,14 +53,14 @@ def test_one_row_per_mean_of_the_planned_runs(toy, record):
 def test_n_counts_the_runs_that_could_be_given_the_metric(toy, record, monkeypatch):
     more_epochs(toy, 3)
     record(*(toy_run(draw) for draw in range(3)))
-    real = runs.Store.get
+    real = records.Store.get
 
     def get(store, run):
         found = real(store, run)
         extra = {"auc": float("nan") if run.draw == 1 else 0.5 + run.draw / 10}
         return replace(found, metrics=found.metrics | extra)
 
-    monkeypatch.setattr(runs.Store, "get", get)
+    monkeypatch.setattr(records.Store, "get", get)
     assert [(row["metric"], row["n"], row["mean"]) for row in read()] == [
         ("accuracy", "3", "0.6"),
         ("auc", "2", "0.6"),
@@ -125,10 +128,10 @@ def test_a_damaged_record_is_named_and_nothing_is_touched(toy, record, damage):
 
 
 def test_a_chapter_that_shows_what_there_is_may_lack_runs(toy, record, monkeypatch):
-    values = notebooks.parameters("toy", "full") | {"minutes": 0}
+    values = profiles.parameters("toy", "full") | {"minutes": 0}
     record(toy_run(0))
     monkeypatch.setattr(chapters.load("toy"), "Settings", lambda **_: SimpleNamespace(epochs=2))
-    monkeypatch.setattr(notebooks, "parameters", lambda name, profile: values)
+    monkeypatch.setattr(profiles, "parameters", lambda name, profile: values)
     assert [row["n"] for row in summary.rows("toy")] == [1]
 
 

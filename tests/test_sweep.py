@@ -4,11 +4,12 @@ import pytest
 import torch
 from toy_runs import Toy, measured, sweep_of_seven
 
-from fewlabels import paths, sweep
+from fewlabels import paths
 from fewlabels.errors import UserError
-from fewlabels.runs import Store
-from fewlabels.sweep import fabric_on, print_line, run_all
-from fewlabels.training import NonFiniteLoss
+from fewlabels.learn.training import NonFiniteLoss
+from fewlabels.runs import sweep
+from fewlabels.runs.records import Store
+from fewlabels.runs.sweep import fabric_on, print_line, run_all
 
 
 @pytest.fixture

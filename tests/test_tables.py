@@ -3,9 +3,10 @@ import math
 import pandas as pd
 import pytest
 
-from fewlabels import published, tables
 from fewlabels.errors import UserError
-from fewlabels.statistics import Interval, PairedDifference
+from fewlabels.evidence import tables
+from fewlabels.evidence.statistics import Interval, PairedDifference
+from fewlabels.reference import published
 
 MINUS = "\N{MINUS SIGN}"
 

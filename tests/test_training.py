@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from fewlabels.errors import UserError
-from fewlabels.models.frozen import Frozen
-from fewlabels.training import NonFiniteLoss, Recipe, _factor, evaluated, fit, predict
+from fewlabels.learn.training import NonFiniteLoss, Recipe, _factor, evaluated, fit, predict
+from fewlabels.nets.frozen import Frozen
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from fewlabels.errors import UserError
-from fewlabels.variational import (
+from fewlabels.nets.variational import (
     active_units,
     decoder_variance,
     gaussian_elbo,

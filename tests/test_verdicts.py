@@ -4,10 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewlabels import published
 from fewlabels.errors import UserError
-from fewlabels.statistics import PairedDifference, mean_difference
-from fewlabels.verdicts import (
+from fewlabels.evidence.statistics import PairedDifference, mean_difference
+from fewlabels.evidence.verdicts import (
     ANSWERS,
     DIFFERENCE_WORDS,
     FIGURE_WORDS,
@@ -23,6 +22,7 @@ from fewlabels.verdicts import (
     printed_figures,
     together,
 )
+from fewlabels.reference import published
 
 MINUS = "\N{MINUS SIGN}"
 

@@ -7,8 +7,9 @@ from lightly.transforms import AIMTransform, MAETransform, MoCoV2Transform, SimC
 from PIL import Image, ImageFilter
 from torchvision.transforms import v2
 
-from fewlabels import augment, data
-from fewlabels.pretext import simclr
+from fewlabels import data
+from fewlabels.data import augment
+from fewlabels.learn.pretext import simclr
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def theirs_of(transform, images, repeats):
 
 @pytest.mark.parametrize("name", ["simclr", "simclr, blurred", "moco", "mae", "aim"])
 def test_views_have_the_moments_of_lightlys(images, name):
-    from fewlabels.pretext import aim, mae, moco
+    from fewlabels.learn.pretext import aim, mae, moco
 
     ours, transform = {
         "simclr": lambda: (

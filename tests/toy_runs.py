@@ -12,10 +12,10 @@ from lightning.fabric import Fabric
 from torch import nn
 from torch.nn import functional as F
 
-from fewlabels import training
-from fewlabels.runs import Experiment, Outcome, Store
-from fewlabels.sweep import run_all
-from fewlabels.training import Recipe, fit
+from fewlabels.learn import training
+from fewlabels.learn.training import Recipe, fit
+from fewlabels.runs.records import Experiment, Outcome, Store
+from fewlabels.runs.sweep import run_all
 
 RECIPE = Recipe(steps=6, batch_size=16, rate=0.1, evaluations=3)
 
@@ -34,7 +34,7 @@ class Toy(Experiment):
     draw: int
     start: "Toy | None" = None
     fails: bool | str = False
-    """True, or the name of an error of ``fewlabels.training``."""
+    """True, or the name of an error of ``fewlabels.learn.training``."""
 
     def cell(self):
         return {"dataset": self.dataset, "labels": 10, "method": "toy", "protocol": "report"}

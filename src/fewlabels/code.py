@@ -16,7 +16,7 @@ _HOME = Path(__file__).parent
 
 @cache
 def digest(module: str) -> str:
-    """Twelve hex digits for a module of this package, such as ``fewlabels.experiments.ssl``.
+    """Twelve hex digits for a module of this package, such as ``fewlabels.kinds.ssl``.
 
     A module from elsewhere (a kind of run that a reader has written) has none: an empty text.
     """
@@ -34,8 +34,8 @@ def imported(*modules: str) -> dict[str, ast.Module]:
     while waiting:
         name = waiting.pop()
         if name not in found:
-            found[name] = ast.parse(_file(name).read_text(encoding="utf-8"))
-            waiting += _imports(found[name])
+            found[name] = ast.parse(file(name).read_text(encoding="utf-8"))
+            waiting += imports(found[name])
     return found
 
 
@@ -47,13 +47,13 @@ def outside(*modules: str) -> set[str]:
     return {name.split(".")[0] for name in names} - {PACKAGE, *sys.stdlib_module_names}
 
 
-def _file(module: str) -> Path | None:
+def file(module: str) -> Path | None:
     """The file of one of this package's modules; None where the name is not a module's."""
     place = _HOME.joinpath(*module.split(".")[1:])
     return next((p for p in (place / "__init__.py", place.with_suffix(".py")) if p.is_file()), None)
 
 
-def _imports(tree: ast.Module) -> set[str]:
+def imports(tree: ast.Module) -> set[str]:
     """Modules of this package that a module names, also inside its functions."""
     names = set()
     for node in ast.walk(tree):
@@ -61,7 +61,7 @@ def _imports(tree: ast.Module) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {name for name in names if name.split(".")[0] == PACKAGE and _file(name)}
+    return {name for name in names if name.split(".")[0] == PACKAGE and file(name)}
 
 
 def _stripped(tree: ast.Module) -> str:

@@ -44,13 +44,6 @@ def load(name: str) -> ModuleType:
     return import_module(f"{__name__}.{name.replace('-', '_')}")
 
 
-def settings(name: str, profile: str = "full", **changes: Any) -> Any:
-    """A chapter's settings in a profile, with some of them changed; ``full`` is the book's."""
-    from fewlabels import notebooks
-
-    return load(name).Settings(**notebooks.parameters(name, profile) | changes)
-
-
 def planned(name: str, settings: Any) -> list[Any]:
     """Every run of a chapter, in the order in which they are made: its plan and, where it has such,
     what is ``beyond`` it at a larger budget."""

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from fewlabels import chapters, data
+from fewlabels.chapters import profiles
 from fewlabels.errors import UserError
-from fewlabels.experiments.denoising import (
+from fewlabels.kinds.denoising import (
     FILTERS,
     HELD_OUT,
     READOUTS,
@@ -20,10 +21,10 @@ from fewlabels.experiments.denoising import (
     CodeProbe,
     DenoisingTraining,
 )
-from fewlabels.experiments.vae import BinaryVAE, DigitReader, PlaneVAE
-from fewlabels.parameters import Count, Parameters, Positive, Range, Some
-from fewlabels.runs import Experiment, Store
-from fewlabels.training import Recipe
+from fewlabels.kinds.vae import BinaryVAE, DigitReader, PlaneVAE
+from fewlabels.learn.training import Recipe
+from fewlabels.runs.parameters import Count, Parameters, Positive, Range, Some
+from fewlabels.runs.records import Experiment, Store
 
 NAME = "autoencoders-vae"
 CHAPTER_ONE = "rotnet-mnist"
@@ -117,7 +118,7 @@ def store(s: Settings) -> Store:
 
 def inputs(s: Settings) -> list[Path]:
     """The records of chapter 1 that this chapter shows."""
-    stored = chapters.load(CHAPTER_ONE).store(chapters.settings(CHAPTER_ONE))
+    stored = chapters.load(CHAPTER_ONE).store(profiles.settings(CHAPTER_ONE))
     return [stored.path(run) for run in chapter_one(s)]
 
 
@@ -127,7 +128,7 @@ def chapter_one(s: Settings) -> list[Experiment]:
         return []
     return [
         run
-        for run in chapters.load(CHAPTER_ONE).plan(chapters.settings(CHAPTER_ONE))
+        for run in chapters.load(CHAPTER_ONE).plan(profiles.settings(CHAPTER_ONE))
         if run.kind == "digits" and run.labels == LABELS and run.scored_on == "test"
     ]
 

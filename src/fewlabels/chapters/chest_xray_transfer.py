@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from fewlabels import data
 from fewlabels.errors import UserError
-from fewlabels.experiments.chest_xray import (
+from fewlabels.kinds.chest_xray import (
     HELD_OUT,
     DomainShift,
     HeadTraining,
@@ -19,10 +19,10 @@ from fewlabels.experiments.chest_xray import (
     ReportFineTuning,
     UnmatchedImages,
 )
-from fewlabels.models.pretrained import NORMALISATIONS, Pretrained, at_hand
-from fewlabels.parameters import Count, Parameters, Range, Some
-from fewlabels.runs import Experiment, Store
-from fewlabels.training import Recipe
+from fewlabels.learn.training import Recipe
+from fewlabels.nets.pretrained import NORMALISATIONS, Pretrained, at_hand
+from fewlabels.runs.parameters import Count, Parameters, Range, Some
+from fewlabels.runs.records import Experiment, Store
 
 NAME = "chest-xray-transfer"
 DATASETS = (

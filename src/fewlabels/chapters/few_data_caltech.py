@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from fewlabels import config
 from fewlabels.data import photographs
 from fewlabels.errors import UserError
-from fewlabels.experiments.few_photographs import (
+from fewlabels.kinds.few_photographs import (
     AUGMENTATIONS,
     BATCH,
     PIXELS,
@@ -24,10 +24,10 @@ from fewlabels.experiments.few_photographs import (
     Recognition,
     ScratchClassification,
 )
-from fewlabels.models.pretrained import RANDOM, TORCHVISION, Pretrained, at_hand
-from fewlabels.parameters import Count, Parameters, Range, Some
-from fewlabels.runs import Experiment, Store
-from fewlabels.training import Recipe
+from fewlabels.learn.training import Recipe
+from fewlabels.nets.pretrained import RANDOM, TORCHVISION, Pretrained, at_hand
+from fewlabels.runs.parameters import Count, Parameters, Range, Some
+from fewlabels.runs.records import Experiment, Store
 
 NAME = "few-data-caltech"
 CHOICE = 1000

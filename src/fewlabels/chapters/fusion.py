@@ -12,9 +12,9 @@ from typing import Literal
 from fewlabels.chapters import ssl_medmnist
 from fewlabels.chapters.ssl_medmnist import FRACTIONS, SOURCE_METHODS, Grid
 from fewlabels.errors import UserError
-from fewlabels.experiments.ssl import Classification
-from fewlabels.parameters import Some
-from fewlabels.runs import Store
+from fewlabels.kinds.ssl import Classification
+from fewlabels.runs.parameters import Some
+from fewlabels.runs.records import Store
 
 NAME = "fusion"
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from fewlabels import paths, published
-from fewlabels.parameters import Checked, Items
-from fewlabels.runs import Experiment, Store
+from fewlabels import paths
+from fewlabels.reference import published
+from fewlabels.runs.parameters import Checked, Items
+from fewlabels.runs.records import Experiment, Store
 
 NAME = "replication-ledger"
 CHAPTERS = tuple(dict.fromkeys(claim.chapter for claim in published.claims().values()))

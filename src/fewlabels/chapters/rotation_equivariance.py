@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from fewlabels import data
 from fewlabels.data.rotated import SMALLEST_SPAN
 from fewlabels.errors import UserError
-from fewlabels.experiments.angles import (
+from fewlabels.kinds.angles import (
     C4,
     CNN,
     MLP,
@@ -23,10 +23,10 @@ from fewlabels.experiments.angles import (
     SplitLuck,
     Stack,
 )
-from fewlabels.models.stack import DOWNS
-from fewlabels.parameters import Items, Parameters, Range, Real, Some
-from fewlabels.runs import Experiment, Store
-from fewlabels.training import Recipe
+from fewlabels.learn.training import Recipe
+from fewlabels.nets.stack import DOWNS
+from fewlabels.runs.parameters import Items, Parameters, Range, Real, Some
+from fewlabels.runs.records import Experiment, Store
 
 NAME = "rotation-equivariance"
 BATCH = 128

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Annotated, Literal
 
 from fewlabels import config, data
-from fewlabels.experiments.rotnet import (
+from fewlabels.kinds.rotnet import (
     PRETEXT_PROTOCOLS,
     CrossedSeed,
     DigitClassification,
@@ -20,9 +20,9 @@ from fewlabels.experiments.rotnet import (
     RotationPretraining,
     RotationStart,
 )
-from fewlabels.parameters import Count, Parameters, Range, Some
-from fewlabels.runs import Experiment, Store
-from fewlabels.training import Recipe
+from fewlabels.learn.training import Recipe
+from fewlabels.runs.parameters import Count, Parameters, Range, Some
+from fewlabels.runs.records import Experiment, Store
 
 NAME = "rotnet-mnist"
 LABELS = 100

@@ -2,8 +2,8 @@
 
 Two budgets: ``source`` is the source's own, for a graphics card; ``reduced`` is what two CPU cores
 finish in some fifteen hours. What is smaller stands here (`FINE_TUNING_EPOCHS`, the defaults of
-``reduced_epochs``) and in `fewlabels.pretext.methods.NARROW`: fewer epochs, and transformers with
-the same 49 patches but fewer and narrower blocks. Supervised networks, and heads on frozen
+``reduced_epochs``) and in `fewlabels.learn.pretext.methods.NARROW`: fewer epochs, and transformers
+with the same 49 patches but fewer and narrower blocks. Supervised networks, and heads on frozen
 backbones, take the source's epochs in both.
 
 A pretraining is one run whose weights stay in the cache; its classifiers follow it at once. Draw d
@@ -17,11 +17,11 @@ from typing import Any, Literal
 from fewlabels import config, data
 from fewlabels.data import medmnist
 from fewlabels.errors import UserError
-from fewlabels.experiments.ssl import Classification, DuplicateSearch, Pretraining
-from fewlabels.parameters import Count, Parameters, Share, Some
-from fewlabels.pretext.methods import METHODS, backbone_name
-from fewlabels.runs import Experiment, Store
-from fewlabels.training import Course
+from fewlabels.kinds.ssl import Classification, DuplicateSearch, Pretraining
+from fewlabels.learn.pretext.methods import METHODS, backbone_name
+from fewlabels.learn.training import Course
+from fewlabels.runs.parameters import Count, Parameters, Share, Some
+from fewlabels.runs.records import Experiment, Store
 
 NAME = "ssl-medmnist"
 DATASETS = (*medmnist.SINGLE_LABEL, "cells")

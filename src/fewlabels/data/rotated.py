@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fewlabels.augment import rotated
+from fewlabels.data.augment import rotated
 from fewlabels.errors import UserError
 
 SMALLEST_SPAN = 7

@@ -7,16 +7,16 @@
     gain = ev.difference(rotnet, cnn)                  percent(gain, sign=True) prints it
 
 A *question* is a table of runs cut by `where`; a *column* says how the runs of one row become one
-cell; a *measure* is an interval, which `fewlabels.tables.percent` and `number` print: "not run"
-where nothing was. Names that no planned run has are refused.
+cell; a *measure* is an interval, which `fewlabels.evidence.tables.percent` and `number` print: "not
+run" where nothing was. Names that no planned run has are refused.
 """
 
 # ruff: noqa: F401
 from fewlabels.evidence.claims import (
     Compared,
     all_of,
+    all_printed,
     compared,
-    figures,
     gap,
     judged,
     lowest,
@@ -68,5 +68,5 @@ from fewlabels.evidence.table import (
     units,
     value,
 )
-from fewlabels.tables import claims_table, show
-from fewlabels.verdicts import Printed, Verdict, at_most, direction, everywhere
+from fewlabels.evidence.tables import claims_table, show
+from fewlabels.evidence.verdicts import Printed, Verdict, at_most, direction, everywhere

@@ -1,8 +1,8 @@
 """Claims as a notebook states them: the claim's id, the runs that decide it, and the rule.
 
-Every function gives one row for `fewlabels.tables.claims_table` and for results/claims.csv. The
+Every function gives one row for `tables.claims_table` and for results/claims.csv. The
 margin of a claim, what its figures are and whether it is a question stand in
-``reference/claims.yaml``; the rules are `fewlabels.verdicts`.
+``reference/claims.yaml``; the rules are `fewlabels.evidence.verdicts`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,11 +10,17 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from fewlabels import published, verdicts
+from fewlabels.evidence import verdicts
 from fewlabels.evidence.measures import difference, fraction, luck, mean, pairs
-from fewlabels.statistics import Interval, PairedDifference, fraction_interval, mean_difference
-from fewlabels.tables import NOT_RUN, number, percent
-from fewlabels.verdicts import Printed, Verdict
+from fewlabels.evidence.statistics import (
+    Interval,
+    PairedDifference,
+    fraction_interval,
+    mean_difference,
+)
+from fewlabels.evidence.tables import NOT_RUN, number, percent
+from fewlabels.evidence.verdicts import Printed, Verdict
+from fewlabels.reference import published
 
 Row = dict[str, Any]
 
@@ -77,7 +83,7 @@ def gap(
     return Printed.percent(key, found["difference"], rounding, [*found["luck"]], **more)
 
 
-def figures(id: str, parts: Iterable[Printed], ours: str | None = None, **more) -> Row:
+def all_printed(id: str, parts: Iterable[Printed], ours: str | None = None, **more) -> Row:
     """A claim of several printed figures. ours: what the table says in place of their means."""
     parts = [*parts]
     verdict = verdicts.figures(published.claim(id), parts)
@@ -126,7 +132,7 @@ def lowest(id: str, recalls: pd.DataFrame, name: str, note: str = "", **more) ->
 
 
 def all_of(id: str, ours: Any, parts: Mapping[str, Verdict], **more) -> Row:
-    """A claim of several parts, all of which have to hold (`fewlabels.verdicts.everywhere`)."""
+    """A claim of several parts, all of which have to hold (`verdicts.everywhere`)."""
     return judged(id, ours, verdicts.everywhere(parts.items()), **more)
 
 

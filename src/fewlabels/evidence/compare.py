@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fewlabels import figures, tables
+from fewlabels.evidence import figures, tables
 from fewlabels.evidence.measures import difference
-from fewlabels.tables import NOT_RUN, Table, percent
+from fewlabels.evidence.tables import NOT_RUN, Table, percent
 
 Pair = tuple[pd.DataFrame, pd.DataFrame]
 
@@ -18,7 +18,7 @@ class Comparisons:
     """Named paired differences with Holm's correction over those that were run."""
 
     frame: pd.DataFrame
-    """As `fewlabels.tables.compared` makes it."""
+    """As `fewlabels.evidence.tables.compared` makes it."""
     missing: tuple[str, ...]
     """What was not run."""
 

@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 from torch.nn import functional as F
 
-from fewlabels import evaluation, figures
+from fewlabels.evidence import figures
 from fewlabels.evidence.frame import done
 from fewlabels.evidence.measures import fraction
 from fewlabels.evidence.predictions import classes
-from fewlabels.statistics import Interval
-from fewlabels.tables import percent
+from fewlabels.evidence.statistics import Interval
+from fewlabels.evidence.tables import percent
+from fewlabels.learn import evaluation
 
 COLOURS = (figures.VERMILLION, figures.BLUE, figures.GREEN, figures.PURPLE)
 MARKERS = "os^D"

@@ -9,11 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from fewlabels import data
+from fewlabels import chapters, data
+from fewlabels.chapters import profiles
 from fewlabels.errors import UserError
-from fewlabels.runs import Experiment, Record, Store
-from fewlabels.statistics import shared_luck
-from fewlabels.sweep import run_all
+from fewlabels.evidence.statistics import shared_luck
+from fewlabels.runs.records import Experiment, Record, Store
+from fewlabels.runs.sweep import run_all
 
 REPEATED = ("draw", "split", "seed")
 """Fields that say which repetition a run is, the first that it has."""
@@ -119,9 +120,7 @@ def _in_the_book(chapter: str) -> dict[str, list]:
 
 def _book(chapter: str) -> tuple[ModuleType, Any]:
     """A chapter's module, and its settings as the book prints it."""
-    from fewlabels import chapters
-
-    return chapters.load(chapter), chapters.settings(chapter)
+    return chapters.load(chapter), profiles.settings(chapter)
 
 
 def _close(value: Any, known: Iterable) -> str:

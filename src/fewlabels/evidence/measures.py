@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from fewlabels import statistics
 from fewlabels.errors import UserError
+from fewlabels.evidence import statistics
 from fewlabels.evidence.frame import done
-from fewlabels.statistics import Interval, PairedDifference
+from fewlabels.evidence.statistics import Interval, PairedDifference
 
 NOT_RUN = Interval(math.nan, math.nan, math.nan, 0, "not run")
 NO_DIFFERENCE = PairedDifference(math.nan, math.nan, math.nan, 0, "not run")
@@ -121,7 +121,7 @@ def _with(metric: str, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def luck(rows: pd.DataFrame) -> list:
-    """What each run shares with others, None where nothing: for `fewlabels.statistics`."""
+    """What each run shares with others, None where nothing: for `fewlabels.evidence.statistics`."""
     return [None if pd.isna(each) else each for each in rows["luck"]]
 
 

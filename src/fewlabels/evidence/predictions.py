@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from fewlabels import evaluation, figures
+from fewlabels.evidence import figures
 from fewlabels.evidence.frame import done
 from fewlabels.evidence.measures import fraction, luck
-from fewlabels.tables import percent
+from fewlabels.evidence.tables import percent
+from fewlabels.learn import evaluation
 
 Truth = np.ndarray | Mapping[Any, np.ndarray]
 """The classes of the test images [N]: of all runs, or by draw where each is tested on others."""
@@ -162,7 +163,8 @@ def curves(
     panel: str | None = None,
     scale: float | None = 1.0,
 ) -> pd.DataFrame:
-    """Recorded learning curves for `fewlabels.figures.learning_curves`, which says the columns.
+    """Recorded learning curves for `fewlabels.evidence.figures.learning_curves`, which says the
+    columns.
 
     names: curve in the record -> what the figure calls it. panel: its title. scale: of the steps;
     None makes them the share of the training in percent, so that different lengths compare.

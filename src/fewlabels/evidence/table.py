@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fewlabels import tables
-from fewlabels.evidence import measures
+from fewlabels.evidence import measures, tables
 from fewlabels.evidence.frame import done, of_the_book, where
-from fewlabels.tables import NO_FIGURE, NOT_RUN, Table
+from fewlabels.evidence.tables import NO_FIGURE, NOT_RUN, Table
 
 Column = Callable[[pd.DataFrame, tuple], Any]
 """The runs of a row, and the row's key, -> its cell. ``only`` in the questions below cuts the runs

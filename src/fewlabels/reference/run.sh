@@ -18,4 +18,4 @@ if [ -d wheels ] && [ ! -d site ]; then
   mv tmp/site site
 fi
 export PYTHONPATH="$PWD/src:$PWD/site${PYTHONPATH:+:$PYTHONPATH}"
-exec "$python" -m fewlabels.visit "$started" "$@"
+exec "$python" -m fewlabels.book.visit "$started" "$@"

@@ -1,0 +1,1 @@
+"""The book: its notebooks executed, frozen, checked, rendered, and the ``fewlabels`` command."""

@@ -1,0 +1,271 @@
+"""The `fewlabels` command. Heavy libraries are imported by the commands that need them."""
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fewlabels import files, paths
+from fewlabels.book import notebooks, render
+from fewlabels.chapters import profiles
+from fewlabels.errors import UserError
+from fewlabels.runs import manifest
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 2 for bad input, 1 for a failed chapter."""
+    given = _parser().parse_args(arguments)
+    try:
+        return given.command(given) or 0
+    except UserError as error:
+        print(f"fewlabels: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"fewlabels: {files.in_words(error)}", file=sys.stderr)
+        return 2
+    except notebooks.ChapterFailed as error:
+        print(f"fewlabels: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nfewlabels: interrupted; finished runs are kept", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("fewlabels", description="Learning from few labels.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command)
+        return sub
+
+    add("list", _list, "chapters, their parameters, defaults and allowed values")
+    run = add("run", _run, "run a chapter; ends with the path of its page")
+    run.add_argument("chapter", metavar="CHAPTER")
+    run.add_argument("--profile", default="quick", help="full, quick (default) or smoke")
+    run.add_argument(
+        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="overrides"
+    )
+    run.add_argument("--output", type=Path, metavar="FILE", help="the executed notebook (.ipynb)")
+    freeze = add("freeze", _freeze, "execute a chapter (or all) for the book with Quarto")
+    freeze.add_argument("chapter", metavar="CHAPTER", nargs="?")
+    status = add("status", _status, "runs done and needed, and whether the frozen output is fresh")
+    status.add_argument("--missing", action="store_true", help="name the missing runs, in order")
+    classify = add("classify", _classify, "name what photographs show (chapter few-data-caltech)")
+    classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    classify.add_argument("--profile", default="quick", help="full, quick (default) or smoke")
+    classify.add_argument(
+        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="overrides"
+    )
+    add("summary", _summary, "rewrite results/summary.csv")
+    add("claims", _claims, "rewrite results/claims.csv")
+    add("verify", _verify, "compare records, tables and frozen pages with what they follow from")
+    pack = add("pack", _pack, "write a folder that makes missing runs on another machine")
+    pack.add_argument("chapters", nargs="+", metavar="CHAPTER")
+    pack.add_argument("--to", type=Path, required=True, metavar="FOLDER")
+    pack.add_argument(
+        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="overrides"
+    )
+    pack.add_argument("--have", type=Path, metavar="FILE", help="what `pip list` says there")
+    pack.add_argument("--python", default="3.12", metavar="VERSION", help="there (3.12)")
+    pack.add_argument(
+        "--platform", action="append", metavar="TAG", help="of wheels (manylinux, x86-64)"
+    )
+    pack.add_argument("--limit", type=_bytes, default=math.inf, metavar="60MB")
+    merge = add("merge", _merge, "take the records that came back into results/")
+    merge.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE")
+    add("preview", _preview, "write the book as plain pages, without Quarto")
+    add("book", _book, "render the book to HTML and PDF")
+    return parser
+
+
+def _list(given: argparse.Namespace) -> None:
+    from fewlabels import chapters
+
+    for name in chapters.names():
+        notebook = chapters.notebook(name)
+        print(f"{name}  ({notebook.relative_to(paths.ROOT)})")
+        allowed = profiles.allowed(chapters.load(name).Settings)
+        rows = [(key, str(value)) for key, value in profiles.defaults(notebook).items()]
+        wide = [max(len(row[column]) for row in rows) for column in (0, 1)]
+        for key, value in rows:
+            print(f"  {key:{wide[0]}}  {value:{wide[1]}}  {allowed.get(key, '')}".rstrip())
+
+
+def _run(given: argparse.Namespace) -> None:
+    from fewlabels import chapters
+    from fewlabels.book import preview
+
+    overrides = dict(given.overrides)
+    values = profiles.parameters(given.chapter, given.profile, overrides)
+    source = chapters.notebook(given.chapter)
+    output = given.output or paths.ROOT / "_runs" / f"{given.chapter}-{given.profile}.ipynb"
+    _check_output(output)
+    # Said before the runs, not after them.
+    files.folder(output.parent)
+    files.folder(paths.cache())
+    try:
+        notebooks.execute(source, output, values)
+    finally:
+        manifest.add()
+    changes = "".join(f", {key} = {value}" for key, value in overrides.items())
+    note = f"Your run of {given.chapter}: profile {given.profile}{changes}."
+    page = output.with_suffix(".html")
+    for reference in preview.run_page(output, source, note, page):
+        print(f"Unresolved reference {reference}")
+    print(page.resolve())
+
+
+def _check_output(output: Path) -> None:
+    if output.suffix != ".ipynb" or output.is_dir():
+        raise UserError(f"--output {output}: give the name of a notebook, ending in .ipynb.")
+    if output.resolve().is_relative_to(paths.CHAPTERS.resolve()):
+        raise UserError(f"--output {output}: the book's chapters lie there; name another place.")
+
+
+def _freeze(given: argparse.Namespace) -> None:
+    from fewlabels import chapters
+    from fewlabels.book import freeze
+
+    quarto = render.find_quarto()
+    if quarto is None:
+        raise UserError(f"Freezing needs Quarto on PATH, or `pip install {render.QUARTO}`.")
+    for name in [given.chapter] if given.chapter else chapters.names():
+        state = freeze.status(name)
+        if missing := state.needed - state.done:
+            then = "shown as not run" if state.partial else "computed first"
+            print(f"{name}: {missing} of {state.needed} runs are missing and are {then}.")
+        try:
+            print(f"{name}: frozen in {freeze.freeze(name, quarto).relative_to(paths.ROOT)}")
+        finally:
+            manifest.add()
+
+
+def _status(given: argparse.Namespace) -> int:
+    from fewlabels import chapters
+    from fewlabels.book import freeze, ledger
+
+    if given.missing:
+        return _missing()
+    clean = True
+    for name in chapters.names():
+        state = freeze.status(name)
+        clean = clean and not state.stale and (state.partial or state.done == state.needed)
+        print(f"{name}: {state.done} of {state.needed} runs, {freeze.in_words(state.stale)}")
+        if older := _by_other_code(name):
+            print(f"  made by code that has changed since: {older} records")
+        if more := _beyond(name):
+            print(f"  a larger budget would add: {more}")
+    if old := ledger.stale():
+        print(
+            f"results/claims.csv: older than the records of {', '.join(old)} (`fewlabels claims`)"
+        )
+    return 0 if clean and not old else 1
+
+
+def _by_other_code(name: str) -> int:
+    """Records that say which code made them, and whose code reads otherwise today."""
+    from fewlabels import chapters, code, data
+    from fewlabels.runs import records
+
+    chapter, settings = chapters.load(name), profiles.settings(name)
+    store = chapter.store(settings)
+    with data.as_in_the_book(), records.reading_only():
+        made = [(run, store.path(run)) for run in chapter.plan(settings)]
+        found = [(run, records.read(path)) for run, path in made if path.exists()]
+    return sum(bool(r.source) and r.source != code.digest(type(run).__module__) for run, r in found)
+
+
+def _beyond(name: str) -> str:
+    """Runs done of those that only a larger budget asks for; nothing where there are none."""
+    from fewlabels import chapters
+
+    chapter, settings = chapters.load(name), profiles.settings(name)
+    if not hasattr(chapter, "beyond"):
+        return ""
+    planned, store = chapter.beyond(settings), chapter.store(settings)
+    done = sum(store.path(run).exists() for run in planned)
+    return f"{done} of {len(planned)} runs are made"
+
+
+def _missing() -> int:
+    from fewlabels import chapters
+    from fewlabels.book import packing
+
+    total = 0
+    for name in chapters.names():
+        store, missing, _ = packing.lacking(name, profiles.settings(name))
+        for run in missing:
+            words = map(str, [*run.cell().values(), getattr(run, "draw", getattr(run, "seed", ""))])
+            print(name, store.path(run).stem, *filter(None, words))
+        total += len(missing)
+    return 1 if total else 0
+
+
+def _classify(given: argparse.Namespace) -> int:
+    from fewlabels.book import recognition as recognise
+
+    values = profiles.parameters("few-data-caltech", given.profile, dict(given.overrides))
+    files.folder(paths.cache())
+    recogniser = recognise.prepared(values)
+    refused = 0
+    for path in given.images:
+        try:
+            print("\n".join(recognise.in_words(recogniser(path))))
+        except UserError as error:
+            refused += 1
+            print(f"fewlabels: {error}", file=sys.stderr)
+    return 2 if refused else 0
+
+
+def _summary(given: argparse.Namespace) -> None:
+    from fewlabels.book import summary
+
+    print(summary.write())
+
+
+def _claims(given: argparse.Namespace) -> None:
+    from fewlabels.book import ledger
+
+    print(ledger.write())
+
+
+def _verify(given: argparse.Namespace) -> int:
+    from fewlabels.book import integrity
+
+    report = integrity.verify()
+    for line in (*report.wrong, *integrity.in_words(report)):
+        print(line)
+    return 1 if report.wrong else 0
+
+
+def _bytes(text: str) -> float:
+    return float(text.upper().removesuffix("B").removesuffix("M")) * 1e6
+
+
+def _pack(given: argparse.Namespace) -> None:
+    from fewlabels.book import packing
+
+    platforms = given.platform or packing.PLATFORMS
+    machine = (given.have, given.python, platforms, given.limit)
+    for line in packing.pack(given.chapters, given.to, dict(given.overrides), *machine):
+        print(line)
+
+
+def _merge(given: argparse.Namespace) -> int:
+    from fewlabels.book import packing
+
+    lines, refused = packing.merge(given.archives)
+    print("\n".join(lines))
+    return 1 if refused else 0
+
+
+def _preview(given: argparse.Namespace) -> None:
+    print(render.plain())
+
+
+def _book(given: argparse.Namespace) -> None:
+    for page in render.build():
+        print(page)

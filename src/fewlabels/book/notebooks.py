@@ -1,0 +1,106 @@
+"""Running a chapter's notebook through papermill, and where its output is frozen."""
+
+import logging
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from fewlabels import files, paths
+from fewlabels.chapters import profiles
+from fewlabels.errors import DiskError
+
+
+class ChapterFailed(RuntimeError):
+    """A cell raised an error; the message is what the person at the keyboard should read."""
+
+
+def frozen(notebook: Path) -> Path:
+    """Folder that Quarto freezes a chapter's output in."""
+    return paths.FREEZE / notebook.relative_to(paths.ROOT).with_suffix("")
+
+
+def execute(notebook: Path, output: Path, values: dict[str, Any]) -> None:
+    """Run a notebook with these parameters and keep the executed copy at ``output``.
+
+    A progress bar on a terminal, one line per finished cell elsewhere. ChapterFailed where a cell
+    raises; a UserError's message is passed on as it is. DiskError where the system refuses a file.
+    """
+    import papermill
+    from papermill.engines import NBClientEngine, papermill_engines
+    from papermill.exceptions import PapermillExecutionError
+
+    class CellByCell(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(cls, nb_man, kernel_name, **options):
+            # The kernel warns that it listens on a local port, at every start.
+            options["extra_arguments"] = ["--log-level=CRITICAL"]
+            if nb_man.pbar is not None:
+                options["stdout_file"] = _Caption(nb_man.pbar)
+            else:
+                nb_man.cell_complete = _reporting(nb_man.cell_complete, len(nb_man.nb.cells))
+            return super().execute_managed_notebook(nb_man, kernel_name, **options)
+
+    papermill_engines.register("cell-by-cell", CellByCell)
+    # An interrupted kernel answers when nobody listens any more, and asyncio prints all it says;
+    # papermill says that it has died, as the error that it raises does.
+    for told in ("asyncio", "papermill"):
+        logging.getLogger(told).setLevel(logging.CRITICAL)
+    files.folder(output.parent)
+    try:
+        with files.refusals(output):
+            papermill.execute_notebook(
+                str(notebook),
+                str(output),
+                parameters=values,
+                engine_name="cell-by-cell",
+                kernel_name="python3",
+                progress_bar={"desc": notebook.stem} if sys.stderr.isatty() else False,
+            )
+    except PapermillExecutionError as error:
+        if error.ename == "UserError":
+            raise ChapterFailed(error.evalue) from None
+        if error.ename == "DiskError":
+            raise DiskError(error.evalue) from None
+        trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
+        raise ChapterFailed(f"{trace}\nThe notebook up to this cell: {output}") from None
+
+
+def evaluate(notebook: Path, values: dict[str, Any], *wanted: str) -> dict[str, Any]:
+    """The names that some of a notebook's cells define, run in this process: those tagged so.
+
+    values: parameters, in place of those of the cell tagged ``parameters``.
+    """
+    names: dict[str, Any] = {}
+    for cell in profiles.cells(notebook):
+        if cell["cell_type"] == "code" and {*profiles.tags(cell)} & {"parameters", *wanted}:
+            exec(compile(cell["source"], notebook.name, "exec"), names)
+            names |= values if "parameters" in profiles.tags(cell) else {}
+    return names
+
+
+class _Caption:
+    """A file for the kernel's standard output: its last line stands behind the progress bar."""
+
+    def __init__(self, bar):
+        self.bar = bar
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            self.bar.set_postfix_str(text.strip().splitlines()[-1][:60])
+
+    def flush(self) -> None:
+        pass
+
+
+def _reporting(cell_complete, total: int):
+    start = time.monotonic()
+
+    def complete_and_report(cell, cell_index=None, **more):
+        cell_complete(cell, cell_index, **more)
+        if cell["cell_type"] == "code" and not cell.metadata.papermill.exception:
+            seconds = time.monotonic() - start
+            print(f"cell {cell_index + 1} of {total} done, {seconds:.0f} s", flush=True)
+
+    return complete_and_report

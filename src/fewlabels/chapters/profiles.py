@@ -1,0 +1,143 @@
+"""What a chapter's notebook says: its cells, and its parameters in every profile."""
+
+import ast
+import contextlib
+import dataclasses
+import json
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fewlabels import chapters, paths
+from fewlabels.errors import UserError
+
+PROFILES = ("full", "quick", "smoke")
+
+
+def cells(notebook: Path) -> list[dict[str, Any]]:
+    """The cells of an .ipynb file, each with its ``source`` as one string."""
+    found = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return [cell | {"source": "".join(cell["source"])} for cell in found]
+
+
+def tags(cell: dict[str, Any]) -> list[str]:
+    return cell.get("metadata", {}).get("tags", [])
+
+
+def defaults(notebook: Path) -> dict[str, Any]:
+    """Parameter -> default, from the cell tagged ``parameters``.
+
+    UserError where there is no such cell, or where it holds more than ``name = literal`` lines.
+    """
+    tagged = [cell["source"] for cell in cells(notebook) if "parameters" in tags(cell)]
+    if len(tagged) != 1:
+        raise UserError(
+            f"{notebook.name} has {len(tagged)} cells tagged `parameters`: exactly one is needed, "
+            "with the tag in the cell's metadata."
+        )
+    found = {}
+    for statement in ast.parse(tagged[0]).body:
+        try:
+            (target,) = statement.targets
+            found[target.id] = ast.literal_eval(statement.value)
+        except (AttributeError, ValueError):
+            raise UserError(
+                f"{notebook.name}: `{ast.unparse(statement)}` in the parameters cell is not of the "
+                "form `name = literal`; derived values belong in the next cell."
+            ) from None
+    return found
+
+
+def allowed(settings: type) -> dict[str, str]:
+    """Parameter -> what it may be, in words, from the type hints of a chapter's ``Settings``."""
+    return {name: _in_words(hint) for name, hint in typing.get_type_hints(settings).items()}
+
+
+def _in_words(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return " | ".join(str(value) for value in typing.get_args(hint))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " | ".join(_in_words(part) for part in typing.get_args(hint))
+    if parts := [part for part in typing.get_args(hint) if part is not Ellipsis]:
+        return "list of " + ", ".join(dict.fromkeys(_in_words(part) for part in parts))
+    return {bool: "true | false", str: "text", type(None): "none"}.get(hint, hint.__name__)
+
+
+def parameters(
+    name: str, profile: str = "full", overrides: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Every parameter of a chapter in a profile, with ``overrides`` (as typed) on top.
+
+    The notebook's own cell is the profile ``full``; files in ``params/`` say what ``quick`` and
+    ``smoke`` change. The chapter's ``Settings`` have accepted the result. UserError lists what
+    exists for an unknown chapter, profile or parameter, and says what is allowed for a value of
+    another type.
+    """
+    chapter = chapters.load(name)
+    values = defaults(chapters.notebook(name))
+    if profile not in PROFILES:
+        raise UserError(f"There is no profile {profile!r}: choose from {', '.join(PROFILES)}.")
+    stored = {} if profile == "full" else _stored(name, profile)
+    for given, where in ((stored, f" ({profile}/{name}.yaml)"), (overrides or {}, "")):
+        for key, value in given.items():
+            if key not in values:
+                known = ", ".join(values)
+                raise UserError(f"{name} has no parameter {key!r}{where}: choose from {known}.")
+            values[key] = _as_type_of(values[key], value, key)
+            _refuse_markup(key, values[key])
+    chapter.Settings(**values)
+    return values
+
+
+def _stored(name: str, profile: str) -> dict[str, Any]:
+    file = paths.PARAMS / profile / f"{name}.yaml"
+    if not file.exists():
+        raise UserError(f"Chapter {name} has no {profile} profile: add {file}.")
+    return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+
+
+def _as_type_of(default: Any, value: Any, key: str) -> Any:
+    """``value`` (from YAML, or text from the command line) in the type of the default."""
+    wanted = type(default)
+    if isinstance(value, str) and wanted not in (str, float):
+        # float is left out because YAML reads 1e-3 as text.
+        with contextlib.suppress(yaml.YAMLError):
+            value = yaml.safe_load(value)
+    if wanted is list and isinstance(value, list | tuple):
+        return [_as_type_of(default[0], item, key) if default else item for item in value]
+    if wanted is type(value) or default is None:
+        return value
+    if wanted is float and not isinstance(value, bool):
+        with contextlib.suppress(TypeError, ValueError):
+            return float(value)
+    raise UserError(
+        f"{key} is {value!r}: give a value of type {wanted.__name__}, such as {default!r}."
+    )
+
+
+def _refuse_markup(key: str, value: Any) -> None:
+    """Refuse text that a page would take for markup: values stand in captions and tables."""
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, str) and re.search(r"[<>`\[\]{}|\x00-\x1f\x7f]", each):
+            raise UserError(
+                f"{key} is {each!r}; not allowed in it: < > ` [ ] {{ }} | and line ends"
+            )
+
+
+def mismatch(name: str) -> str | None:
+    """How the parameters cell differs from the fields of ``Settings``; None where it does not."""
+    cell = defaults(chapters.notebook(name))
+    fields = [field.name for field in dataclasses.fields(chapters.load(name).Settings)]
+    if sorted(fields) != sorted(cell):
+        odd = sorted(set(fields) ^ set(cell))
+        return f"{', '.join(odd)}: not in both the parameters cell and Settings"
+    return None
+
+
+def settings(name: str, profile: str = "full", **changes: Any) -> Any:
+    """A chapter's settings in a profile, with some of them changed; ``full`` is the book's."""
+    return chapters.load(name).Settings(**parameters(name, profile) | changes)

@@ -1,0 +1,273 @@
+"""How results look as tables: Markdown with a computed caption, the same for HTML, PDF and preview.
+
+A table is returned at the end of a notebook cell. It writes itself as a pipe table inside a
+cross-reference block, so that Quarto numbers it and ``@tbl-...`` finds it.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from fewlabels.errors import UserError
+from fewlabels.evidence.statistics import Interval, PairedDifference, holm, share_interval
+from fewlabels.reference.published import Claim
+
+NOT_RUN = "not run"
+NO_FIGURE = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+# Characters on a line of the PDF's page, and the longest text that a column keeps on one line.
+PAGE = 84
+SHORT = 24
+LEAST = 20
+
+OPTIONAL = {"n", "note", "deviation", "protocol", "figures"}
+"""Keys that a row of a claims table may have."""
+
+_NUMBER = re.compile(rf"{NOT_RUN}|{NO_FIGURE}|[+{MINUS}]?\d[\d.,]*( \[[^\]]*\]| \([a-z ]+\))?")
+
+
+def number(
+    value: float | Interval | PairedDifference | None, decimals: int = 1, sign: bool = False
+) -> str:
+    """A value, with its interval if it has one: ``"95.8 [94.9, 96.7]"``.
+
+    sign: write + as well as minus, for differences. None and nan are "not run"; where there is no
+    interval, because of one run, two runs, or runs that agree exactly, the value says so.
+    """
+
+    def digits(x: float) -> str:
+        return f"{x:{'+' if sign else ''}z,.{decimals}f}".replace("-", MINUS)
+
+    if value is None:
+        return NOT_RUN
+    if not hasattr(value, "low"):
+        return NOT_RUN if math.isnan(value) else digits(value)
+    if math.isnan(value.mean):
+        return NOT_RUN
+    if math.isnan(value.low) or math.isnan(value.high):
+        why = {1: "one run", 2: "two runs"}.get(value.n, "all runs agree")
+        return f"{digits(value.mean)} ({why})"
+    return f"{digits(value.mean)} [{digits(value.low)}, {digits(value.high)}]"
+
+
+def percent(
+    value: float | Interval | PairedDifference | None, decimals: int = 1, sign: bool = False
+) -> str:
+    """`number` in percent, from fractions (0..1); for differences, in percentage points."""
+    if value is None:
+        return NOT_RUN
+    if not hasattr(value, "low"):
+        return number(100 * value, decimals, sign)
+    scaled = Interval(100 * value.mean, 100 * value.low, 100 * value.high, value.n, "")
+    return number(scaled, decimals, sign)
+
+
+def at_most(value: float) -> str:
+    """A bound on a number so small that only its size matters: ``"at most 6e-5"``; 0 is "0"."""
+    return f"at most {value:.0e}".replace("e-0", "e-") if value else "0"
+
+
+def share(hits: Iterable[bool], of: str) -> str:
+    """A share with its Wilson interval: ``"3 of 10 seeds (30%, 95% interval 11 to 60%)"``."""
+    hits = list(hits)
+    if not hits:
+        return f"0 of 0 {of}"
+    found = share_interval(hits)
+    low, high = percent(found.low, 0), percent(found.high, 0)
+    counted = f"{sum(hits)} of {len(hits)} {of}"
+    return f"{counted} ({percent(found.mean, 0)}%, 95% interval {low} to {high}%)"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A captioned table of strings; a notebook shows it, ``str`` gives its Markdown."""
+
+    frame: pd.DataFrame
+    label: str
+    caption: str
+
+    def __str__(self) -> str:
+        return f"::: {{#{self.label}}}\n\n{_pipe_table(self.frame)}\n\n{self.caption}\n\n:::\n"
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+
+def show(
+    frame: pd.DataFrame, label: str, caption: str, decimals: int = 1, nothing: str = ""
+) -> Table:
+    """The frame's columns as a table, for the end of a notebook cell.
+
+    label: ``tbl-...``, unique in the book. caption: one sentence or more, Markdown; it is computed,
+    so it says the data set, n and whatever else a reader needs. Floats are printed with `decimals`
+    decimals as they are (see `percent` for fractions), whole numbers with thousands separators,
+    missing cells as "not run"; texts are inline Markdown. Columns of numbers are right-aligned. A
+    named index becomes the first columns. nothing: what a frame without rows says, where it may
+    have none.
+
+    Raises UserError for a label without ``tbl-``, an empty caption, an empty frame without
+    ``nothing``, and column names of several levels.
+    """
+    if not re.fullmatch(r"tbl-[a-z0-9-]+", label):
+        raise UserError(f"label {label!r}: write 'tbl-' and then a-z, 0-9 and hyphens.")
+    if not caption.strip():
+        raise UserError(f"table {label} has no caption: say the data set, the protocol and n.")
+    if frame.columns.nlevels > 1:
+        raise UserError(f"table {label} has column names of several levels: join them first.")
+    if any(frame.index.names):
+        frame = frame.reset_index()
+    if frame.empty and nothing:
+        first, *others = frame.columns
+        frame = pd.DataFrame([{first: nothing} | dict.fromkeys(others, NO_FIGURE)])
+    if frame.empty:
+        raise UserError(f"table {label} is empty: no run matches; check the parameters.")
+    cells = frame.astype(object).map(lambda cell: _text(cell, decimals))
+    return Table(cells.rename(columns=str), label, caption.strip())
+
+
+def _text(cell: object, decimals: int) -> str:
+    if pd.isna(cell):
+        return NOT_RUN
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if isinstance(cell, int):
+        return number(cell, 0)
+    if isinstance(cell, float):
+        return number(cell, decimals)
+    # A bare bar or line break would end the cell.
+    return " ".join(str(cell).split()).replace("|", r"\|")
+
+
+def _pipe_table(frame: pd.DataFrame) -> str:
+    """Markdown pipe table of a frame of strings."""
+    numeric = [all(_NUMBER.fullmatch(cell) for cell in cells) for _, cells in frame.items()]
+    rules = [
+        "-" * (width - 1) + ":" if right else ":" + "-" * (width - 1)
+        for width, right in zip(_widths(frame, numeric), numeric, strict=True)
+    ]
+    rows = [list(frame.columns), rules, *frame.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _widths(frame: pd.DataFrame, numeric: list[bool]) -> list[int]:
+    """Characters for each column: Pandoc takes relative widths from them where a row is long.
+
+    Numbers and short texts stay on one line; long texts share the rest of the page by the square
+    root of their mean lengths, which lets the longest wrap more often but not push out the others.
+    Where numbers fill the page, a text still gets `LEAST` characters.
+    """
+    natural, word, mean = [], [], []
+    for name, cells in frame.items():
+        word.append(max(len(w) for text in (name, *cells) for w in (text.split() or [""])) + 2)
+        natural.append(max(word[-1], *(len(cell) + 2 for cell in cells)))
+        mean.append(sum(len(cell) + 2 for cell in cells) / len(cells))
+    long = [n > SHORT and not right for n, right in zip(natural, numeric, strict=True)]
+    rest = PAGE - sum(n for n, shares in zip(natural, long, strict=True) if not shares)
+    unit = rest / max(1, sum(m**0.5 for m, shares in zip(mean, long, strict=True) if shares))
+    return [
+        max(w, min(n, max(LEAST, round(unit * m**0.5)))) if shares else n
+        for n, w, m, shares in zip(natural, word, mean, long, strict=True)
+    ]
+
+
+def corrected(found: Iterable[PairedDifference]) -> list[float]:
+    """Their p values after Holm's correction over those that have one; nan for the others."""
+    ps = [each.p for each in found]
+    tested = [p for p in ps if not math.isnan(p)]
+    adjusted = iter(holm(tested) if tested else ())
+    return [math.nan if math.isnan(p) else float(next(adjusted)) for p in ps]
+
+
+def compared(found: Mapping[str, PairedDifference | None]) -> pd.DataFrame:
+    """Comparisons by name as a frame, with Holm's correction over those that were run.
+
+    Columns: comparison, mean, low, high (fractions), n, p (corrected), difference.
+    """
+    run = {name: each for name, each in found.items() if each is not None}
+    rows = [
+        (name, each.mean, each.low, each.high, each.n, p, each)
+        for (name, each), p in zip(run.items(), corrected(run.values()), strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["comparison", "mean", "low", "high", "n", "p", "difference"])
+
+
+def p_value(p: float) -> str:
+    """Three decimals, and ``<0.001`` below them; a dash where there is no test."""
+    if math.isnan(p):
+        return NO_FIGURE
+    return f"{p:.3f}" if p >= 0.001 else "<0.001"
+
+
+def claims_table(rows: Iterable[Mapping], label: str, caption: str) -> Table:
+    """Claims with their verdicts. Each row has these keys, and no others:
+
+    claim: a `fewlabels.reference.published.Claim`; ours: an `Interval` in fractions (0..1), a
+    difference, a text where the unit is another one, or None; n: units of luck, needed only with a
+    text; verdict: a `fewlabels.evidence.verdicts.Verdict` or its word. Optional: note and deviation
+    (from the source's settings), texts; protocol (``report`` unless said) and figures, a list of
+    `fewlabels.evidence.verdicts.Printed`, for the ledger. The hypothesis that a question is taken
+    as, the texts and the source's own erratum follow the claim in italics: a column of their own
+    would be empty in most rows and narrow in all.
+    """
+    return show(
+        pd.DataFrame(
+            {
+                "Claim": " ".join([f"**{row['claim'].id}** {row['claim'].text}", *_notes(row)]),
+                "Published": _published_by(row["claim"]),
+                **_ours(row),
+                "Verdict": str(row["verdict"]),
+            }
+            for row in _checked(rows, {"claim", "ours", "verdict"}, OPTIONAL)
+        ),
+        label,
+        caption,
+    )
+
+
+def _checked(rows: Iterable[Mapping], needed: set[str], optional: set[str]) -> list[Mapping]:
+    rows = list(rows)
+    for row in rows:
+        if needed - set(row) or set(row) - needed - optional:
+            raise UserError(
+                f"a row has the keys {', '.join(row)}: it needs {', '.join(sorted(needed))}, "
+                f"and may have {', '.join(sorted(optional))}."
+            )
+    return rows
+
+
+def _published(figure: float | list | str | None) -> str:
+    if figure is None:
+        return NO_FIGURE
+    if isinstance(figure, list):
+        return " to ".join(_published(end) for end in figure)
+    return figure if isinstance(figure, str) else f"{figure:,.12g}".replace("-", MINUS)
+
+
+def _published_by(claim: Claim) -> str:
+    figures = claim.published or {}
+    if len(figures) < 2:
+        return _published(next(iter(figures.values()), None))
+    return "; ".join(f"{name.replace('_', ' ')} {_published(x)}" for name, x in figures.items())
+
+
+def _ours(row: Mapping) -> dict[str, str]:
+    ours = row["ours"]
+    if ours is None:
+        return {"Ours": NOT_RUN, "n": "0"}
+    if isinstance(ours, str):
+        return {"Ours": ours, "n": str(row["n"])}
+    return {"Ours": percent(ours, sign=isinstance(ours, PairedDifference)), "n": str(ours.n)}
+
+
+def _notes(row: Mapping) -> list[str]:
+    claim = row["claim"]
+    notes = [
+        f"Hypothesis: {claim.hypothesis}" if claim.hypothesis else None,
+        row.get("note"),
+        row.get("deviation"),
+        f"In the source, {claim.erratum}." if claim.erratum else None,
+    ]
+    return [f"*{note}*" for note in notes if note]

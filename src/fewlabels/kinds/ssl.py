@@ -1,0 +1,617 @@
+"""Runs of chapter 5: self-supervised pretraining, and classifiers on what it has learned.
+
+Protocol ``report`` repeats the source: Lightly's examples for the pretraining, and over the
+backbone two linear layers (2,048 wide) trained with SGD at 0.01 and a cosine over the epochs;
+images as they come, in 0..1; classes weighted by one minus their share; the last epoch scored.
+Protocol ``reduced`` is the same procedure with fewer epochs and narrower transformers, for two CPU
+cores (`fewlabels.learn.pretext.methods.NARROW`, `fewlabels.chapters.ssl_medmnist`).
+Protocol ``tuned`` is ours: networks for small images, standardised channels, augmented labelled
+images.
+
+Deviations of ``report`` from the source: its momentum starts anew whenever the supervised rate is
+halved, here it is carried on; PIL rounds views to whole grey levels, here they stay fractions.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fewlabels import config, data
+from fewlabels.data import Split, bccd, duplicates
+from fewlabels.data.augment import View, normalised
+from fewlabels.errors import UserError
+from fewlabels.learn import evaluation, probes
+from fewlabels.learn.pretext import rotation
+from fewlabels.learn.pretext.mae import MAE, repainted
+from fewlabels.learn.pretext.methods import METHODS, backbone_name
+from fewlabels.learn.training import Course, NonFiniteLoss, fit, predict
+from fewlabels.nets.backbones import NAMES, backbone
+from fewlabels.nets.frozen import Frozen
+from fewlabels.runs.records import ADDED, Experiment, Outcome, Store
+
+PROTOCOLS = ("report", "reduced", "tuned")
+BACKBONES = ("scratch", "frozen", "fine-tuned")
+READOUTS = ("head", "linear probe", "kNN")
+SUBSETS = ("all", "balanced", "unbalanced")
+EXTRAS = ("", "bccd")
+HEAD_WIDTH = 2048
+LONG_TAIL = (0.67, 0.11, 0.11, 0.05, 0.03, 0.015, 0.015)
+"""Shares of DermaMNIST's classes, the largest first, rounded."""
+PAINTED = 5
+KEPT_FEATURES = 4
+_FEATURES: dict[tuple, dict[str, Tensor]] = {}
+"""Features of all splits by backbone, in this process."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set on the device, uint8, with what the training split says of its channels."""
+
+    train: Split
+    valid: Split
+    test: Split
+    classes: int
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    @property
+    def size(self) -> int:
+        return self.train.images.shape[-1]
+
+    @property
+    def channels(self) -> int:
+        return self.train.images.shape[1]
+
+
+@lru_cache(maxsize=4)
+def task(dataset: str, images: int, device: torch.device) -> Task:
+    """The data set with its first ``images`` training images (0: all of them)."""
+    whole = data.load(dataset)
+    if whole.valid is None:
+        raise UserError(f"{dataset} has no validation split: choose a MedMNIST set, or cells")
+    train = whole.train.take(torch.arange(images)) if images else whole.train
+    mean, deviation = data.channel_statistics(train.images)
+    return Task(
+        train.to(device),
+        whole.valid.to(device),
+        whole.test.to(device),
+        len(whole.classes),
+        tuple(mean.tolist()),
+        tuple(deviation.tolist()),
+    )
+
+
+@lru_cache(maxsize=4)
+def new_images(dataset: str) -> np.ndarray:
+    """Which test images show nothing of the training split: bool [N].
+
+    Those are left out that equal a training image in every pixel, or show a lesion that is shown in
+    training as well, where lesions are known.
+    """
+    whole = data.load(dataset)
+    new = np.ones(len(whole.test.labels), dtype=bool)
+    twins = duplicates.exact({"train": whole.train.images, "test": whole.test.images})
+    across = twins[(twins["split"] == "train") & (twins["other_split"] == "test")]
+    new[across["other_index"].to_numpy(dtype=int)] = False
+    if lesions := data.lesions(dataset):
+        new &= ~np.isin(lesions["test"], lesions["train"])
+    return new
+
+
+def on_new_images(dataset: str, predicted: np.ndarray) -> dict[str, float]:
+    """Accuracy and mean class accuracy (0..1) on the test images of :func:`new_images` alone.
+
+    predicted: classes [N] of all test images. Computed when a record is read: the table of lesions
+    decides it, which is no part of a run's identity. Empty where every test image is new.
+    """
+    new = new_images(dataset)
+    if new.all():
+        return {}
+    truth = data.load(dataset).test.labels.numpy()[new]
+    right = predicted[new] == truth
+    recalls = [right[truth == k].mean() for k in np.unique(truth)]
+    return {"accuracy_new": float(right.mean()), "mean_class_accuracy_new": float(np.mean(recalls))}
+
+
+@dataclass(frozen=True)
+class DuplicateSearch(Experiment):
+    """Images that occur twice in a data set, over all three splits."""
+
+    kind = "duplicates"
+    recipe = 1
+
+    limit: float = 8.0
+    """Root mean square difference, in grey levels, up to which two images are nearly the same."""
+
+    def cell(self) -> dict[str, str | int]:
+        return {
+            "dataset": self.dataset,
+            "labels": "",
+            "method": "search for duplicates",
+            "backbone": "",
+            "protocol": "",
+        }
+
+    def execute(self, fabric: Fabric, store: Store) -> Outcome:
+        whole = data.load(self.dataset)
+        splits = {"train": whole.train, "valid": whole.valid, "test": whole.test}
+        found = duplicates.near({name: part.images for name, part in splits.items()}, self.limit)
+        labels = {name: part.labels.numpy() for name, part in splits.items()}
+        agree = [
+            labels[one][i] == labels[other][j]
+            for one, i, other, j in found[duplicates.COLUMNS[:4]].itertuples(index=False)
+        ]
+        names = list(splits)
+        metrics = {"exact": float((found["distance"] == 0).sum()), "near": float(len(found))}
+        for k, one in enumerate(names):
+            for other in names[k:]:
+                here = (found["split"] == one) & (found["other_split"] == other)
+                metrics[f"near_{one}_{other}"] = float(here.sum())
+                metrics[f"exact_{one}_{other}"] = float((here & (found["distance"] == 0)).sum())
+        pairs = found[["index", "other_index"]].to_numpy(dtype=np.int32)
+        codes = np.array([[names.index(a), names.index(b)] for a, b in _split_names(found)])
+        return Outcome(
+            metrics,
+            predictions={
+                "pairs": np.concatenate([codes.reshape(-1, 2), pairs], axis=1).astype(np.int32),
+                "distances": found["distance"].to_numpy(dtype=np.float16),
+                "same_class": np.array(agree, dtype=np.uint8),
+            },
+        )
+
+
+def _split_names(found) -> list[tuple[str, str]]:
+    return list(zip(found["split"], found["other_split"], strict=True))
+
+
+@dataclass(frozen=True)
+class Pretraining(Experiment):
+    """Train a backbone on a pretext task, without labels. The weights are the backbone's."""
+
+    kind = "pretraining"
+    recipe = 1
+
+    protocol: str
+    method: str
+    network: str
+    seed: int
+    course: Course
+    blur: bool = False
+    """Blur the views of the methods that compare views."""
+    extra: str = ""
+    """``bccd`` adds blood cells of another source."""
+    subset: str = "all"
+    """Of the training images: ``all``, or 3,200 of them (fewer in small sets), ``balanced`` over
+    the classes or ``unbalanced`` with the shares of ``LONG_TAIL``."""
+    images: int = 0
+    """At most this many training images, the first ones; 0 takes all."""
+    tiny: bool = False
+    """A small network of the same kind, for tests."""
+    variant: str = field(default="", metadata=ADDED)
+    """What tables call a course that is not the protocol's own."""
+
+    def __post_init__(self):
+        config.one_of("protocol", self.protocol, PROTOCOLS)
+        config.one_of("method", self.method, METHODS)
+        config.one_of("network", self.network, NAMES)
+        config.one_of("extra", self.extra, EXTRAS)
+        config.one_of("subset", self.subset, SUBSETS)
+        config.whole("seed", self.seed, 0)
+        config.whole("images", self.images, 0)
+
+    def cell(self) -> dict[str, str | int]:
+        return {
+            "dataset": self.dataset,
+            "labels": "",
+            "method": f"pretraining of {self.name}",
+            "backbone": "scratch",
+            "protocol": self.protocol,
+        }
+
+    @property
+    def name(self) -> str:
+        """What tables call the method with its variant."""
+        if not self.course.epochs:
+            return f"random {self.network}"
+        own = backbone_name(self.method, self.protocol)
+        variant = [
+            "" if self.network == own else self.network,
+            "blur" if self.blur else "",
+            "extra cells" if self.extra else "",
+            f"{self.subset} images" if self.subset != "all" else "",
+            self.variant,
+        ]
+        return ", ".join([self.method, *filter(None, variant)])
+
+    def checksums(self) -> dict[str, str]:
+        more = {"bccd_cells": bccd.md5()} if self.extra else {}
+        return super().checksums() | more
+
+    def execute(self, fabric: Fabric, store: Store) -> Outcome:
+        _round_products(fabric)
+        torch.manual_seed(self.seed)
+        seen = task(self.dataset, self.images, fabric.device)
+        images = self._images(seen)
+        recipe = self.course.recipe(len(images))
+        network = placed(self.build(seen.size, seen.channels, len(images)), fabric)
+
+        def loss(module: nn.Module, index: Tensor) -> Tensor:
+            # Views and loss stay outside the wrapped module, and so outside autocast.
+            return network.loss(*module(*network.views(images[index])))
+
+        _forget_peak(fabric)
+        curves = fit(network, loss, len(images), recipe, fabric, label=str(self), captured=True)
+        return Outcome(
+            metrics=_peak(fabric) | _last_loss(curves),
+            curves=curves,
+            predictions=_paintings(network, seen) if self.method == "mae" else {},
+            parameters={"total": _count(network), "trained": _count(network, trained=True)}
+            | {"backbone": _count(network.backbone)},
+            weights=network.backbone.state_dict(),
+        )
+
+    def build(self, size: int, channels: int, count: int) -> nn.Module:
+        """The method's network with new weights, for ``count`` images of ``size`` pixels."""
+        trunk = backbone(self.network, size, channels, self.tiny)
+        recipe = self.course.recipe(count)
+        procedure = "report" if self.protocol == "reduced" else self.protocol
+        return METHODS[self.method].build(procedure, trunk, size, recipe, self.blur)
+
+    def _images(self, seen: Task) -> Tensor:
+        images = seen.train.images
+        if self.subset != "all":
+            images = images[subset(seen.train.labels, self.subset, self.seed)]
+        if self.extra:
+            images = torch.cat([images, bccd.images().to(images.device)])
+        return images
+
+
+def subset(labels: Tensor, kind: str, seed: int, count: int = 3200) -> Tensor:
+    """Positions of ``count`` images, the same number of every class or with a long tail.
+
+    Where the set is too small for that, of as many as it allows; both kinds then have nearly the
+    same number. Which class gets which share of the tail depends on the seed, the largest share
+    going to a class that has so many images.
+
+    Args:
+        labels: int64 [N].
+        kind: ``balanced`` or ``unbalanced``.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    have = labels.bincount().cpu()
+    shares = torch.tensor(LONG_TAIL[: len(have)])
+    shares = torch.cat([shares, shares[-1:].repeat(len(have) - len(shares))])
+    shares = shares / shares.sum()
+    count = min(count, int(len(have) * have.min()), int(have.max() / shares[0]))
+    if kind == "balanced":
+        wanted = torch.full((len(have),), count // len(have))
+    else:
+        large = (have >= (shares[0] * count).long()).nonzero().squeeze(1)
+        first = large[torch.randint(len(large), (1,), generator=generator)]
+        rest = torch.randperm(len(have), generator=generator)
+        order = torch.cat([first, rest[rest != first]])
+        wanted = torch.empty(len(have), dtype=torch.long)
+        wanted[order] = (shares * count).round().long().clamp(min=1)
+    chosen = []
+    for cls, number in enumerate(wanted.tolist()):
+        members = (labels == cls).nonzero().squeeze(1)
+        order = torch.randperm(len(members), generator=generator)[:number]
+        chosen.append(members[order.to(members.device)])
+    return torch.cat(chosen)
+
+
+@dataclass(frozen=True)
+class Classification(Experiment):
+    """Name the classes, given the labels of a fraction of the training images.
+
+    The draw of the labels, the initial weights of the head and the order of the batches all follow
+    from ``draw``, and the pretraining of the same number stands behind it: every method meets the
+    same draws, so that differences are paired.
+    """
+
+    kind = "classes"
+    recipe = 1
+
+    protocol: str
+    backbone: str
+    """``scratch``, ``frozen`` or ``fine-tuned``."""
+    network: str
+    fraction: float
+    """Of the training images, that have labels."""
+    draw: int
+    course: Course
+    """Also of a head on frozen features; a linear probe and kNN do not use it."""
+    pretraining: Pretraining | None = None
+    readout: str = "head"
+    moving: bool = False
+    """Let the batch-norm statistics of a frozen backbone drift while the head is trained."""
+    positions: bool = False
+    """Features of AIM as in the source: all positions through random weights. Else their mean."""
+    augmented: bool = False
+    weighted: bool = True
+    """Weigh each class by one minus its share."""
+    probabilities: bool = False
+    """Keep the probabilities of validation and test images, for fusion; else the test classes."""
+    scored_on: str = "test"
+    """``validation`` leaves the test images alone: every choice of a setting is made so."""
+    variant: str = ""
+    """What tables call a course that is not the protocol's own."""
+    images: int = 0
+    tiny: bool = False
+
+    def __post_init__(self):
+        config.one_of("protocol", self.protocol, PROTOCOLS)
+        config.one_of("backbone", self.backbone, BACKBONES)
+        config.one_of("network", self.network, NAMES)
+        config.one_of("readout", self.readout, READOUTS)
+        config.one_of("scored_on", self.scored_on, ("validation", "test"))
+        config.whole("draw", self.draw, 0)
+        config.positive("fraction", self.fraction)
+        if (self.backbone == "scratch") != (self.pretraining is None):
+            raise UserError("backbone is scratch without pretraining, else frozen or fine-tuned")
+        if self.backbone != "frozen" and (self.moving or self.readout != "head"):
+            raise UserError("moving statistics, linear probe and kNN go with a frozen backbone")
+        if self.positions and not self.network.startswith("aim"):
+            raise UserError("positions go with the network aim")
+        if self.pretraining is not None:
+            for key in ("dataset", "network", "images", "tiny", "protocol"):
+                wanted = [getattr(self.pretraining, key)]
+                config.one_of(f"{key} (the pretraining's)", getattr(self, key), wanted)
+
+    @property
+    def name(self) -> str:
+        """What tables call the method with its variant."""
+        start = self.pretraining
+        random = start is not None and not start.course.epochs
+        pooled = self.network in ("aim", "aim-narrow") and not self.positions and not random
+        variant = [
+            "mean of positions" if pooled else "",
+            "moving statistics" if self.moving else "",
+            "" if self.readout == "head" else self.readout,
+        ]
+        if self.scored_on == "validation":
+            # Candidates for one cell of ``tuned``: what tells them apart names them.
+            variant += [f"rate {self.course.rate:g}", "augmented" if self.augmented else ""]
+        method = "supervised" if start is None else start.name
+        return ", ".join([method, *filter(None, [*variant, self.variant])])
+
+    def cell(self) -> dict[str, str | int]:
+        scored = "" if self.scored_on == "test" else ", scored on validation images"
+        return {
+            "dataset": self.dataset,
+            "labels": f"{100 * self.fraction:g}%",
+            "method": self.name,
+            "backbone": self.backbone,
+            "protocol": f"{self.protocol}{scored}",
+        }
+
+    def needs(self) -> Sequence[Experiment]:
+        return () if self.pretraining is None else (self.pretraining,)
+
+    def execute(self, fabric: Fabric, store: Store) -> Outcome:
+        _round_products(fabric)
+        torch.manual_seed(self.draw)
+        seen = task(self.dataset, self.images, fabric.device)
+        drawn = data.draw_fraction(seen.train.labels, self.fraction, self.draw)
+        trunk = self._backbone(seen, fabric, store)
+        _forget_peak(fabric)
+        if self.backbone == "frozen" and not self.moving and not self.augmented:
+            scores, curves, counts = self._on_features(trunk, seen, drawn, fabric)
+        else:
+            scores, curves, counts = self._on_images(trunk, seen, drawn, fabric)
+        return self._outcome(scores, seen, curves, counts | {"backbone": _count(trunk)}, fabric)
+
+    def _backbone(self, seen: Task, fabric: Fabric, store: Store) -> nn.Module:
+        trunk = backbone(self.network, seen.size, seen.channels, self.tiny)
+        if self.pretraining is not None:
+            trunk.load_state_dict(store.weights(self.pretraining, fabric))
+        if self.positions:
+            from fewlabels.nets.vit import RandomReadout
+
+            trunk = RandomReadout(trunk)
+        return placed(trunk, fabric)
+
+    def prepare(self, seen: Task, images: Tensor, side: int | None) -> Tensor:
+        """uint8 images as the classifier sees them: in 0..1, or standardised in ``tuned``.
+
+        Enlarged to ``side`` where the backbone takes images of that size only.
+        """
+        images = images.float() / 255
+        if self.protocol == "tuned":
+            images = normalised(images, seen.mean, seen.deviation)
+        if side in (None, images.shape[-1]):
+            return images
+        return F.interpolate(images, size=side, mode="bilinear", align_corners=False)
+
+    def _on_features(self, trunk: nn.Module, seen: Task, drawn: Tensor, fabric: Fabric):
+        """A frozen backbone's features of an image never change: each is computed once."""
+        features = self._features(trunk.eval(), seen)
+        own, classes = features["train"][drawn], seen.train.labels[drawn]
+        if self.readout != "head":
+            probe = probes.knn if self.readout == "kNN" else probes.linear_probe
+            arrays = [own.cpu().numpy(), classes.cpu().numpy()]
+            scores = {
+                part: torch.from_numpy(probe(*arrays, features[part].cpu().numpy(), num_classes=k))
+                for k in [seen.classes]
+                for part in self._scored()[-1:]
+            }
+            return scores, {}, {"total": _count(trunk), "trained": 0}
+        head = self._head(trunk.features, seen.classes).to(fabric.device)
+        labelled = Split(own, classes)
+        held = Split(features["valid"], seen.valid.labels)
+        curves = self._fit(head, labelled, held, seen.classes, lambda x: x, lambda x: x, fabric)
+        scores = {p: predict(head, features[p], 4096).softmax(dim=1) for p in self._scored()}
+        trained = _count(head)
+        return scores, curves, {"total": _count(trunk) + trained, "trained": trained}
+
+    def _features(self, trunk: nn.Module, seen: Task) -> dict[str, Tensor]:
+        # The random readout of positions is drawn anew in every run.
+        key = (self.pretraining.id, self.draw if self.positions else None)
+        if key not in _FEATURES:
+            if len(_FEATURES) == KEPT_FEATURES:
+                _FEATURES.pop(next(iter(_FEATURES)))
+            _FEATURES[key] = {
+                part: predict(
+                    lambda images: trunk(self.prepare(seen, images, trunk.size)),
+                    getattr(seen, part).images,
+                )
+                for part in ("train", *self._scored())
+            }
+            if not all(each.isfinite().all() for each in _FEATURES[key].values()):
+                _FEATURES.pop(key)
+                raise NonFiniteLoss(f"features are nan or inf ({self.pretraining}): it diverged")
+        return _FEATURES[key]
+
+    def _scored(self) -> tuple[str, ...]:
+        return ("valid", "test") if self.scored_on == "test" else ("valid",)
+
+    def _head(self, features: int, classes: int) -> nn.Module:
+        if self.backbone == "scratch" or self.protocol == "tuned":
+            return nn.Linear(features, classes)
+        width = 32 if self.tiny else HEAD_WIDTH
+        return nn.Sequential(nn.Linear(features, width), nn.ReLU(), nn.Linear(width, classes))
+
+    def _on_images(self, trunk: nn.Module, seen: Task, drawn: Tensor, fabric: Fabric):
+        head = self._head(trunk.features, seen.classes)
+        if self.backbone == "frozen":
+            network = Frozen(trunk, head, self.moving)
+        else:
+            network = nn.Sequential(trunk, head)
+        network = placed(network, fabric)
+        view = View(
+            trunk.size or seen.size,
+            min_scale=0.5,
+            vertical_flip=0.5,
+            mean=seen.mean,
+            deviation=seen.deviation,
+        )
+
+        def plain(images: Tensor) -> Tensor:
+            return self.prepare(seen, images, trunk.size)
+
+        def moved(images: Tensor) -> Tensor:
+            # Cells and lesions have no way up: crops, mirror images and quarter turns.
+            return rotation.one_turn(view(images))[0]
+
+        shown = moved if self.augmented else plain
+        labelled = seen.train.take(drawn)
+        curves = self._fit(network, labelled, seen.valid, seen.classes, shown, plain, fabric)
+        scores = {
+            part: predict(lambda x: network(plain(x)), getattr(seen, part).images).softmax(dim=1)
+            for part in self._scored()
+        }
+        counts = {"total": _count(network), "trained": _count(network, trained=True)}
+        return scores, curves, counts
+
+    def _fit(
+        self,
+        network: nn.Module,
+        labelled: Split,
+        held: Split,
+        classes: int,
+        shown: Callable[[Tensor], Tensor],
+        plain: Callable[[Tensor], Tensor],
+        fabric: Fabric,
+    ):
+        """Train on ``shown(images)``; the curves are of the held-out images, ``plain``."""
+        weight = None
+        if self.weighted:
+            weight = 1 - labelled.labels.bincount(minlength=classes) / len(labelled.labels)
+
+        def loss(module: nn.Module, index: Tensor) -> Tensor:
+            logits = module(shown(labelled.images[index]))
+            return F.cross_entropy(logits, labelled.labels[index], weight=weight)
+
+        def evaluate(module: nn.Module) -> dict[str, float]:
+            logits = predict(lambda x: module(plain(x)), held.images)
+            return {
+                "valid_loss": F.cross_entropy(logits, held.labels, weight=weight).item(),
+                "valid_accuracy": (logits.argmax(dim=1) == held.labels).float().mean().item(),
+            }
+
+        recipe = self.course.recipe(len(labelled.labels))
+        count = len(labelled.labels)
+        return fit(network, loss, count, recipe, fabric, evaluate, str(self), captured=True)
+
+    def _outcome(
+        self, scores: dict[str, Tensor], seen: Task, curves, counts: dict[str, int], fabric: Fabric
+    ) -> Outcome:
+        arrays = {part: scores[part].cpu().numpy() for part in scores}
+        scored = arrays["test" if self.scored_on == "test" else "valid"]
+        truth = (seen.test if self.scored_on == "test" else seen.valid).labels.cpu().numpy()
+        metrics = evaluation.evaluate(scored, truth)
+        for k in range(seen.classes):
+            right = scored[truth == k].argmax(axis=1) == k
+            metrics[f"recall_class_{k}"] = float(right.mean()) if len(right) else float("nan")
+        if self.probabilities:
+            predictions = {part: array.astype(np.float16) for part, array in arrays.items()}
+        else:
+            predictions = {"classes": scored.argmax(axis=1).astype(np.uint8)}
+        return Outcome(metrics | _peak(fabric), curves, predictions, counts)
+
+
+def predicted_classes(predictions: dict[str, np.ndarray]) -> np.ndarray:
+    """Predicted test classes [N] of a record, whether it keeps classes or probabilities."""
+    if "classes" in predictions:
+        return predictions["classes"]
+    return predictions["test"].argmax(axis=1)
+
+
+def _round_products(fabric: Fabric) -> None:
+    """On a card, products of 32-bit matrices are rounded as the source lets them be."""
+    if fabric.device.type == "cuda":
+        torch.set_float32_matmul_precision("medium")
+
+
+def placed(network: nn.Module, fabric: Fabric) -> nn.Module:
+    """On the device, in the memory layout that convolutions are fastest in."""
+    return network.to(fabric.device, memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def _paintings(network: MAE, seen: Task) -> dict[str, np.ndarray]:
+    """The first validation images, as the encoder sees them and as the decoder paints them.
+
+    uint8 [n, C, H, W] at the data set's own size. Nothing where pixels are normalised by patch.
+    """
+    if network.normalise:
+        return {}
+    network.eval()
+    plain = replace(network._view, min_scale=1.0, flip=0.0, vertical_flip=0.0)
+    _, kept, hidden = network.views(seen.valid.images[:PAINTED])
+    views = plain(seen.valid.images[:PAINTED])
+    arrays = {}
+    for name, each in zip(
+        ("seen", "painted"), repainted(network, views, kept, hidden), strict=True
+    ):
+        small = F.interpolate(each.float(), size=seen.size, mode="area").cpu()
+        colours = small * torch.tensor(plain.deviation).view(1, -1, 1, 1)
+        colours = colours + torch.tensor(plain.mean).view(1, -1, 1, 1)
+        arrays[name] = colours.clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
+    return arrays
+
+
+def _last_loss(curves: dict[str, list[float]]) -> dict[str, float]:
+    return {"train_loss": curves["train_loss"][-1]} if curves["train_loss"] else {}
+
+
+def _forget_peak(fabric: Fabric) -> None:
+    if fabric.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(fabric.device)
+
+
+def _peak(fabric: Fabric) -> dict[str, float]:
+    """The most memory the run has held on a GPU, in MB."""
+    if fabric.device.type != "cuda":
+        return {}
+    return {"peak_memory_mb": torch.cuda.max_memory_allocated(fabric.device) / 2**20}
+
+
+def _count(network: nn.Module, trained: bool = False) -> int:
+    return sum(p.numel() for p in network.parameters() if p.requires_grad or not trained)

@@ -1,0 +1,1 @@
+"""Learning: the one training loop, pretext tasks, features, probes, fusion, and what they score."""

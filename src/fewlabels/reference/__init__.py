@@ -1,0 +1,1 @@
+"""What the sources printed and claim, and how each claim is judged."""
