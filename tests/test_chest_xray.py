@@ -1,5 +1,6 @@
 import math
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -172,7 +173,7 @@ def test_decoded_images_that_are_damaged_are_decoded_again(folder, tmp_path, con
 
 def test_missing_and_broken_files_are_named_with_the_remedy(folder, monkeypatch):
     (folder / "test/PNEUMONIA/person1_virus_6.jpeg").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"person1_virus_6.jpeg cannot be read as an image"):
+    with pytest.raises(UserError, match=r"person1_virus_6.jpeg is no image that can be read"):
         chest_xray.load()
     (folder / "test/PNEUMONIA/person1_virus_6.jpeg").unlink()
     chest_xray._checksum.cache_clear()
@@ -188,6 +189,101 @@ def test_missing_and_broken_files_are_named_with_the_remedy(folder, monkeypatch)
     with pytest.raises(UserError, match="chest_xray is missing"):
         chest_xray.load()
     assert chest_xray.md5() == chest_xray.RESIZED
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("train/NORMAL/x.JPEG", None),
+        ("train/NORMAL/._IM-0001-0001.jpeg", None),
+        ("train/.DS_Store", None),
+        ("train/NORMAL/notes.txt", r"train/NORMAL/notes\.txt is no image file"),
+        ("train/COVID/x.jpeg", r"train/COVID belongs to no class"),
+        ("test/x.jpeg", r"test/x\.jpeg belongs to no class"),
+    ],
+)
+def test_nothing_in_the_folder_is_passed_over_in_silence(folder, name, told):
+    (folder / name).parent.mkdir(exist_ok=True)
+    Image.new("L", (30, 20)).save(folder / name, format="JPEG")
+    if told:
+        with pytest.raises(UserError, match=told):
+            chest_xray.load()
+    else:
+        assert len(chest_xray.load().train.labels) == 5 + name.endswith("JPEG")
+
+
+@pytest.fixture
+def own_folder(folder, monkeypatch):
+    """36 training and 21 test images of a reader's own, under names that tell nothing."""
+    shutil.rmtree(folder)
+    counts = {"train/NORMAL": 12, "train/PNEUMONIA": 24, "test/NORMAL": 10, "test/PNEUMONIA": 11}
+    for place, count in counts.items():
+        (folder / place).mkdir(parents=True)
+        for k in range(count):
+            Image.new("L", (32, 32), k).save(folder / place / f"film {k}.png")
+    monkeypatch.setattr(data, "_load", data._load.__wrapped__)
+    data._md5.cache_clear()
+    yield folder
+    data._md5.cache_clear()
+
+
+OWN = {"dataset": "chest_xray", "three_class_seeds": 0, "unmatched": False, "label_numbers": [8]}
+
+
+def test_steps_and_titles_follow_from_the_images_that_are_there(own_folder):
+    s = profiles.settings(chapter.NAME, "full", **OWN, epochs=1)
+    # 29 of 36 images train: one batch of 32.
+    assert chapter.report_recipe(s).steps == 1
+    found = data.load("chest_xray")
+    assert found.title == "a folder of 57 chest X-rays, resized to 224 x 224"
+    table = xrays.overview(found)
+    assert table["Images"].tolist() == [12, 24, 10, 11]
+    assert {*table["Patients"]} == {"unknown"}
+    assert {*table["Bacterial / viral"]} == {"\N{EN DASH}"}
+    assert xrays.kinds(found)[0] == ("normal", "pneumonia")
+    with data.as_in_the_book():
+        book = profiles.settings(chapter.NAME, "full", epochs=1)
+        assert chapter.report_recipe(book).steps == 131
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"three_class_seeds": 1}, "do not say which pneumonia"),
+        ({"unmatched": True}, "not Kaggle's images; allowed: false"),
+        ({"label_numbers": [8, 20]}, r"label_numbers is \[8, 20\]; allowed .* at most 18"),
+    ],
+)
+def test_what_a_folder_cannot_show_is_refused_at_once(own_folder, changed, told):
+    with pytest.raises(UserError, match=told):
+        chapter.plan(profiles.settings(chapter.NAME, "full", **OWN | changed))
+
+
+def test_a_folder_of_too_few_images_is_refused(own_folder):
+    (own_folder / "test/NORMAL/film 3.png").unlink()
+    with pytest.raises(UserError, match=r"test/NORMAL has images of 9 patients: at least 10"):
+        chapter.plan(profiles.settings(chapter.NAME, "full", **OWN))
+    with data.as_in_the_book():
+        chapter.plan(profiles.settings(chapter.NAME, "full"))
+
+
+def test_a_pneumonia_of_an_unknown_kind_is_never_taken_for_a_normal_image(images):
+    assert xrays.tell_kinds(["person1_bacteria_1.png", "IM-1.png"], [1, 0])
+    assert not xrays.tell_kinds(["film.png", "IM-1.png"], [1, 0])
+    assert not xrays.tell_kinds(["person1_bacteria_1.png", "virus.png"], [1, 0])
+    assert not xrays.tell_kinds([], [])
+    k = next(i for i, label in enumerate(images.train.labels) if label)
+    renamed = (*images.train_files[:k], "PNEUMONIA/film.png", *images.train_files[k + 1 :])
+    with pytest.raises(UserError, match="classes is 3, but the names"):
+        xrays.three_classes(replace(images, train_files=renamed))
+
+
+def test_a_test_file_that_has_gone_is_named(monkeypatch, fabric, store):
+    table = pd.DataFrame({"split": "test", "confident": 1, "kermany_file": ["gone.jpeg"]})
+    monkeypatch.setattr(pneumonia_mnist, "matches", lambda: table)
+    monkeypatch.setattr(runs.data, "load", lambda name: generated_xrays.load())
+    with pytest.raises(UserError, match=r"chest_xray has no gone\.jpeg.*unmatched=false"):
+        runs.UnmatchedImages("generated_xrays").execute(fabric, store)
 
 
 def test_pneumoniamnist_from_another_file_is_refused(tmp_path, monkeypatch):

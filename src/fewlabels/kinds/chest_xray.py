@@ -86,11 +86,7 @@ def xrays(dataset: str, classes: int) -> XrayData:
         UserError: three classes of a data set whose files' names do not tell them.
     """
     images = data.load(dataset)
-    if classes == 2:
-        return images
-    if not images.train_files:
-        raise UserError(f"classes is 3, but {dataset} does not say which pneumonia; allowed: 2")
-    return three_classes(images)
+    return images if classes == 2 else three_classes(images)
 
 
 @dataclass(frozen=True)
@@ -616,7 +612,7 @@ class DomainShift(Experiment):
         if self.control:
             order = rng.permutation(sorted(set(groups))).tolist()
             other, count = set(), 0
-            while count < min(len(there), len(here) // 4):
+            while count < min(len(there), len(here) // 4) or len(other) < 2:
                 other.add(order.pop())
                 count = sum(group in other for group in groups)
             truth = np.array([group in other for group in groups]).astype(int)
@@ -768,6 +764,11 @@ class UnmatchedImages(Experiment):
         place = {file: i for i, file in enumerate(full.test_files)}
         known, unknown = table[table["confident"] == 1], table[table["confident"] == 0]
         pairs = known.head(self.matched)
+        if gone := [file for file in known["kermany_file"] if file not in place]:
+            raise UserError(
+                f"chest_xray has no {gone[0]}, which PneumoniaMNIST was made from: leave the "
+                "comparison out with the parameter unmatched=false."
+            )
         own = [place[file] for file in pairs["kermany_file"]]
         used = set(known["kermany_file"])
         left = [i for file, i in place.items() if file not in used]
