@@ -34,7 +34,11 @@ ADDED = {"added": True}
 so that records from before it stay valid."""
 LARGEST = 1 << 26
 """Bytes that one array of predictions may have."""
-LIBRARIES = ("torch", "torchvision", "lightning", "numpy", "scikit-learn", "fewlabels")
+LIBRARIES = (
+    *("torch", "torchvision", "lightning", "numpy", "scipy", "scikit-learn", "scikit-image"),
+    *("torchmetrics", "captum", "pillow", "fewlabels"),
+)
+"""Whose versions a record names: those that train, measure, or decode images."""
 
 
 @dataclass(frozen=True)
