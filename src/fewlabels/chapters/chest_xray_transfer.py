@@ -22,7 +22,7 @@ from fewlabels.kinds.chest_xray import (
     UnmatchedImages,
 )
 from fewlabels.learn.training import Recipe
-from fewlabels.nets.pretrained import NORMALISATIONS, Pretrained, at_hand
+from fewlabels.nets.pretrained import NORMALISATIONS, RESNETS, Pretrained, at_hand, last_maps
 from fewlabels.runs.parameters import Count, Parameters, Range, Some
 from fewlabels.runs.records import Experiment, Store
 
@@ -111,7 +111,7 @@ class Settings(Parameters):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.fine_tuned.startswith(("resnet", "resnext", "wide_resnet")):
+        if not self.fine_tuned.startswith(RESNETS):
             raise UserError(
                 f"fine_tuned is {self.fine_tuned!r}; allowed: a ResNet of torchvision, as resnet18"
             )
@@ -126,6 +126,7 @@ class Settings(Parameters):
             raise UserError(f"label_numbers has {odd[0]}; allowed: even numbers")
         # Names the parameter at fault before anything is computed.
         frozen_source(self), fine_tuned_source(self)
+        last_maps(self.architecture, self.size)
 
 
 def store(s: Settings) -> Store:
@@ -159,7 +160,7 @@ def plan(s: Settings) -> list[Experiment]:
         *candidates(s),
         *(replace(first, seed=seed, classes=3) for seed in range(s.three_class_seeds)),
         *shifts(s),
-        Heatmaps(s.dataset, first),
+        Heatmaps(s.dataset, first, layer=last_maps(s.architecture, s.size)),
         *([UnmatchedImages(s.dataset)] if s.unmatched else []),
         *ten_convolutions(s),
         *small_networks(s),

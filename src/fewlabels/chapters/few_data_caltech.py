@@ -25,7 +25,7 @@ from fewlabels.kinds.few_photographs import (
     ScratchClassification,
 )
 from fewlabels.learn.training import Recipe
-from fewlabels.nets.pretrained import RANDOM, TORCHVISION, Pretrained, at_hand
+from fewlabels.nets.pretrained import RANDOM, RESNETS, TORCHVISION, Pretrained, at_hand
 from fewlabels.runs.parameters import Count, Parameters, Range, Some
 from fewlabels.runs.records import Experiment, Store
 
@@ -114,7 +114,8 @@ class Settings(Parameters):
         if not self.networks:
             raise UserError("networks is []; allowed: one or more, as ['vgg16']")
         for name in self.networks:
-            _source(name)
+            if not _source(name).architecture.startswith((*RESNETS, "vgg")):
+                raise UserError(f"networks has {name!r}; allowed: ResNets and VGGs, as resnet18")
         for key in ("size", "tuning_size", "scratch_size"):
             if getattr(self, key) % 8:
                 raise UserError(f"{key} is {getattr(self, key)}; allowed: a multiple of 8")

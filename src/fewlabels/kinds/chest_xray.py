@@ -37,9 +37,9 @@ from fewlabels.errors import UserError
 from fewlabels.learn import evaluation, features
 from fewlabels.learn.features import View
 from fewlabels.learn.training import Recipe, fit, predict
-from fewlabels.nets.pretrained import Pretrained, backbone, split, stages
+from fewlabels.nets.pretrained import Pretrained, backbone, split
 from fewlabels.nets.xray_cnn import SmallXrayNet, TenConvolutions
-from fewlabels.runs.records import Experiment, Outcome, Store
+from fewlabels.runs.records import ADDED, Experiment, Outcome, Store
 
 PROTOCOLS = ("report", "tuned")
 BALANCES = ("none", "weights", "sampling")
@@ -633,7 +633,7 @@ class DomainShift(Experiment):
 
 @dataclass(frozen=True)
 class Heatmaps(Experiment):
-    """Where a trained head looks: Grad-CAM (Selvaraju et al. 2017) at the backbone's last stage.
+    """Where a trained head looks: Grad-CAM (Selvaraju et al. 2017) at the backbone's last maps.
 
     For as many test images of every true and predicted class as there are, up to ``each``; for the
     class that was predicted.
@@ -646,6 +646,8 @@ class Heatmaps(Experiment):
     each: int = 20
     shown: int = 3
     """Maps of every group that the record keeps."""
+    layer: str = field(default="layer4", metadata=ADDED)
+    """Module that puts out the maps, see `fewlabels.nets.pretrained.last_maps`."""
 
     def cell(self) -> dict[str, str | int]:
         return self.head.cell() | {"method": f"Grad-CAM of {self.head.source.architecture}"}
@@ -667,7 +669,7 @@ class Heatmaps(Experiment):
         with torch.no_grad():
             predicted = network.head((scored - network.mean) / network.deviation).argmax(dim=1)
         predicted = predicted.cpu()
-        method = LayerGradCam(network, stages(body)[-1])
+        method = LayerGradCam(network, body.body.get_submodule(self.layer))
         metrics, kept = {}, {"position": [], "map": [], "predicted": []}
         resize = whole(images.images, own.size).transform or (lambda batch: batch)
         for true in range(own.classes):

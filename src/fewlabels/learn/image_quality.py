@@ -29,7 +29,7 @@ def squared_error(images: Tensor, originals: Tensor) -> Tensor:
 
 
 def psnr(error: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB for a peak of 1: -10 log10 of mean squared errors, any shape.
+    """Peak signal-to-noise ratio in dB for a peak of 1, -10 log10 of mean squared errors [...].
 
     Convention: one value an image; identical images have 100 dB (`SMALLEST`).
     """
