@@ -1,7 +1,7 @@
 """What a chapter plans for the book, in names: `fewlabels status` asks for it without torch.
 
 Planning imports every kind of run, which takes longer than all the rest. So the answer is kept in
-the cache, and counts as long as the package, the notebook and the pinned libraries are the same.
+the cache, and counts as long as the package, the notebook and these libraries are the same.
 """
 
 import hashlib
@@ -9,11 +9,15 @@ import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from fewlabels import chapters, files, paths
 from fewlabels.errors import DiskError
+
+LIBRARIES = ("torchvision", "medmnist", "scikit-learn")
+"""Those that say which checksums data have."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,9 @@ def _state(notebook: Path) -> str:
 
 @cache
 def _package() -> str:
-    """Of the code of this process, which stays as it was imported."""
+    """Of the code of this process, which stays as it was imported, and of `LIBRARIES`."""
     home = Path(__file__).parents[1]
-    digest = hashlib.sha256((paths.ROOT / "requirements.txt").read_bytes())
+    digest = hashlib.sha256(" ".join(map(version, LIBRARIES)).encode())
     for file in sorted(home.rglob("*.py")):
         digest.update(str(file.relative_to(home)).encode() + file.read_bytes())
     return digest.hexdigest()

@@ -228,8 +228,8 @@ class Store:
         """The error where runs would be computed and must not be."""
         more = f", and {len(experiments) - 1} more of its runs" if experiments[1:] else ""
         return UserError(
-            f"{self.folder / self.name(experiments[0])} is missing{more}: "
-            f"`fewlabels run {self.folder.name}` computes what a profile lacks."
+            f"{self.path(experiments[0])} is missing{more}: `fewlabels run {self.folder.name}` "
+            "computes what a profile lacks."
         )
 
     def _compute(self, experiment: Experiment, fabric: Fabric) -> Record:
