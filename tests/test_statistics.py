@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-
 from fewlabels.errors import UserError
 from fewlabels.evidence.statistics import (
     STARTS,
@@ -22,6 +21,7 @@ from fewlabels.evidence.statistics import (
     unpaired_difference,
     variance_components,
 )
+from fewlabels.runs import manifest
 
 T2 = 4.302653
 """Student's quantile at 97.5% for two degrees of freedom; 2.919986 at 95%."""

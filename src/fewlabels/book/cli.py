@@ -125,7 +125,7 @@ def _keep(given: argparse.Namespace) -> None:
     from fewlabels import chapters
 
     for name in [given.chapter] if given.chapter else chapters.names():
-        print(f"{name}: {_collect(name, profiles.parameters(name))} records collected")
+        print(f"{name}: {_collect(name, profiles.parameters(name, 'full'))} records collected")
 
 
 def _collect(name: str, values: Mapping[str, Any]) -> int:
@@ -160,7 +160,7 @@ def _freeze(given: argparse.Namespace) -> None:
         try:
             print(f"{name}: frozen in {freeze.freeze(name, quarto).relative_to(paths.ROOT)}")
         finally:
-            _collect(name, profiles.parameters(name))
+            _collect(name, profiles.parameters(name, "full"))
 
 
 def _status(given: argparse.Namespace) -> int:

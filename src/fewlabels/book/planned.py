@@ -74,7 +74,7 @@ def _made(name: str) -> Planned:
     from fewlabels import code, data
     from fewlabels.chapters import profiles
 
-    chapter, parameters = chapters.load(name), profiles.parameters(name)
+    chapter, parameters = chapters.load(name), profiles.parameters(name, "full")
     with data.as_in_the_book():
         settings = chapter.Settings(**parameters)
         path = chapter.store(settings).path
