@@ -19,7 +19,7 @@ from fewlabels.evidence.verdicts import Printed, Verdict
 from fewlabels.learn import evaluation
 from fewlabels.reference import published
 from fewlabels.runs import manifest, reading
-from fewlabels.runs.records import Store
+from fewlabels.runs.records import Experiment, Outcome, Store
 
 CLAIM = {
     "id": "T1",
@@ -36,7 +36,7 @@ MARGINS = {"accuracy": {"margin": 3, "why": "of a toy"}}
 
 
 @dataclass(frozen=True)
-class Reader(records.Experiment):
+class Reader(Experiment):
     """Names the test digits of scikit-learn's set, right in six of ten."""
 
     kind: ClassVar[str] = "digits"
@@ -52,7 +52,7 @@ class Reader(records.Experiment):
         rng = np.random.default_rng(self.draw)
         predicted = np.where(rng.random(len(truth)) < 0.6, truth, (truth + 1) % 10)
         metrics = evaluation.of_classes(predicted, truth, 10) | {"auc": 0.75}
-        return records.Outcome(metrics, predictions={"classes": predicted.astype(np.uint8)})
+        return Outcome(metrics, predictions={"classes": predicted.astype(np.uint8)})
 
 
 @pytest.fixture
