@@ -37,7 +37,7 @@ from fewlabels.kinds.chest_xray import (
 )
 from fewlabels.learn.features import extract
 from fewlabels.learn.training import Recipe
-from fewlabels.nets.pretrained import Pretrained, backbone, tensor_sizes
+from fewlabels.nets.pretrained import Pretrained, backbone, last_maps, tensor_sizes
 from fewlabels.nets.xray_cnn import SmallXrayNet, TenConvolutions
 
 CPU = torch.device("cpu")
@@ -558,6 +558,43 @@ def test_grad_cam_of_a_linear_head_on_averaged_maps_is_its_closed_form(store, fa
     expected = 255 * expected / expected.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
     difference = (torch.tensor(kept["map"].astype(float)) - expected).abs()
     assert difference.max().item() <= 1.5
+
+
+SMALLEST = (  # Of every family that torchvision has; 224 pixels where it takes no others.
+    *("alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s"),
+    *("googlenet", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_x_400mf"),
+    *("regnet_y_400mf", "resnet18", "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_0"),
+    *("squeezenet1_1", "swin_t", "swin_v2_t", "vgg11", "vgg11_bn", "inception_v3", "maxvit_t"),
+)
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_grad_cam_of_every_family_equals_what_autograd_gives(name, store, fabric, monkeypatch):
+    size = {"inception_v3": 96, "maxvit_t": 224}.get(name, 64)
+    body = backbone(Pretrained(name, "random")).eval()
+    torch.manual_seed(0)
+    state = {"weight": torch.randn(2, body.features), "bias": torch.zeros(2)}
+    state |= {"mean": torch.zeros(body.features), "deviation": torch.ones(body.features)}
+    network = Scored(body, state).eval()
+    layer, image = last_maps(name, size), 255 * torch.rand(1, 1, size, size)
+    found = runs.class_maps(network, layer, image, 1)
+
+    # By hand: the maps are cut out of the pass and fed back in as a leaf.
+    kept = {}
+
+    def cut(module, inputs, output):
+        kept["maps"] = output.detach().clone().requires_grad_()
+        return kept["maps"].clone()
+
+    handle = body.body.get_submodule(layer).register_forward_hook(cut)
+    network(image)[0, 1].backward()
+    handle.remove()
+    weight = kept["maps"].grad.mean(dim=(2, 3), keepdim=True)
+    expected = (weight * kept["maps"].detach()).sum(dim=1, keepdim=True).relu()
+    assert found.shape == expected.shape and found.shape[2] == found.shape[3] > 1
+    assert torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * expected.max().item() + 1e-12)
+    over = F.interpolate(found, size=(size, size), mode="bilinear")
+    assert over.shape == image.shape
 
 
 def test_share_outside_the_middle_by_hand():

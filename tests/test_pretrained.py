@@ -1,5 +1,6 @@
 import hashlib
 import lzma
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,13 @@ from fewlabels.errors import UserError
 from fewlabels.learn import features
 from fewlabels.learn.features import View
 from fewlabels.nets import pretrained
-from fewlabels.nets.pretrained import TORCHVISION, Pretrained, backbone, split, stages
+from fewlabels.nets.pretrained import (
+    TORCHVISION,
+    Pretrained,
+    backbone,
+    last_maps,
+    split,
+)
 
 
 @pytest.fixture
@@ -104,11 +111,83 @@ def test_a_split_resnet_computes_the_same_features(images):
     assert count == 9 * 512 * (256 + 3 * 512) + 256 * 512 + 5 * 1024
 
 
-def test_stages_from_the_input_to_the_features():
-    network = backbone(Pretrained("resnet18", "random"))
-    assert stages(network)[-1] is network.body.layer4
-    assert len(stages(network)) == 6
-    assert stages(backbone(Pretrained("mobilenet_v2", "random")))[0].__class__ is not nn.Sequential
+@pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d", "wide_resnet50_2"])
+def test_the_layer_of_residual_networks_is_known_without_a_pass(name, monkeypatch):
+    monkeypatch.setattr(pretrained, "RESNETS", ("none",))
+    assert last_maps.__wrapped__(name, 64) == "layer4"
+    assert last_maps.__wrapped__(name, 32) != "layer4"  # 1 x 1 there.
+
+
+LAYERS = {
+    **{"alexnet": "avgpool", "vgg11": "avgpool", "densenet121": "features"},
+    **{"googlenet": "inception5b", "inception_v3": "Mixed_7c", "mobilenet_v3_small": "features"},
+    **{"squeezenet1_1": "classifier.2", "regnet_y_128gf": "trunk_output"},
+    **{"swin_t": "permute", "convnext_tiny": "features", "shufflenet_v2_x0_5": "conv5"},
+    "maxvit_t": "blocks.3",
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_last_maps_are_found_by_what_modules_put_out(name):
+    assert last_maps(name, 224) == LAYERS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "told"),
+    [
+        ("vit_b_16", 224, "ends in tokens"),
+        ("vit_b_16", 64, "takes no images of 64 x 64"),
+        ("swin_t", 32, "ends in tokens"),
+        ("inception_v3", 64, "takes no images of 64 x 64"),
+        ("maxvit_t", 64, "takes no images of 64 x 64"),
+        ("alexnet", 32, "takes no images of 32 x 32"),
+    ],
+)
+def test_a_network_without_maps_is_refused_before_any_training(name, size, told):
+    with pytest.raises(UserError, match=told):
+        last_maps(name, size)
+    from fewlabels.chapters import profiles
+
+    with pytest.raises(UserError, match=told):
+        profiles.settings("chest-xray-transfer", "smoke", architecture=name, size=size)
+
+
+@pytest.mark.parametrize("name", ["vgg11_bn", "densenet121", "squeezenet1_1", "mnasnet0_5"])
+@pytest.mark.parametrize("change", ["as it is", "DataParallel", "other classes", "no last layer"])
+def test_a_weights_file_of_the_same_body_is_taken(name, change, tmp_path):
+    torch.manual_seed(1)
+    options = {"num_classes": 7} if change == "other classes" else {}
+    network = models.get_model(name, weights=None, **options)
+    state = network.state_dict()
+    last = pretrained._last_layer(network)[0]
+    if change == "DataParallel":
+        state = {f"module.{key}": tensor for key, tensor in state.items()}
+    if change == "no last layer":
+        state = {key: tensor for key, tensor in state.items() if not key.startswith(last)}
+    torch.save(state, tmp_path / "mine.pth")
+    own = backbone(Pretrained(name, str(tmp_path / "mine.pth")))
+    network.set_submodule(last, nn.Identity())
+    for key, tensor in network.state_dict().items():
+        assert torch.equal(own.body.state_dict()[key], tensor)
+
+
+def test_old_names_within_a_densenet_are_known(tmp_path):
+    state = models.densenet121(weights=None).state_dict()
+    old = {re.sub(r"(norm|conv)([12]\.)", r"\1.\2", key): t for key, t in state.items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, tmp_path / "old.pth")
+    backbone(Pretrained("densenet121", str(tmp_path / "old.pth")))
+
+
+def test_the_first_tensors_that_differ_are_named(tmp_path):
+    state = models.resnet18(weights=None).state_dict()
+    del state["layer1.0.conv1.weight"]
+    state["conv1.weight"] = torch.zeros(64, 3, 3, 3)
+    state["more"] = torch.zeros(2)
+    torch.save(state, tmp_path / "mine.pth")
+    told = r"conv1.weight is \[64, 3, 3, 3\] in the file and \[64, 3, 7, 7\] in the network"
+    with pytest.raises(UserError, match=rf"{told} \(and 2 more\)"):
+        backbone(Pretrained("resnet18", str(tmp_path / "mine.pth")))
 
 
 def refusal(*arguments, **settings):

@@ -669,7 +669,6 @@ class Heatmaps(Experiment):
         with torch.no_grad():
             predicted = network.head((scored - network.mean) / network.deviation).argmax(dim=1)
         predicted = predicted.cpu()
-        method = LayerGradCam(network, body.body.get_submodule(self.layer))
         metrics, kept = {}, {"position": [], "map": [], "predicted": []}
         resize = whole(images.images, own.size).transform or (lambda batch: batch)
         for true in range(own.classes):
@@ -679,12 +678,7 @@ class Heatmaps(Experiment):
                 if not len(group):
                     continue
                 batch = resize(images.images[group]).to(fabric.device).float()
-                maps = torch.cat(
-                    [
-                        method.attribute(part, target=guess, relu_attributions=True)
-                        for part in batch.split(10)
-                    ]
-                ).detach()
+                maps = class_maps(network, self.layer, batch, guess)
                 metrics[f"outside_{true}_{guess}"] = outside(maps)
                 metrics[f"images_{true}_{guess}"] = float(len(group))
                 scale = maps.flatten(1).max(dim=1).values.clamp(min=1e-12).view(-1, 1, 1, 1)
@@ -714,6 +708,18 @@ class Scored(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head((self.body(images) - self.mean) / self.deviation)
+
+
+def class_maps(network: Scored, layer: str, images: Tensor, target: int) -> Tensor:
+    """Grad-CAM of a class: [N, 1, h, w], 0 or more, of images [N, 1, H, W] with values 0..255.
+
+    Convention: the paper's. Each of the layer's maps weighs its gradient's mean over places, their
+    sum is cut off at zero, and nothing is normalised or enlarged.
+    """
+    method = LayerGradCam(network, network.body.body.get_submodule(layer))
+    return torch.cat(
+        [method.attribute(part, target=target, relu_attributions=True) for part in images.split(10)]
+    ).detach()
 
 
 def outside(maps: Tensor) -> float:

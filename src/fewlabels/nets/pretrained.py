@@ -238,10 +238,12 @@ def last_maps(architecture: str, size: int) -> str:
                 f"architecture {architecture} takes no images of {size} x {size} pixels ({reason})"
             ) from None
     for name, (shape, side) in found.items():
-        if len(shape) == 4 and shape[0] == 1 and 1 < shape[2] == shape[3] <= side:
+        if len(shape) < 3 or shape[0] != 1 or shape[1] == 1:
+            continue  # Features, or the windows of an attention.
+        if len(shape) == 4 and 1 < shape[2] == shape[3] <= side:
             maps, tokens = name, False
-        elif shape[0] == 1 and shape[1] > 1 and (len(shape) == 3 or shape[1] == shape[2] != 1):
-            tokens = len(shape) in (3, 4)
+        elif len(shape) == 3 or shape[1] == shape[2]:
+            tokens = True
     if tokens or not maps:
         raise UserError(
             f"architecture {architecture} ends in {'tokens' if tokens else 'single values'} and "
@@ -255,18 +257,6 @@ def _note(found: dict, name: str, module: nn.Module, inputs: tuple, output) -> N
     if isinstance(output, Tensor) and inputs and isinstance(inputs[0], Tensor):
         found.pop(name, None)
         found[name] = (tuple(output.shape), inputs[0].shape[-1])
-
-
-def stages(backbone: Backbone) -> list[nn.Module]:
-    """The parts of a backbone that have weights, from the input to the features.
-
-    A part is a child of the network, or of its ``features`` where it keeps its layers there: for
-    a ResNet the first convolution, its batch norm and ``layer1`` to ``layer4``.
-    """
-    parts = []
-    for name, child in backbone.body.named_children():
-        parts += list(child.children()) if name == "features" else [child]
-    return [part for part in parts if any(True for _ in part.parameters())]
 
 
 def split(backbone: Backbone, trained: int) -> tuple[nn.Module, nn.Module]:
