@@ -76,6 +76,7 @@ def test_parameters_are_defaults_then_profile_then_overrides(toy):
         ("quick", {"epoch": "1"}, "'epoch': choose from epochs, dataset, rate, sizes"),
         ("quick", {"epochs": "2.5"}, "epochs is 2.5: give a value of type int"),
         ("quick", {"epochs": "true"}, "epochs is True: give a value of type int"),
+        ("quick", {"epochs": "1:30"}, "epochs is '1:30': give a value of type int"),
         ("quick", {"sizes": "[1,"}, "sizes is '[1,': give a value of type list"),
         ("quick", {"sizes": "7"}, "sizes is 7: give a value of type list"),
         ("quick", {"sizes": "[1, x]"}, "sizes is 'x': give a value of type int"),
@@ -94,12 +95,18 @@ def test_what_does_not_exist_is_refused_with_what_does(toy, profile, overrides, 
 
 def test_markup_within_a_list_is_refused_too():
     with pytest.raises(UserError, match="classes is 'a`b'"):
-        notebooks._refuse_markup("classes", ["x y.pth", "a`b"])
+        profiles._refuse_markup("classes", ["x y.pth", "a`b"])
+
+
+def test_numbers_are_read_as_people_write_them(toy):
+    typed = {"epochs": "010", "sizes": "[08, -1]", "rate": ".5e1"}
+    found = profiles.parameters("toy", "full", typed)
+    assert (found["epochs"], found["sizes"], found["rate"]) == (10, [8, -1], 5.0)
 
 
 def test_text_stays_text(toy):
     # YAML would make a number of it.
-    assert notebooks._as_type_of("a", "12", "name") == "12"
+    assert profiles._as_type_of("a", "12", "name") == "12"
 
 
 def test_a_parameters_cell_that_differs_from_the_settings_is_named(toy):

@@ -309,6 +309,10 @@ def test_grey_images_need_a_validation_split(fabric, store):
         ("methods", []),
         ("fractions", [0]),
         ("images", -1),
+        ("images", 1),
+        ("seeds", 10**9),
+        ("epochs", 10**18),
+        ("workers", 1000),
     ],
 )
 def test_settings_refuse_what_cannot_be_by_name(key, value):

@@ -19,17 +19,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return given.command(given) or 0
     except UserError as error:
-        print(f"fewlabels: {error}", file=sys.stderr)
+        _say(error)
         return 2
     except OSError as error:
-        print(f"fewlabels: {files.in_words(error)}", file=sys.stderr)
+        _say(files.in_words(error))
         return 2
     except notebooks.ChapterFailed as error:
-        print(f"fewlabels: {error}", file=sys.stderr)
+        _say(error)
         return 1
     except KeyboardInterrupt:
         print("\nfewlabels: interrupted; finished runs are kept", file=sys.stderr)
         return 130
+
+
+def _say(error: object) -> None:
+    print(f"fewlabels: {_printable(str(error))}", file=sys.stderr)
+
+
+def _printable(text: str) -> str:
+    """Without what would steer the terminal: a file may have any name."""
+    return "".join(each if each.isprintable() or each == "\n" else "?" for each in text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -213,10 +222,10 @@ def _classify(given: argparse.Namespace) -> int:
     refused = 0
     for path in given.images:
         try:
-            print("\n".join(recognise.in_words(recogniser(path))))
+            print(_printable("\n".join(recognise.in_words(recogniser(path)))))
         except UserError as error:
             refused += 1
-            print(f"fewlabels: {error}", file=sys.stderr)
+            _say(error)
     return 2 if refused else 0
 
 
