@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,8 @@ class Toy(Experiment):
     """A linear classifier on random points, from the weights of ``start`` where there is one.
 
     Every execution adds a line with its draw to the file that ``TOY_LOG`` names and then waits
-    for ``TOY_PAUSE`` seconds; for ever, where its draw is ``TOY_STOP`` or above.
+    for ``TOY_PAUSE`` seconds; for ever, where its draw is ``TOY_STOP`` or above. Every step of its
+    training takes ``TOY_STEP`` seconds.
     """
 
     kind = "toy"
@@ -34,7 +36,7 @@ class Toy(Experiment):
     draw: int
     start: "Toy | None" = None
     fails: bool | str = False
-    """True, or the name of an error of ``fewlabels.learn.training``."""
+    """True, ``killed``, or the name of an error of ``fewlabels.learn.training``."""
 
     def cell(self):
         return {"dataset": self.dataset, "labels": 10, "method": "toy", "protocol": "report"}
@@ -48,6 +50,8 @@ class Toy(Experiment):
         while self.draw >= float(os.environ.get("TOY_STOP", "inf")):
             time.sleep(1)
         time.sleep(float(os.environ.get("TOY_PAUSE", 0)))
+        if self.fails == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.fails:
             error = RuntimeError if self.fails is True else getattr(training, self.fails)
             raise error(f"toy {self.draw} fails")
@@ -57,13 +61,12 @@ class Toy(Experiment):
         network = nn.Linear(8, 2)
         if self.start is not None:
             network.load_state_dict(store.weights(self.start, fabric))
-        curves = fit(
-            network,
-            lambda module, index: F.cross_entropy(module(points[index]), classes[index]),
-            64,
-            RECIPE,
-            fabric,
-        )
+
+        def loss(module: nn.Module, index: torch.Tensor) -> torch.Tensor:
+            time.sleep(float(os.environ.get("TOY_STEP", 0)))
+            return F.cross_entropy(module(points[index]), classes[index])
+
+        curves = fit(network, loss, 64, RECIPE, fabric)
         probabilities = network(points).softmax(dim=1).detach()
         return Outcome(
             metrics={

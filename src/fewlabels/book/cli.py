@@ -2,8 +2,11 @@
 
 import argparse
 import math
+import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from fewlabels import files, paths
@@ -16,6 +19,8 @@ from fewlabels.runs import manifest
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 2 for bad input, 1 for a failed chapter."""
     given = _parser().parse_args(arguments)
+    with suppress(ValueError):  # Only the main thread hears of signals.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return given.command(given) or 0
     except UserError as error:
@@ -27,8 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except notebooks.ChapterFailed as error:
         _say(error)
         return 1
-    except KeyboardInterrupt:
-        print("\nfewlabels: interrupted; finished runs are kept", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        remains = f"; {stop}" if str(stop) else ""
+        print(f"\nfewlabels: interrupted; finished runs are kept{remains}", file=sys.stderr)
         return 130
 
 
@@ -58,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
         "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="overrides"
     )
     run.add_argument("--output", type=Path, metavar="FILE", help="the executed notebook (.ipynb)")
+    run.add_argument(
+        "--scheduler", metavar="ADDRESS", help="of a Dask scheduler whose workers make the runs"
+    )
     freeze = add("freeze", _freeze, "execute a chapter (or all) for the book with Quarto")
     freeze.add_argument("chapter", metavar="CHAPTER", nargs="?")
     status = add("status", _status, "runs done and needed, and whether the frozen output is fresh")
@@ -112,6 +121,8 @@ def _run(given: argparse.Namespace) -> None:
     source = chapters.notebook(given.chapter)
     output = given.output or paths.ROOT / "_runs" / f"{given.chapter}-{given.profile}.ipynb"
     _check_output(output)
+    if given.scheduler:
+        os.environ["FEWLABELS_SCHEDULER"] = given.scheduler  # The notebook's process inherits it.
     # Said before the runs, not after them.
     files.folder(output.parent)
     files.folder(paths.cache())

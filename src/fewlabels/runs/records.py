@@ -10,6 +10,7 @@ import hashlib
 import json
 import platform
 import re
+import shutil
 import time
 import warnings
 import zlib
@@ -27,6 +28,7 @@ from lightning.fabric import Fabric
 
 from fewlabels import cached, code, data, files, paths
 from fewlabels.errors import UserError
+from fewlabels.learn.resume import resumable
 
 FORMAT = 1
 ADDED = {"added": True}
@@ -263,7 +265,7 @@ class Store:
     def weights(self, experiment: Experiment, fabric: Fabric) -> dict[str, torch.Tensor]:
         """State dict that the run left, computed again where the cache has lost or damaged it."""
         self.require_weights(experiment, fabric)
-        path = self._weights_path(experiment)
+        path = self.weights_path(experiment)
         return torch.load(path, map_location=fabric.device, weights_only=True)
 
     def require_weights(self, experiment: Experiment, fabric: Fabric) -> None:
@@ -290,7 +292,7 @@ class Store:
 
         Another file is set aside, with a warning.
         """
-        path = self._weights_path(experiment)
+        path = self.weights_path(experiment)
         record = self.get(experiment)
         if record is None or not path.exists():
             return False
@@ -318,10 +320,12 @@ class Store:
         for need in experiment.needs():
             # Before the run seeds itself: in its midst they would shift its random numbers.
             self.require_weights(need, fabric)
-        start = time.perf_counter()
-        outcome = experiment.execute(fabric, self)
-        seconds = time.perf_counter() - start
-        weights = self._weights_path(experiment)
+        source = code.digest(type(experiment).__module__)
+        unfinished = paths.cache() / "unfinished" / f"{experiment.kind}-{experiment.id}"
+        with resumable(unfinished, source) as run:
+            outcome = experiment.execute(fabric, self)
+        seconds = run.seconds()
+        weights = self.weights_path(experiment)
         if outcome.weights is not None:
             cached.save(outcome.weights, weights)
             with files.whole(weights.with_suffix(".sha256")) as stream:
@@ -331,7 +335,7 @@ class Store:
             config=_plain(experiment.describe()),
             cell=experiment.cell(),
             data=experiment.checksums(),
-            inputs={need.id: files.sha256(self._weights_path(need)) for need in experiment.needs()},
+            inputs={need.id: files.sha256(self.weights_path(need)) for need in experiment.needs()},
             metrics=outcome.metrics,
             curves=outcome.curves,
             predictions=outcome.predictions,
@@ -341,10 +345,23 @@ class Store:
             versions={name: _version(name) for name in LIBRARIES} | {"python": _python()},
             hardware=hardware(fabric),
             weights="" if outcome.weights is None else files.sha256(weights),
-            source=code.digest(type(experiment).__module__),
+            source=source,
         )
         self._write(self.path(experiment), record)
+        shutil.rmtree(unfinished, ignore_errors=True)
         return record
+
+    def take(self, record: Record, weights: bytes | None) -> None:
+        """Keep what another machine has computed; a record that is there stays."""
+        name = f"{record.config['kind']}-{record.id}"
+        if weights is not None:
+            for suffix, content in (
+                (".pt", weights),
+                (".sha256", hashlib.sha256(weights).hexdigest().encode()),
+            ):
+                with files.whole(paths.cache() / "weights" / f"{name}{suffix}") as stream:
+                    stream.write(content)
+        self._write(self.folder / f"{name}.json", record)
 
     def _write(self, path: Path, record: Record) -> None:
         if path.exists():
@@ -358,7 +375,8 @@ class Store:
             head = f'{{"format": {FORMAT}, "sha256": "{digest}", "record":\n'
             stream.write(f"{head}{body}\n}}\n".encode())
 
-    def _weights_path(self, experiment: Experiment) -> Path:
+    def weights_path(self, experiment: Experiment) -> Path:
+        """Where its weights are kept."""
         return paths.cache() / "weights" / f"{experiment.kind}-{experiment.id}.pt"
 
     def _lock(self, experiment: Experiment) -> AbstractContextManager:
