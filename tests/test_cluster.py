@@ -78,3 +78,24 @@ def test_where_no_scheduler_answers_the_address_is_named(places, monkeypatch):
     monkeypatch.setenv("FEWLABELS_SCHEDULER", "tcp://127.0.0.1:1")
     with pytest.raises(UserError, match=r"no Dask scheduler answers at tcp://127.0.0.1:1 .*start"):
         run_all(sweep_of_seven(), Store(places / "results"), **HOW)
+
+
+@pytest.mark.parametrize("card", [False, True])
+def test_the_job_script_of_the_slurm_example(places, monkeypatch, card):
+    monkeypatch.syspath_prepend(TESTS.parent / "examples")
+    monkeypatch.setenv("FEWLABELS_DATA", "/data")
+    import slurm
+
+    options = ["--walltime", "01:30:00", "--account", "lab", *["--card"] * card, "rotnet-mnist"]
+    given = slurm.parser().parse_args([*options, "-p", "draws", "3"])
+    assert given.run == ["rotnet-mnist", "-p", "draws", "3"]
+    with slurm.cluster(given) as jobs:
+        lines = jobs.job_script().splitlines()
+    for wanted in ("-A lab", "-n 1", "--cpus-per-task=1", "-t 01:30:00"):
+        assert f"#SBATCH {wanted}" in lines
+    assert f"export FEWLABELS_CACHE={places / 'cache'}" in lines
+    assert "export FEWLABELS_DATA=/data" in lines
+    assert ("#SBATCH --gres=gpu:1" in lines) == card
+    (worker,) = [line for line in lines if "dask_worker" in line]
+    assert "--nthreads 1 " in worker and "--lifetime 85m" in worker
+    assert ("--resources GPU=1" in worker) == card

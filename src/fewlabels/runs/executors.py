@@ -10,6 +10,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +99,15 @@ def dask(address: str, cards: bool, sign: Path) -> Iterator[Place]:
         UserError: ``distributed`` is not installed, or no scheduler or worker answers.
     """
     try:
-        from distributed import Client
+        # Not by name: a folder that is packed for elsewhere does without.
+        client_of = import_module("distributed").Client
     except ImportError:
         raise UserError(
             "a scheduler needs Dask, on this machine and on the workers: "
-            "pip install 'fewlabels[cluster]'"
+            "pip install -e '.[cluster]' in the checkout."
         ) from None
     try:
-        client = Client(address, timeout=20, set_as_default=False)
+        client = client_of(address, timeout=20, set_as_default=False)
     except (OSError, ValueError) as error:
         raise UserError(
             f"no Dask scheduler answers at {address} ({error}): start one with `dask scheduler`, "

@@ -195,7 +195,7 @@ class _Sweep:
                     f"a worker of the cluster has other data than this machine: it made "
                     f"{record.id} where {run.id} was asked for. Give it the same FEWLABELS_DATA."
                 )
-            if not place.shared:
+            if place.cluster:
                 self.store.take(record, weights)
             del self.left[run]
             self.expected.learn(record)
