@@ -62,7 +62,7 @@ def forged(toy, tmp_path, monkeypatch):
     write_claims(reference, CLAIM)
     known = chapters.load("toy")
     monkeypatch.setattr(known, "plan", lambda settings: [Reader("digits", k) for k in range(3)])
-    monkeypatch.setattr(notebooks, "evaluate", lambda *given: {"claims": [entry(records())]})
+    monkeypatch.setattr(notebooks, "evaluate", lambda *given: {"claims": [entry(made())]})
     store, fabric = records.Store(paths.RESULTS / "toy"), Fabric(accelerator="cpu")
     for run in known.plan(None):
         store.run(run, fabric)
@@ -84,7 +84,7 @@ def write_claims(reference, *claims):
     published._document.cache_clear()
 
 
-def records():
+def made():
     store = records.Store(paths.RESULTS / "toy")
     return [store.get(run) for run in chapters.load("toy").plan(None)]
 
