@@ -1,7 +1,9 @@
 import json
 from typing import Literal
 
+import papermill
 import pytest
+from papermill.exceptions import PapermillExecutionError
 
 from fewlabels import chapters, paths
 from fewlabels.book import notebooks
@@ -133,6 +135,7 @@ def test_executing_passes_parameters_and_keeps_outputs(toy, tmp_path, capsys):
     [
         ("from fewlabels.errors import UserError; raise UserError('take 10')", "^take 10$"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("import os; os.kill(os.getpid(), 9)", "^the notebook's process was killed .*-p workers 1"),
     ],
 )
 def test_an_error_in_a_cell_becomes_its_message(toy, tmp_path, code, told):
@@ -153,6 +156,16 @@ def test_a_full_disk_in_a_cell_stays_an_error_of_the_disk(toy, tmp_path):
     source.write_text(json.dumps(content))
     with pytest.raises(DiskError, match=r"^full$"):
         notebooks.execute(source, tmp_path / "out.ipynb", {"epochs": 1})
+
+
+def test_plain_papermill_shows_a_user_error_in_a_line(toy, tmp_path):
+    source = toy / "chapters/02-other.ipynb"
+    content = json.loads(source.read_text())
+    content["cells"][2]["source"] = "from fewlabels.errors import UserError; raise UserError('ten')"
+    source.write_text(json.dumps(content))
+    with pytest.raises(PapermillExecutionError) as caught:
+        papermill.execute_notebook(source, tmp_path / "out.ipynb", progress_bar=False)
+    assert caught.value.traceback == ["UserError: ten"]
 
 
 @pytest.mark.parametrize("name", chapters.names())

@@ -1,6 +1,8 @@
 """Sweeps that are stopped by a signal, by the clock or by the system, and go on."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -158,3 +160,38 @@ def test_what_a_run_says_is_seen_and_what_killed_sweeps_left_is_cleared(store):
         under_way.closed(folder)
         watch.tell(6, 6)  # Nobody listens any more.
         assert under_way.Watch(folder, time.time() + 100, "toy").stop()
+
+
+CHAPTER = """
+from pathlib import Path
+from fewlabels.book import notebooks
+try:
+    notebooks.execute(Path({notebook!r}), Path({output!r}), dict())
+except KeyboardInterrupt as stop:
+    print("stopped:", stop)
+"""
+
+
+def test_a_signal_to_the_command_reaches_the_notebook_which_keeps_what_trains(store, tmp_path):
+    cell = f"import sys\nsys.path.insert(0, {str(TESTS)!r})\nimport toy_runs\n"
+    cell += f"toy_runs.run_sweep({str(store.folder)!r}, 2)"
+    cells = [{"cell_type": "code", "metadata": {}, "source": cell, "outputs": [], "id": "a"}]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    content = {"cells": cells, "metadata": {"kernelspec": kernel}}
+    notebook = tmp_path / "notebook.ipynb"
+    notebook.write_text(json.dumps(content | {"nbformat": 4, "nbformat_minor": 5}))
+    command = CHAPTER.format(notebook=str(notebook), output=str(tmp_path / "out.ipynb"))
+    environment = os.environ | {"TOY_STEP": "0.5"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", command], env=environment, **pipes)
+    log = tmp_path / "log"
+    wait_until(lambda: log.exists() and len(log.read_text().split()) == 3, process)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    told, _ = process.communicate()
+    # A line for the run that was made, and what remains.
+    lines = told.strip().splitlines()
+    assert lines[0].startswith("1/7  digits 10 toy report  ")
+    assert re.fullmatch(r"stopped: \d runs remain, .*", lines[-1])
+    assert list((tmp_path / "cache/unfinished").glob("*/0.pt"))
+    assert list((tmp_path / "cache/sweeps").iterdir()) == []

@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tqdm import tqdm
-
 from fewlabels import files, paths
 
 NAME = "FEWLABELS_SWEEP"
@@ -149,6 +147,8 @@ def bars(folder: Path) -> Iterator[None]:
 
 
 def _draw(folder: Path, over: threading.Event) -> None:
+    from tqdm import tqdm  # Which rendering the book does without.
+
     drawn: dict[str, tqdm] = {}
     while not over.wait(EVERY):
         told = dict(_told(folder))
