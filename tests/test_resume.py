@@ -3,16 +3,19 @@
 import json
 import random
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from lightning.fabric import Fabric
-from test_training import cross_entropy, state
+from test_training import cross_entropy, same, state
 from torch import nn
 from toy_runs import Toy, measured
 
+from fewlabels.kinds.ssl import Pretraining
 from fewlabels.learn import resume
+from fewlabels.learn.pretext.methods import METHODS
 from fewlabels.learn.resume import STOP, TELL, Stopped, resumable
 from fewlabels.learn.training import EpochRecipe, fit
 from fewlabels.runs.records import Store
@@ -164,3 +167,21 @@ def test_a_killed_run_loses_minutes_and_no_more(fabric, tmp_path, monkeypatch):
             store.run(run, fabric)
         store.run(run, fabric)
     assert steps == [1, 2, 3, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("method", ["moco", "mae", "aim"])
+def test_a_stopped_pretraining_leaves_the_same_weights(fabric, tmp_path, method):
+    course = replace(METHODS[method].COURSES["report"], epochs=2, batch_size=32)
+    network = METHODS[method].NETWORKS["report"]
+    run = Pretraining("cells", "report", method, network, 0, course, tiny=True)
+    whole, store, steps = Store(tmp_path / "whole"), Store(tmp_path / "stopped"), []
+    undisturbed, weights = whole.run(run, fabric), whole.weights(run, fabric)
+    store.weights_path(run).unlink()
+    with asked(lambda: steps == [1, 2, 3, 4], lambda step, of: steps.append(step)):
+        with pytest.raises(Stopped):
+            store.run(run, fabric)
+        record = store.run(run, fabric)
+    assert steps == list(range(1, len(steps) + 1)) and len(steps) > 4
+    assert measured(record) == measured(undisturbed)
+    assert record.weights == undisturbed.weights
+    assert same(weights, store.weights(run, fabric))

@@ -57,7 +57,7 @@ def test_runs_take_as_long_as_those_that_differ_in_their_repetition():
     assert expected.left([first], 1) == "1 run remains, no record says how long"
 
 
-def test_nothing_is_started_that_will_not_end_in_time(store, monkeypatch, capsys):
+def test_nothing_is_started_that_will_not_end_in_time(store, tmp_path, monkeypatch, capsys):
     short, long = Toy("digits", 0), Toy("digits", 0, fails="NonFiniteLoss")
     known = {False: 40.0, "NonFiniteLoss": 50.0}
     monkeypatch.setattr(Expected, "seconds", lambda self, run: known[run.fails])
@@ -72,14 +72,19 @@ def test_nothing_is_started_that_will_not_end_in_time(store, monkeypatch, capsys
     monkeypatch.setattr(Toy, "execute", execute)
     monkeypatch.setattr(time, "time", lambda: clock[0])
     runs = [short, replace(short, draw=1), long]
+
+    def executed():
+        return (tmp_path / "log").read_text().split()
+
     # After the first run 20 seconds are left: too few for either of the others.
     found = run_all(runs, store, **how, minutes=1)
     assert [each is not None for each in found] == [True, False, False]
     told = "2 runs remain, about 90 seconds. Started again, the sweep goes on."
     assert capsys.readouterr().out.strip() == told
-    # Less than any of them takes: it is begun, because no such time will ever be enough.
-    found = run_all(runs, store, **how, minutes=0.5)
-    assert [each is not None for each in found] == [True, True, False]
+    assert executed() == ["0"]
+    # Less than any of them takes: one is begun, because no such time will ever be enough.
+    assert run_all(runs, store, **how, minutes=0.5)[1:] == [None, None]
+    assert executed() == ["0", "1"]
 
 
 def test_the_end_of_the_time_stops_a_training_which_goes_on(store, tmp_path, monkeypatch):
