@@ -125,12 +125,3 @@ def test_a_checksum_follows_the_content(tmp_path):
     first = files.sha256(path)
     path.write_text("bb")
     assert files.sha256(path) != first
-
-
-def test_a_lock_goes_with_its_work_and_stays_where_that_failed(tmp_path):
-    path = tmp_path / "locks" / "a.lock"
-    with pytest.raises(ZeroDivisionError), files.locked(path):
-        raise ZeroDivisionError
-    with files.locked(path):
-        assert path.exists()
-    assert not path.exists()

@@ -58,7 +58,7 @@ PLACES = {
     "while it computes": (Sum, "execute"),
     "before its weights are written": (cached, "save"),
     "while a file is renamed": (Path, "replace"),
-    "between weights and record": (Store, "_write"),
+    "between weights and record": (records, "_version"),
 }
 
 
@@ -118,7 +118,7 @@ class Disturbed(RuleBasedStateMachine):
             assert [*map(measured, found)] == [
                 measured(undisturbed.run(run, FABRIC)) for run in RUNS
             ]
-            assert not list(self.root.rglob("*.tmp"))
+            assert not [*self.root.rglob("*.tmp"), *self.root.rglob("*.lock")]
             self.cache.stop()
             self.place.cleanup()
 

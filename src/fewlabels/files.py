@@ -83,11 +83,7 @@ def _sha256(path: Path, *state: int) -> str:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Within it, no other process holds the lock file ``path``. Raises DiskError.
-
-    What is done within it is done for all: the file goes with it, and who waited for it, or comes
-    later to a new one, finds nothing left to do.
-    """
+    """Within it, no other process holds the lock file ``path``. Raises DiskError."""
     from filelock import FileLock  # Which rendering the book does without.
 
     folder(path.parent)
@@ -96,8 +92,6 @@ def locked(path: Path) -> Iterator[None]:
         lock.acquire()
     try:
         yield
-        with suppress(OSError):  # Where open files cannot be removed, it stays.
-            path.unlink()
     finally:
         lock.release()
 

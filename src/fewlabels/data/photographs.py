@@ -127,7 +127,7 @@ def _too_large(path: Path, pixels: str) -> UserError:
 
 
 def _decoded(path: Path, file: Image.Image) -> Picture:
-    turned = file.getexif().get(0x0112, 1) in range(2, 9)
+    turned = file.getexif().get(0x0112, 1) not in (0, 1)
     grey = file.mode in ("1", "L", "LA", "La") or file.mode.startswith("I;16")
     image = ImageOps.exif_transpose(file)
     if image.mode.startswith("I;16"):
@@ -264,8 +264,6 @@ def _files(folder: Path, name: str) -> list[Path]:
             f"{' ...' if len(there) > 8 else ''}"
         )
     found = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in SUFFIXES)
-    if other := [path for path in found if not path.is_file()]:
-        raise UserError(f"{other[0]} is no file: remove it or fetch it again")
     if len(found) < 4:
         raise UserError(f"{folder / name} holds {len(found)} images: at least 4 are needed.")
     return found

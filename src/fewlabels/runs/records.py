@@ -15,7 +15,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -379,10 +379,16 @@ class Store:
         """Where its weights are kept."""
         return paths.cache() / "weights" / f"{experiment.kind}-{experiment.id}.pt"
 
-    def _lock(self, experiment: Experiment) -> AbstractContextManager:
+    @contextmanager
+    def _lock(self, experiment: Experiment) -> Iterator[None]:
         where = hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:8]
         name = f"{experiment.kind}-{experiment.id}-{where}.lock"
-        return files.locked(paths.cache() / "locks" / name)
+        path = paths.cache() / "locks" / name
+        with files.locked(path):
+            yield
+            # Done for all: who waits for this file, or comes later to a new one, has nothing to do.
+            with suppress(OSError):
+                path.unlink()
 
 
 def hardware(fabric: Fabric) -> dict[str, str | int]:
