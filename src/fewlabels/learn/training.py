@@ -207,7 +207,10 @@ def fit(
         if step in points:
             since = int(curves["step"][-1]) if curves["step"] else 0
             curves["step"].append(float(step))
-            curves["train_loss"].append(losses[since:step].mean().item())
+            mean = losses[since:step].mean()
+            if fabric.world_size > 1:
+                mean = fabric.all_reduce(mean, reduce_op="mean")
+            curves["train_loss"].append(mean.item())
             if evaluate is not None:
                 measured = evaluated(module, evaluate)
                 for name, number in measured.items():
