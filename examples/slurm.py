@@ -57,5 +57,5 @@ if __name__ == "__main__":
             sys.exit()
         from fewlabels.book import cli
 
-        jobs.adapt(maximum_jobs=given.jobs)
+        jobs.adapt(minimum_jobs=1, maximum_jobs=given.jobs)
         sys.exit(cli.main(["run", *given.run, "--scheduler", jobs.scheduler_address]))

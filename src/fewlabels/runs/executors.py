@@ -123,7 +123,13 @@ def dask(address: str, cards: bool, sign: Path) -> Iterator[Place]:
             ) from None
         offers = [each["resources"] for each in client.scheduler_info(-1)["workers"].values()]
         resources = {"GPU": 1} if cards and any("GPU" in each for each in offers) else {}
-        shared = all(client.run(_sees, str(sign)).values())
+        try:
+            shared = all(client.run(_sees, str(sign)).values())
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"a worker of {address} has no {error.name}: start it in an environment in which "
+                "this checkout is installed."
+            ) from None
         opened = partial(_dask_executor, client, resources)
         # All that can start is handed over: clusters grow with what is waiting.
         yield Place(opened, sys.maxsize, cluster=True, shared=shared)
