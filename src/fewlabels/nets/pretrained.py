@@ -33,6 +33,8 @@ RESNETS = ("resnet", "resnext", "wide_resnet")
 """How the names of torchvision's residual networks begin."""
 TORCHVISION = "torchvision"
 RANDOM = "random"
+RESNETS = ("resnet", "resnext", "wide_resnet")
+"""How their names begin."""
 
 
 @dataclass(frozen=True)
@@ -233,9 +235,10 @@ def last_maps(architecture: str, size: int) -> str:
         try:
             network(torch.zeros(1, 3, size, size))
         except (RuntimeError, AssertionError, ValueError) as error:
-            reason = " ".join(str(error).split())[:120]
+            reason = " ".join(str(error).split())[:100]
             raise UserError(
-                f"architecture {architecture} takes no images of {size} x {size} pixels ({reason})"
+                f"size is {size}, which {architecture} does not take ({reason}); try 224, or a "
+                "ResNet, which takes any"
             ) from None
     for name, (shape, side) in found.items():
         if len(shape) < 3 or shape[0] != 1 or shape[1] == 1:
