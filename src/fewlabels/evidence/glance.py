@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -163,13 +164,13 @@ def _panel(ax: Axes, lines: Sequence[Line], panel: str, height: float) -> None:
             ax.text(0, middle, _told(line), **text)
         else:
             _drawn(ax, line, middle)
-        ax.plot(1.09, middle, **{"ms": 6, "markeredgewidth": 1, "clip_on": False} | SIGNS[word.word],
-                transform=ax.get_yaxis_transform())  # fmt: skip
+        sign = {"ms": 6, "mew": 1, "clip_on": False} | SIGNS[word.word]
+        ax.plot(1.09, middle, transform=ax.get_yaxis_transform(), **sign)
         n = f"n = {ours.n}" if ours.n else ""
         ax.text(1.16, middle, f"{word.word}\n{n}".strip(), **text, color=INK)
         if y < height:
-            ax.plot([-1.82, 2.1], [y, y], color="#e6e6e6", lw=0.5, clip_on=False, zorder=0,
-                    transform=ax.get_yaxis_transform())  # fmt: skip
+            rule = {"color": "#e6e6e6", "lw": 0.5, "clip_on": False, "zorder": 0}
+            ax.plot([-1.82, 2.1], [y, y], transform=ax.get_yaxis_transform(), **rule)
     if panel == WORDS:
         ax.spines["bottom"].set_visible(False)
         ax.set_xticks([])
@@ -209,14 +210,50 @@ def _limits(ax: Axes, lines: Sequence[Line], panel: str) -> None:
     ax.locator_params(axis="x", nbins=5)
 
 
-def tiles(frame: Iterable[tuple[str, str, str]], link: str) -> str:
-    """The claims as a strip of tiles, a row for each source: ``(source, claim, verdict)``.
+def tiles(rows: Iterable[tuple[str, str, str]], ledger: str) -> str:
+    """The claims as a strip of tiles, a line for each source, as Markdown.
 
-    link: where a tile leads, before its ``#claim``. Markdown with spans, for the web and for paper.
+    rows: source, claim, verdict. ledger: the page whose anchors the tiles lead to.
     """
-    rows: dict[str, list[str]] = {}
-    for source, claim, verdict in frame:
-        tile = f'[[{claim}]{{.verdict .{verdict.replace(" ", "-")} title="{claim}: {verdict}"}}]({link}#{claim})'
-        rows.setdefault(source, []).append(tile)
-    lines = [f"[{source}]{{.of}} {' '.join(found)}\n" for source, found in rows.items()]
-    return "\n".join(["::: {.tiles}", "", *lines, ":::"])
+    lines: dict[str, list[str]] = {}
+    for source, claim, verdict in rows:
+        word = verdict.replace(" ", "-")
+        tile = f'[{claim}]{{.verdict .{word} title="{claim}: {verdict}"}}'
+        lines.setdefault(source, []).append(f"[{tile}]({ledger}#{claim})")
+    shown = [f"[{source}]{{.of}} {' '.join(found)}\n" for source, found in lines.items()]
+    return "\n".join(["::: {#strip .tiles}", "", *shown, ":::"])
+
+
+def against_labels(panels: Mapping[str, pd.DataFrame], printed: Mapping[str, Sequence]) -> Figure:
+    """Accuracy against the number of labels: a panel for each data set, lines named at their ends.
+
+    panels: title -> columns method (of `figures.METHODS`), labels, mean, low, high (fractions).
+    printed: title -> pairs of labels and percent that a source prints, open diamonds.
+    """
+    fig, axes = plt.subplots(1, len(panels), figsize=(figures.WIDTH, 2.9), squeeze=False)
+    for ax, (title, frame) in zip(axes[0], panels.items(), strict=True):
+        ends = []
+        for method, rows in frame.groupby("method", sort=False):
+            label, colour, marker = figures.look(method)
+            rows = rows.sort_values("labels")
+            low, mean, high = (100 * rows[key] for key in ("low", "mean", "high"))
+            ax.fill_between(rows["labels"], low, high, color=colour, alpha=0.15, lw=0)
+            ax.plot(rows["labels"], mean, color=colour, marker=marker, ms=3.5, lw=1.3)
+            ends.append((mean.iloc[-1], rows["labels"].iloc[-1], label, colour))
+        for x, y in printed.get(title, ()):
+            ax.plot(x, y, "D", color=VERMILLION, mfc="white", mew=1.3, ms=5)
+        figures.log_counts(ax, frame["labels"])
+        ax.tick_params(axis="x", labelrotation=60)
+        ax.set(title=title, xlabel="labelled images")
+        _names(ax, ends)
+    axes[0, 0].set_ylabel("test accuracy, %")
+    return figures.shown(fig)
+
+
+def _names(ax: Axes, ends: Iterable[tuple[float, float, str, str]]) -> None:
+    """Names of lines in a column below the axes' upper lines, in the order of their ends."""
+    entries = sorted(ends, reverse=True)
+    for k, (_, _, label, colour) in enumerate(entries):
+        place = {"transform": ax.transAxes, "ha": "right", "va": "bottom", "fontsize": 6.5}
+        height = 0.03 + 0.075 * (len(entries) - 1 - k)
+        ax.text(0.99, height, label, color=colour, fontweight="bold", **place)

@@ -238,10 +238,13 @@ def linked(id: str) -> str:
     return f"[**{id}**](08-replication-ledger.ipynb#{id})"
 
 
-def mark(verdict: object) -> str:
-    """A verdict as an inline with the classes that its sign and colour go by."""
+def mark(verdict: object, said: str = "") -> str:
+    """A verdict as an inline with the classes that its sign and colour go by.
+
+    verdict: a `fewlabels.evidence.verdicts.Verdict` or its word; said: printed in its place.
+    """
     word = getattr(verdict, "word", str(verdict))
-    return f"[{verdict}]{{.verdict .{word.replace(' ', '-')}}}"
+    return f"[{said or verdict}]{{.verdict .{word.replace(' ', '-')}}}"
 
 
 def _reasons(rows: Iterable[Mapping]) -> str:
