@@ -42,4 +42,10 @@ local function on_paper(span)
   end
 end
 
-return { { Pandoc = setup_last }, { Span = on_paper } }
+-- The strip of claims is a line of links on the page and a picture on paper.
+local function either(div)
+  local drop = quarto.doc.is_format("latex") and "tiles" or "paper"
+  if div.classes:includes(drop) then return {} end
+end
+
+return { { Pandoc = setup_last }, { Span = on_paper, Div = either } }

@@ -257,3 +257,26 @@ def _names(ax: Axes, ends: Iterable[tuple[float, float, str, str]]) -> None:
         place = {"transform": ax.transAxes, "ha": "right", "va": "bottom", "fontsize": 6.5}
         height = 0.03 + 0.075 * (len(entries) - 1 - k)
         ax.text(0.99, height, label, color=colour, fontweight="bold", **place)
+
+
+def strip(rows: Iterable[tuple[str, str, str]]) -> Figure:
+    """The tiles as a picture: a line for each source. rows: as in `tiles`."""
+    lines: dict[str, list[tuple[str, str]]] = {}
+    for source, claim, verdict in rows:
+        lines.setdefault(source, []).append((claim, verdict))
+    wide = 13
+    places, names, y = [], [], 0.0
+    for source, found in lines.items():
+        names.append((y, source))
+        for k, each in enumerate(found):
+            places.append((k % wide, y + k // wide, *each))
+        y += math.ceil(len(found) / wide) + 0.3
+    fig, ax = plt.subplots(figsize=(figures.WIDTH, 0.3 * y + 0.2))
+    for x, height, claim, verdict in places:
+        ax.plot(x, height, **{"ms": 6, "mew": 1} | SIGNS[verdict])
+        ax.text(x + 0.2, height, claim, va="center", fontsize=7)
+    for height, source in names:
+        ax.text(-0.5, height, source, ha="right", va="center", fontsize=7.5, fontweight="bold")
+    ax.set(xlim=(-3.6, wide), ylim=(y - 0.4, -0.6))
+    ax.set_axis_off()
+    return figures.shown(fig)
