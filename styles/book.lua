@@ -14,6 +14,17 @@ local function silent(block)
   return true
 end
 
+-- What a cell shows comes before the fold with its code.
+local function code_last(cell)
+  if not cell.classes:includes("cell") or not quarto.doc.is_format("html") then return nil end
+  local code, shown = pandoc.Blocks({}), pandoc.Blocks({})
+  for _, block in ipairs(cell.content) do
+    (block.t == "CodeBlock" and code or shown):insert(block)
+  end
+  cell.content = shown .. code
+  return cell
+end
+
 local function setup_last(doc)
   if not quarto.doc.is_format("html") then return nil end
   local kept, setup, before = pandoc.Blocks({}), pandoc.Blocks({}), true
@@ -48,4 +59,4 @@ local function either(div)
   if div.classes:includes(drop) then return {} end
 end
 
-return { { Pandoc = setup_last }, { Span = on_paper, Div = either } }
+return { { Pandoc = setup_last }, { Span = on_paper, Div = either }, { Div = code_last } }

@@ -14,7 +14,7 @@ local function frozen(chapter)
   local to = quarto.doc.is_format("latex") and "tex" or "html"
   local base = quarto.project.directory .. "/_freeze/chapters/" .. chapter
   local text = read(base .. "/execute-results/" .. to .. ".json")
-  return text and pandoc.read(quarto.json.decode(text).result.markdown, "markdown").blocks
+  return text and pandoc.read(quarto.json.decode(text).result.markdown, "markdown-implicit_figures").blocks
 end
 
 local function block_of(blocks, id)

@@ -26,7 +26,8 @@ LEAST = 20
 OPTIONAL = {"n", "note", "deviation", "protocol", "figures"}
 """Keys that a row of a claims table may have."""
 
-# Links and spans, of which a reader sees the text only.
+# What the page shows on demand only, and links and spans, of which a reader sees the text only.
+_HIDDEN = re.compile(r" \[.*\]\{\.why\}$")
 _MARKUP = re.compile(r"\[([^\]]*)\](?:\{[^}]*\}|\([^)]*\))")
 _NUMBER = re.compile(rf"{NOT_RUN}|{NO_FIGURE}|[+{MINUS}]?\d[\d.,]*( \[[^\]]*\]| \([a-z ]+\))?")
 
@@ -165,7 +166,8 @@ def _widths(frame: pd.DataFrame, numeric: list[bool]) -> list[int]:
     Where numbers fill the page, a text still gets `LEAST` characters.
     """
     natural, word, mean = [], [], []
-    for name, cells in frame.replace(_MARKUP, r"\1", regex=True).items():
+    seen = frame.replace(_HIDDEN, "", regex=True).replace(_MARKUP, r"\1", regex=True)
+    for name, cells in seen.items():
         word.append(max(len(w) for text in (name, *cells) for w in (text.split() or [""])) + 2)
         natural.append(max(word[-1], *(len(cell) + 2 for cell in cells)))
         mean.append(sum(len(cell) + 2 for cell in cells) / len(cells))
