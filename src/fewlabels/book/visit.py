@@ -12,15 +12,19 @@ import sys
 import tarfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from fewlabels import files, paths
+from fewlabels import chapters, files, paths
 
 PART = 15_000_000
 """Bytes of records, before they are compressed, that go into one archive."""
 RESERVE = 5
 """Seconds for writing the archives."""
+KEEPING = 3
+"""Seconds for keeping the state of what is under way, for the next visit to the same machine."""
 
 
 def visit(started: float, minutes: float) -> int:
@@ -30,11 +34,11 @@ def visit(started: float, minutes: float) -> int:
     started: since when the minutes count, in seconds since 1970.
     """
     end = started + 60 * minutes - RESERVE
-    runs = multiprocessing.get_context("spawn").Process(target=compute, args=(end,))
+    runs = multiprocessing.get_context("spawn").Process(target=compute, args=(end - KEEPING,))
     runs.start()
     runs.join(max(0, end - time.time()))
     late = runs.is_alive()
-    runs.kill()  # What is under way would be too late; workers end with their parent.
+    runs.kill()  # What is still under way would be too late; workers end with their parent.
     runs.join()
     stopped = time.time()
     plan = json.loads((paths.ROOT / "plan.json").read_text())
@@ -56,26 +60,33 @@ def visit(started: float, minutes: float) -> int:
 
 def compute(end: float) -> None:
     """The runs of the plan in its order; none is started after ``end``."""
-    from fewlabels import chapters
-    from fewlabels.runs import sweep
+    from fewlabels.runs.records import Store
+    from fewlabels.runs.sweep import run_all
 
+    # Parts that are alike are one sweep: no worker waits at the end of each for the slowest.
+    for (folder, device, precision, workers), parts in groupby(_parts(), key=itemgetter(0)):
+        run_all(
+            [run for _, runs in parts for run in runs],
+            Store(folder),
+            device=device,
+            precision=precision,
+            workers=workers,
+            minutes=(end - time.time()) / 60,
+            keep_going=True,
+        )
+
+
+def _parts() -> Iterator[tuple[tuple[Path, str, str, int], list]]:
+    """The runs of every part of ``plan.json``, behind where and how they are made."""
     for part in json.loads((paths.ROOT / "plan.json").read_text()):
         chapter = chapters.load(part["chapter"])
         settings = chapter.Settings(**part["parameters"])
         store = chapter.store(settings)
-        runs = chapters.planned(part["chapter"], settings)
-        planned = {store.path(run).name: run for run in runs}
+        planned = {store.path(run).name: run for run in chapters.planned(chapter.NAME, settings)}
         if others := [name for name in part["runs"] if name not in planned]:
-            print(f"{part['chapter']}: {len(others)} runs are others here and are left out")
-        sweep.run_all(
-            [planned[name] for name in part["runs"] if name in planned],
-            store,
-            device=settings.device,
-            precision=settings.precision,
-            workers=settings.workers,
-            minutes=(end - time.time()) / 60,
-            keep_going=True,
-        )
+            print(f"{chapter.NAME}: {len(others)} runs are others here and are left out")
+        how = store.folder, settings.device, settings.precision, settings.workers
+        yield how, [planned[name] for name in part["runs"] if name in planned]
 
 
 def _archives(made: Sequence[Path], out: Path) -> Iterator[Path]:
