@@ -17,9 +17,9 @@ def data_line(dataset: str) -> str:
 
 
 def short(title: str) -> str:
-    """A title for captions: what it says in brackets or after a comma stands in the chapter's
+    """A title for captions: where the files come from stands in the chapter's
     `data_box`, and a dagger sends readers there."""
-    first = re.split(r" \(|, (?=weights |not )", title)[0]
+    first = re.split(r" \(| in copies |, (?=weights |not )", title)[0]
     return first if first == title else f"{first}{DAGGER}"
 
 
