@@ -35,6 +35,14 @@ freeze: .venv/full.stamp ## execute all chapters for the book (needs Quarto); on
 status: .venv/full.stamp ## runs done, and whether the frozen chapters are fresh
 	@$(BIN)/fewlabels status
 
+# An environment knows its own path: a copied or moved checkout would use the original's.
+MOVED := $(shell grep -q '^command = .* -m venv ' .venv/pyvenv.cfg 2>/dev/null \
+  && ! grep -qF ' $(CURDIR)/.venv' .venv/pyvenv.cfg && echo yes)
+ifeq ($(MOVED),yes)
+$(info .venv belongs to another folder: it is made anew)
+$(shell rm -rf .venv)
+endif
+
 .venv/pyvenv.cfg:
 	@{ test -n "$(PYTHON)" && $(PYTHON) $(SUITS); } || { \
 	  echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }

@@ -66,6 +66,7 @@ def notebook(sources: list[str], parameters: int = 1) -> dict:
 class Settings:
     epochs: int = 2
     dataset: Literal["toy", "other"] = "toy"
+    """Whose images."""
     rate: float = 0.01
     sizes: tuple[int, ...] = (1, 2)
 

@@ -3,6 +3,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,12 +20,111 @@ from fewlabels.evidence import remeasured
 from fewlabels.runs import manifest, records
 
 
-def test_list_names_parameters_defaults_and_allowed_values(toy, capsys):
+def test_list_names_parameters_their_meaning_defaults_and_allowed_values(toy, capsys):
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "toy  (chapters/01-toy.ipynb)"
-    assert "  dataset  toy     toy | other" in lines
-    assert "  sizes    [1, 2]  list of int" in lines
+    at = lines.index("  dataset  Whose images")
+    assert lines[at + 1] == "           toy  (toy | other)"
+    assert "           [1, 2]  (list of int)" in lines
+
+
+def test_a_second_list_imports_nothing_heavy(toy, capsys, monkeypatch):
+    main(["list"])
+    monkeypatch.setattr(chapters, "load", None)
+    assert main(["list"]) == 0
+
+
+def test_python_m_fewlabels_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "fewlabels", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "usage: fewlabels" in done.stdout
+
+
+def test_a_reader_of_the_first_lines_ends_the_command_quietly():
+    code = "from fewlabels.book import cli; cli._list = lambda given: [print(k) for k in range(10**5)];"
+    line = f"{sys.executable} -c \"{code} cli.main(['list'])\" | head -3"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("0\n1\n2\n", "")
+
+
+def test_without_the_full_environment_the_remedy_is_named(toy, capsys, monkeypatch):
+    def lacking(given):
+        raise ModuleNotFoundError("No module named 'numpy'", name="numpy")
+
+    monkeypatch.setattr(cli, "_list", lacking)
+    assert main(["list"]) == 2
+    assert capsys.readouterr().err == (
+        "fewlabels: numpy is not installed here: run `make test` first, which sets up everything\n"
+    )
+
+
+def test_an_equals_sign_shows_the_form_that_is_wanted(capsys):
+    assert main(["run", "toy", "-p", "dataset=digits"]) == 2
+    told = "fewlabels: -p dataset=digits: write -p dataset digits, with a space\n"
+    assert capsys.readouterr().err == told
+
+
+def test_file_names_that_are_no_text_are_printed_escaped(toy, capsys, tmp_path):
+    assert cli._printable(os.fsdecode(b"a\xff\x1b[1m.png")) == r"a\xff\x1b[1m.png"
+
+
+def test_other_parameters_have_another_page():
+    name = cli._name
+    assert name("toy", "quick", {}) == "toy-quick.ipynb"
+    assert name("toy", "quick", {"epochs": 8}) == "toy-quick-epochs-8.ipynb"
+    assert name("toy", "quick", {"sizes": [1, 2]}) == "toy-quick-sizes-_1_2_.ipynb"
+    long = [name("toy", "quick", {"sizes": [*range(k)]}) for k in (60, 61)]
+    assert long[0] != long[1] and max(map(len, long)) < 110
+
+
+@pytest.mark.parametrize("home", [None, "/nowhere"])
+def test_a_place_that_is_not_there_is_one_line(home, monkeypatch, tmp_path):
+    monkeypatch.delenv("FEWLABELS_CACHE", raising=False)
+    monkeypatch.setenv("HOME", home or "")
+    if home is None:
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr("os.path.expanduser", lambda path: path)  # No account either.
+        with pytest.raises(UserError, match="name a folder in FEWLABELS_CACHE"):
+            paths.cache()
+    else:
+        assert paths.cache() == Path("/nowhere/.cache/fewlabels")
+    monkeypatch.setenv("FEWLABELS_CACHE", "")
+    if home:
+        assert paths.cache() == Path("/nowhere/.cache/fewlabels")
+
+
+def test_a_user_without_an_account_can_import_everything():
+    code = (
+        "import os, pwd; pwd.getpwuid = lambda uid: {}[uid];"
+        "[os.environ.pop(key, None) for key in ('LOGNAME', 'USER', 'LNAME', 'USERNAME')];"
+        "import fewlabels, getpass; print(getpass.getuser())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "nobody\n"
+
+
+@pytest.mark.skipif(not (paths.ROOT / ".git").exists(), reason="not a git checkout")
+@pytest.mark.parametrize("name", ["chapters/01-rotnet-mnist.ipynb", "results/x/y.json"])
+def test_no_checkout_changes_the_ends_of_lines(name):
+    """Checksums are of bytes: with core.autocrlf all chapters would be stale."""
+    git = ["git", "-C", str(paths.ROOT), "check-attr", "text", "--", name]
+    done = subprocess.run(git, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"{name}: text: unset"
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_moved_checkout_makes_its_environment_anew(tmp_path, moved):
+    shutil.copy(paths.ROOT / "Makefile", tmp_path)
+    (tmp_path / ".venv").mkdir()
+    made = tmp_path / ("elsewhere" if moved else "") / ".venv"
+    (tmp_path / ".venv/pyvenv.cfg").write_text(f"command = /usr/bin/python3 -m venv {made}\n")
+    done = subprocess.run(
+        ["make", "help"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert (tmp_path / ".venv").exists() != moved
+    assert ("belongs to another folder" in done.stdout) == moved
 
 
 @pytest.mark.parametrize(
@@ -97,8 +197,8 @@ def test_a_run_adds_its_records_to_the_manifest(toy, monkeypatch):
 
 
 def test_run_ends_with_the_path_of_a_page(toy, capsys):
-    assert main(["run", "other", "--profile", "smoke", "-p", "epochs", "40"]) == 0
-    page = paths.ROOT / "_runs/other-smoke.html"
+    assert main(["run", "other", "--profile", "smoke", "-p", "epochs", "040"]) == 0
+    page = paths.ROOT / "_runs/other-smoke-epochs-40.html"
     assert capsys.readouterr().out.splitlines()[-1] == str(page)
     assert "Your run of other: profile smoke, epochs = 40." in page.read_text()
     assert page.with_suffix(".ipynb").exists()

@@ -1,5 +1,6 @@
 import json
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import papermill
 import pytest
@@ -44,21 +45,44 @@ def test_exactly_one_cell_has_the_tag(tmp_path):
         profiles.defaults(write(tmp_path / "x.ipynb", []))
 
 
-def test_what_a_parameter_may_be_in_words():
-    class Settings:
-        dataset: Literal["mnist", "digits"]
-        sizes: tuple[int, ...]
-        rate: float | None
-        store: str
-        fine: bool
+@dataclass(frozen=True)
+class Base:
+    store: str
+    """Where the records are."""
+    fine: bool
+    """Overwritten below."""
 
-    assert profiles.allowed(Settings) == {
-        "dataset": "mnist | digits",
-        "sizes": "list of int",
-        "rate": "float | none",
-        "store": "text",
-        "fine": "true | false",
+
+@dataclass(frozen=True)
+class Said(Base):
+    dataset: Literal["mnist", "digits"]
+    """The images; not
+    the labels."""
+    sizes: Annotated[list[Count], Items()]
+    rate: float | None
+    steps: Some
+    """How many. No more is said."""
+    share: Share
+    fine: bool
+    """Whether so."""
+
+
+def test_what_a_parameter_may_be_and_means_in_words():
+    assert profiles.told(Said) == {
+        "store": ["text", "Where the records are"],
+        "fine": ["true | false", "Whether so"],
+        "dataset": ["mnist | digits", "The images"],
+        "sizes": ["list of whole number, 0 to 1,000,000", ""],
+        "rate": ["a number | none", ""],
+        "steps": ["whole number, 1 to 1,000,000", "How many"],
+        "share": ["number, above 0 to 1", ""],
     }
+
+
+@pytest.mark.parametrize("name", chapters.names())
+def test_every_parameter_says_what_it_means(name):
+    told = profiles.told(chapters.load(name).Settings)
+    assert [key for key, (allowed, meaning) in told.items() if not (allowed and meaning)] == []
 
 
 def test_parameters_are_defaults_then_profile_then_overrides(toy):
@@ -120,6 +144,49 @@ def test_a_parameters_cell_that_differs_from_the_settings_is_named(toy):
 
 def test_the_full_profile_is_the_notebook_s_own_cell(toy):
     assert profiles.parameters("toy", "full") == profiles.defaults(toy / "chapters/01-toy.ipynb")
+
+
+def test_paths_are_taken_as_they_are(toy, tmp_path):
+    folder = tmp_path / "a{b} {profile}"
+    folder.mkdir()
+    source = folder / "x{epochs}.ipynb"
+    source.write_text((toy / "chapters/02-other.ipynb").read_text())
+    notebooks.execute(source, folder / "out{}.ipynb", {"epochs": 41})
+    found = profiles.cells(folder / "out{}.ipynb")
+    assert found[-1]["outputs"][0]["data"]["text/plain"] == ["41"]
+
+
+def test_another_kernel_of_the_same_name_is_never_taken(toy, tmp_path, monkeypatch):
+    folder = tmp_path / "jupyter/kernels/python3"
+    folder.mkdir(parents=True)
+    spec = {"argv": ["false"], "display_name": "Python 3", "language": "python"}
+    (folder / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    source = toy / "chapters/02-other.ipynb"
+    content = json.loads(source.read_text())
+    content["cells"][2]["source"] = "import sys; sys.executable"
+    source.write_text(json.dumps(content))
+    notebooks.execute(source, tmp_path / "out.ipynb", {"epochs": 1})
+    shown = profiles.cells(tmp_path / "out.ipynb")[-1]["outputs"][0]["data"]["text/plain"]
+    assert shown == [repr(sys.executable)]
+
+
+def test_a_readers_matplotlib_settings_change_no_figure(toy, tmp_path, monkeypatch):
+    """Under plain papermill too: it is the notebook that sees to it."""
+    import papermill
+
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nlines.linewidth: 99\n")
+    monkeypatch.setenv("MATPLOTLIBRC", str(tmp_path / "matplotlibrc"))
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    source = tmp_path / "in.ipynb"
+    content = json.loads((toy / "chapters/02-other.ipynb").read_text())
+    content["cells"][2]["source"] = (
+        "from fewlabels.evidence import figures\nfigures.style()\nfigures.empty('$x$')"
+    )
+    source.write_text(json.dumps(content))
+    papermill.execute_notebook(str(source), str(tmp_path / "out.ipynb"), progress_bar=False)
+    (output,) = profiles.cells(tmp_path / "out.ipynb")[-1]["outputs"]
+    assert "image/png" in output["data"]
 
 
 def test_executing_passes_parameters_and_keeps_outputs(toy, tmp_path, capsys):

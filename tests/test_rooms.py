@@ -30,7 +30,7 @@ def room(module: str) -> str:
 def modules() -> list[str]:
     found = [path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py")]
     names = [".".join(("fewlabels", *path.parts)).removesuffix(".__init__") for path in found]
-    return sorted(name for name in names if name != "fewlabels")
+    return sorted(name for name in names if name not in ("fewlabels", "fewlabels.__main__"))
 
 
 def lower(module: str, imported: set[str]) -> set[str]:

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from fewlabels.errors import UserError
+
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = ROOT / "chapters"
 PARAMS = ROOT / "params"
@@ -16,4 +18,10 @@ def cache() -> Path:
 
     ``FEWLABELS_CACHE`` names another one.
     """
-    return Path(os.environ.get("FEWLABELS_CACHE") or "~/.cache/fewlabels").expanduser()
+    try:
+        return Path(os.environ.get("FEWLABELS_CACHE") or "~/.cache/fewlabels").expanduser()
+    except RuntimeError:  # A user id without an account, and no HOME.
+        raise UserError(
+            "there is no home folder to keep downloads and weights in: name a folder in "
+            "FEWLABELS_CACHE."
+        ) from None

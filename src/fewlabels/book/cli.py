@@ -1,12 +1,15 @@
 """The `fewlabels` command. Heavy libraries are imported by the commands that need them."""
 
 import argparse
+import hashlib
 import math
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +22,30 @@ from fewlabels.errors import UserError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 2 for bad input, 1 for a failed chapter."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # A name may hold bytes that are no text.
+            stream.reconfigure(errors="backslashreplace")
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if wrong := _form(arguments):
+        _say(wrong)
+        return 2
     given = _parser().parse_args(arguments)
     with suppress(ValueError):  # Only the main thread hears of signals.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return given.command(given) or 0
+        status = given.command(given) or 0
+        sys.stdout.flush()
+        return status
     except UserError as error:
         _say(error)
+        return 2
+    except BrokenPipeError:  # Whoever reads has seen enough, as `head` has.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "fewlabels":
+            raise
+        _say(f"{error.name} is not installed here: run `make test` first, which sets up everything")
         return 2
     except OSError as error:
         _say(files.in_words(error))
@@ -44,8 +64,19 @@ def _say(error: object) -> None:
 
 
 def _printable(text: str) -> str:
-    """Without what would steer the terminal: a file may have any name."""
-    return "".join(each if each.isprintable() or each == "\n" else "?" for each in text)
+    """What would steer the terminal, and bytes that are no text, escaped: files have any name."""
+    return "".join(
+        each if each.isprintable() or each == "\n" else f"\\x{ord(each) & 255:02x}" for each in text
+    )
+
+
+def _form(arguments: Sequence[str]) -> str:
+    """What is wrong with the form of a ``-p``; empty where nothing is."""
+    for flag, word in pairwise(arguments):
+        name, equals, value = word.partition("=")
+        if flag == "-p" and equals:
+            return f"-p {word}: write -p {name} {value or 'VALUE'}, with a space"
+    return ""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,15 +135,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _list(given: argparse.Namespace) -> None:
     from fewlabels import chapters
+    from fewlabels.book.planned import planned
 
     for name in chapters.names():
-        notebook = chapters.notebook(name)
-        print(f"{name}  ({notebook.relative_to(paths.ROOT)})")
-        allowed = profiles.allowed(chapters.load(name).Settings)
-        rows = [(key, str(value)) for key, value in profiles.defaults(notebook).items()]
-        wide = [max(len(row[column]) for row in rows) for column in (0, 1)]
-        for key, value in rows:
-            print(f"  {key:{wide[0]}}  {value:{wide[1]}}  {allowed.get(key, '')}".rstrip())
+        print(f"{name}  ({chapters.notebook(name).relative_to(paths.ROOT)})")
+        chapter = planned(name)
+        wide = max(map(len, chapter.parameters))
+        for key, value in chapter.parameters.items():
+            allowed, meaning = chapter.told[key]
+            print(f"  {key:{wide}}  {meaning}".rstrip())
+            print(f"  {'':{wide}}  {value}  ({allowed})")
 
 
 def _run(given: argparse.Namespace) -> None:
@@ -122,7 +154,8 @@ def _run(given: argparse.Namespace) -> None:
     overrides = dict(given.overrides)
     values = profiles.parameters(given.chapter, given.profile, overrides)
     source = chapters.notebook(given.chapter)
-    output = given.output or paths.ROOT / "_runs" / f"{given.chapter}-{given.profile}.ipynb"
+    own = {key: values[key] for key in overrides}
+    output = given.output or paths.ROOT / "_runs" / _name(given.chapter, given.profile, own)
     _check_output(output)
     if given.scheduler:
         os.environ["FEWLABELS_SCHEDULER"] = given.scheduler  # The notebook's process inherits it.
@@ -133,12 +166,21 @@ def _run(given: argparse.Namespace) -> None:
         notebooks.execute(source, output, values)
     finally:
         _collect(given.chapter, values)
-    changes = "".join(f", {key} = {value}" for key, value in overrides.items())
+    changes = "".join(f", {key} = {value}" for key, value in own.items())
     note = f"Your run of {given.chapter}: profile {given.profile}{changes}."
     page = output.with_suffix(".html")
     for reference in preview.run_page(output, source, note, page):
         print(f"Unresolved reference {reference}")
     print(page.resolve())
+
+
+def _name(chapter: str, profile: str, changed: Mapping[str, Any]) -> str:
+    """Of a run's notebook: another one for other parameters."""
+    words = [chapter, profile, *(f"{key}-{value}" for key, value in changed.items())]
+    text = re.sub(r"[^\w.-]+", "_", "-".join(words))
+    if len(text) > 100:
+        text = f"{text[:80]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{text}.ipynb"
 
 
 def _keep(given: argparse.Namespace) -> None:

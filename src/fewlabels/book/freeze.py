@@ -256,10 +256,16 @@ def _copy_book(notebook: Path, copy: Path) -> None:
 def _render(quarto: Path, project: Path, to: str) -> str:
     """Quarto's log; the line of each finished cell is passed on as it comes."""
     lines = []
+    # Before any other kernel of the name python3.
+    kernel = project.parent / "jupyter" / "kernels" / "python3"
+    kernel.mkdir(parents=True, exist_ok=True)
+    spec = {"argv": notebooks.KERNEL, "display_name": "Python 3", "language": "python"}
+    (kernel / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
+    here = {"QUARTO_PYTHON": sys.executable, "JUPYTER_PATH": str(kernel.parents[1])}
     with subprocess.Popen(
         [quarto, "render", "--to", to, "--no-execute-daemon"],
         cwd=project,
-        env=os.environ | {"QUARTO_PYTHON": sys.executable},
+        env=os.environ | here,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -16,6 +16,9 @@ from fewlabels.chapters import profiles
 from fewlabels.errors import DiskError
 from fewlabels.runs import under_way
 
+KERNEL = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+"""Starts a notebook's process with the Python that runs this."""
+
 
 class ChapterFailed(RuntimeError):
     """A cell raised an error; the message is what the person at the keyboard should read."""
@@ -35,6 +38,7 @@ def execute(notebook: Path, output: Path, values: dict[str, Any]) -> None:
     then, and at once with the second, KeyboardInterrupt.
     """
     import papermill
+    from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
     from nbclient.exceptions import DeadKernelError
     from papermill.engines import NBClientEngine, papermill_engines
@@ -43,6 +47,9 @@ def execute(notebook: Path, output: Path, values: dict[str, Any]) -> None:
     kernels: list[AsyncKernelManager] = []
 
     class Known(AsyncKernelManager):
+        # Another kernel may be installed under the same name, with another Python.
+        kernel_spec = KernelSpec(argv=KERNEL, display_name="Python 3", language="python")
+
         def __init__(self, **more):
             super().__init__(**more)
             kernels.append(self)
@@ -69,8 +76,8 @@ def execute(notebook: Path, output: Path, values: dict[str, Any]) -> None:
     try:
         with files.refusals(output), under_way.signals(_to(kernels)), _bars():
             papermill.execute_notebook(
-                str(notebook),
-                str(output),
+                _literal(notebook),
+                _literal(output),
                 parameters=values,
                 engine_name="cell-by-cell",
                 kernel_name="python3",
@@ -90,6 +97,11 @@ def execute(notebook: Path, output: Path, values: dict[str, Any]) -> None:
             raise DiskError(error.evalue) from None
         trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
         raise ChapterFailed(f"{trace}\nThe notebook up to this cell: {output}") from None
+
+
+def _literal(path: Path) -> str:
+    """A path that papermill takes as it is: it fills parameters in where it sees braces."""
+    return str(path.absolute()).replace("{", "{{").replace("}", "}}")
 
 
 def evaluate(notebook: Path, values: dict[str, Any], *wanted: str) -> dict[str, Any]:

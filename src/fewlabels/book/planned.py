@@ -25,6 +25,8 @@ class Planned:
     """The full profile of a chapter."""
 
     parameters: dict[str, Any]
+    told: dict[str, list[str]]
+    """Of every parameter: what it may be, and what it means."""
     mismatch: str | None
     """See `profiles.mismatch`."""
     records: dict[str, str]
@@ -82,6 +84,7 @@ def _made(name: str) -> Planned:
         inputs = chapter.inputs(settings) if hasattr(chapter, "inputs") else []
         return Planned(
             parameters,
+            profiles.told(chapter.Settings),
             profiles.mismatch(name),
             {str(path(run)): code.digest(type(run).__module__) for run in chapter.plan(settings)},
             [str(path(run)) for run in beyond],

@@ -3,10 +3,13 @@
 import ast
 import contextlib
 import dataclasses
+import inspect
 import json
 import re
+import textwrap
 import types
 import typing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import yaml
 
 from fewlabels import chapters, paths
 from fewlabels.errors import UserError
+from fewlabels.runs.parameters import Real
 
 PROFILES = ("full", "quick", "smoke")
 
@@ -52,19 +56,46 @@ def defaults(notebook: Path) -> dict[str, Any]:
     return found
 
 
-def allowed(settings: type) -> dict[str, str]:
-    """Parameter -> what it may be, in words, from the type hints of a chapter's ``Settings``."""
-    return {name: _in_words(hint) for name, hint in typing.get_type_hints(settings).items()}
+def told(settings: type) -> dict[str, list[str]]:
+    """Parameter -> what it may be, in words, and the first sentence of what it means.
+
+    From the type hints and docstrings of a chapter's ``Settings``.
+    """
+    meant = meanings(settings)
+    hints = typing.get_type_hints(settings, include_extras=True)
+    return {name: [_in_words(hint), meant.get(name, "")] for name, hint in hints.items()}
+
+
+def meanings(settings: type) -> dict[str, str]:
+    """Parameter -> the first sentence of the text below it, of the class and those it builds on."""
+    found = {}
+    for own in reversed(settings.__mro__):
+        if not dataclasses.is_dataclass(own):
+            continue
+        body = ast.parse(textwrap.dedent(inspect.getsource(own))).body[0].body
+        for field, text in pairwise(body):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                words = " ".join(text.value.value.split())
+                found[field.target.id] = re.split(r"(?<=[.:;]) ", words)[0].rstrip(".:;")
+    return found
 
 
 def _in_words(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Annotated:
+        limit, inside = hint.__metadata__[0], hint.__origin__
+        if inside not in (int, float):
+            return _in_words(inside)
+        above = "above " * (isinstance(limit, Real) and not limit.with_low)
+        end = "or more" if limit.high is None else f"to {limit.high:,}"
+        return f"{'whole number' if inside is int else 'number'}, {above}{limit.low:,} {end}"
     if typing.get_origin(hint) is typing.Literal:
         return " | ".join(str(value) for value in typing.get_args(hint))
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return " | ".join(_in_words(part) for part in typing.get_args(hint))
     if parts := [part for part in typing.get_args(hint) if part is not Ellipsis]:
         return "list of " + ", ".join(dict.fromkeys(_in_words(part) for part in parts))
-    return {bool: "true | false", str: "text", type(None): "none"}.get(hint, hint.__name__)
+    words = {bool: "true | false", str: "text", float: "a number", type(None): "none"}
+    return words.get(hint, hint.__name__)
 
 
 def parameters(

@@ -11,10 +11,12 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
@@ -78,7 +80,12 @@ METHODS = {
 
 
 def style() -> None:
-    """Set the book's look for every figure made afterwards, and make saved files repeatable."""
+    """Set the book's look for every figure made afterwards, and make saved files repeatable.
+
+    Nothing that a reader has set for matplotlib counts: not a backend, and not an rc file.
+    """
+    _shown_in_notebooks()
+    matplotlib.rcdefaults()
     sns.set_theme(
         context="paper",
         style="ticks",
@@ -514,6 +521,18 @@ def runs_and_mean(
 def shown(fig: Figure) -> Figure:
     """A figure that a notebook has drawn itself, as the last value of its cell."""
     return _finish(fig)
+
+
+def _shown_in_notebooks() -> None:
+    """A figure is shown as the last value of a cell, also where MPLBACKEND names another backend.
+
+    Where it is shown already, the format that Quarto has chosen stays.
+    """
+    shell = get_ipython()
+    if shell is not None:
+        formatters = shell.display_formatter.formatters.values()
+        if not any(Figure in formatter.type_printers for formatter in formatters):
+            shell.run_line_magic("matplotlib", "inline")
 
 
 def _finish(fig: Figure) -> Figure:
