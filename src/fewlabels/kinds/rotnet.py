@@ -12,7 +12,7 @@ training steps instead of a second pass.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -34,13 +34,17 @@ from fewlabels.nets.compact import CompactNet
 from fewlabels.nets.frozen import Frozen
 from fewlabels.nets.joint import JointNet
 from fewlabels.nets.report_rotnet import PlainCNN, RotNet
-from fewlabels.runs.records import Experiment, Outcome, Store
+from fewlabels.runs.records import ADDED, Experiment, Outcome, Store
 
 PROTOCOLS = ("report", "tuned")
 PRETEXT_PROTOCOLS = ("report", "tuned", "centred")
 METHODS = ("cnn", "rotnet", "s4l", "fixmatch")
 BACKBONES = ("scratch", "frozen", "fine-tuned")
 READOUTS = ("head", "linear probe", "kNN")
+ARCHITECTURES = {"six convolutions": RotNet, "two convolutions": PlainCNN}
+"""The report's two networks: it pretrains the first, and trains the second from scratch."""
+CROSSED = "architectures crossed"
+"""What tables call the protocol of runs that name their architecture: ``report`` in all else."""
 CURVE_IMAGES = 2000
 LABELLED_BATCH = 64
 CONFIDENCE = 0.95
@@ -116,27 +120,31 @@ class RotationPretraining(Experiment):
     """At most this many training images are shown, the first ones."""
     training: Recipe
     scored_on: str = "test"
+    architecture: str = field(default="", metadata=ADDED)
+    """A key of ``ARCHITECTURES``, in protocol ``report``; empty: the protocol's own network."""
 
     def __post_init__(self):
         config.one_of("protocol", self.protocol, PRETEXT_PROTOCOLS)
+        _known(self.architecture, self.protocol)
         config.one_of("scored_on", self.scored_on, ("validation", "test"))
         config.whole("seed", self.seed, 0)
         config.whole("unlabelled", self.unlabelled, 10)
 
     def cell(self) -> dict[str, str | int]:
+        method = "rotation prediction" if self.training.steps else "random"
         return {
             "dataset": self.dataset,
             "labels": 0,
-            "method": "rotation prediction" if self.training.steps else "random",
+            "method": ", ".join(filter(None, [method, self.architecture])),
             "backbone": "scratch",
-            "protocol": _protocol(self.protocol, self.scored_on),
+            "protocol": _protocol(CROSSED if self.architecture else self.protocol, self.scored_on),
         }
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         torch.manual_seed(self.seed)
         seen = task(self.dataset, self.protocol, self.scored_on, fabric.device)
         images = seen.train.images[: self.unlabelled]
-        network = placed(backboned(self.protocol, outputs=4), fabric)
+        network = placed(backboned(self.protocol, 4, self.architecture), fabric)
         if self.protocol == "report":
             curves = self._fit_report(network, images, fabric)
         else:
@@ -152,7 +160,7 @@ class RotationPretraining(Experiment):
 
     def trained(self, fabric: Fabric, store: Store) -> nn.Module:
         """The network with the weights this run left, in evaluation mode."""
-        network = placed(backboned(self.protocol, outputs=4), fabric)
+        network = placed(backboned(self.protocol, 4, self.architecture), fabric)
         network.load_state_dict(store.weights(self, fabric))
         return network.eval()
 
@@ -225,9 +233,12 @@ class DigitClassification(Experiment):
     pretraining: RotationPretraining | None = None
     unlabelled: int = 0
     scored_on: str = "test"
+    architecture: str = field(default="", metadata=ADDED)
+    """A key of ``ARCHITECTURES``, in protocol ``report``; empty: the method's own network."""
 
     def __post_init__(self):
         config.one_of("protocol", self.protocol, PROTOCOLS)
+        _known(self.architecture, self.protocol)
         config.one_of("method", self.method, METHODS)
         config.one_of("backbone", self.backbone, BACKBONES)
         config.one_of("readout", self.readout, READOUTS)
@@ -250,6 +261,7 @@ class DigitClassification(Experiment):
             config.one_of("the pretraining's protocol", self.pretraining.protocol, protocols)
             config.one_of("the pretraining's dataset", self.pretraining.dataset, [self.dataset])
             config.one_of("its scored_on", self.pretraining.scored_on, [self.scored_on])
+            config.one_of("its architecture", self.pretraining.architecture, [self.architecture])
 
     def cell(self) -> dict[str, str | int]:
         method = self.method
@@ -258,6 +270,9 @@ class DigitClassification(Experiment):
         elif self.pretraining is not None and self.pretraining.protocol == "centred":
             method = "rotnet, centred"
         method += "" if self.readout == "head" else f", {self.readout}"
+        if self.architecture:
+            start = {"cnn": "", "random": ", untrained"}.get(method, ", pretrained")
+            method = f"{self.architecture}, rate {self.training.rate:g}{start}"
         if self.protocol == "report":
             method += ", regularised" if self.augmented else ""
         if self.scored_on == "validation":
@@ -269,7 +284,7 @@ class DigitClassification(Experiment):
             "labels": self.labels,
             "method": method,
             "backbone": self.backbone,
-            "protocol": _protocol(self.protocol, self.scored_on),
+            "protocol": _protocol(CROSSED if self.architecture else self.protocol, self.scored_on),
         }
 
     def needs(self) -> Sequence[Experiment]:
@@ -302,9 +317,8 @@ class DigitClassification(Experiment):
     def _network(self, fabric: Fabric, store: Store) -> nn.Module:
         if self.method == "s4l":
             return JointNet(10, auxiliary=4)
-        if self.protocol == "report" and self.method == "cnn":
-            return PlainCNN(10)
-        network = backboned(self.protocol, outputs=10)
+        own = "two convolutions" if self.method == "cnn" else "six convolutions"
+        network = backboned(self.protocol, 10, self.architecture or own)
         if self.pretraining is not None:
             network = self._pretrained(network, fabric, store)
         if self.backbone == "frozen":
@@ -431,9 +445,12 @@ def turns_outcome(
     return Outcome(metrics, predictions={"turns": predicted.cpu().numpy().astype(np.uint8)})
 
 
-def backboned(protocol: str, outputs: int) -> nn.Module:
-    """The network that is pretrained on rotations, with ``outputs`` logits."""
-    return RotNet(outputs) if protocol == "report" else CompactNet(outputs)
+def backboned(protocol: str, outputs: int, architecture: str = "") -> nn.Module:
+    """The network with ``outputs`` logits, in protocol ``report`` of an architecture: without one,
+    of the network that the report pretrains on rotations."""
+    if protocol != "report":
+        return CompactNet(outputs)
+    return ARCHITECTURES[architecture or "six convolutions"](outputs)
 
 
 def placed(network: nn.Module, fabric: Fabric) -> nn.Module:
@@ -478,6 +495,12 @@ def _count(network: nn.Module) -> dict[str, int]:
         "total": sum(p.numel() for p in parameters),
         "trained": sum(p.numel() for p in parameters if p.requires_grad),
     }
+
+
+def _known(architecture: str, protocol: str) -> None:
+    config.one_of("architecture", architecture, ("", *ARCHITECTURES))
+    if architecture and protocol != "report":
+        raise UserError("architecture goes with the protocol report")
 
 
 def _protocol(protocol: str, scored_on: str) -> str:
