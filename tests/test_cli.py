@@ -160,7 +160,7 @@ def test_interrupting_a_run_ends_it_cleanly(toy, tmp_path):
     script = (
         # A shell starts jobs in the background with this signal ignored.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "import sys; from fewlabels import cli, notebooks;"
+        "import sys; from fewlabels.book import cli; from fewlabels.chapters import profiles;"
         "profiles.parameters = lambda *_: {};"
         "from fewlabels import chapters; from pathlib import Path;"
         f"chapters.notebook = lambda name: Path({str(path)!r});"

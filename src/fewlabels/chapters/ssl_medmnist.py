@@ -22,7 +22,7 @@ from fewlabels.kinds.transfer import TransferFeatures, TransferProbe
 from fewlabels.learn.pretext.methods import METHODS, backbone_name
 from fewlabels.learn.training import Course
 from fewlabels.nets.pretrained import Pretrained
-from fewlabels.runs.parameters import Count, Parameters, Share, Some
+from fewlabels.runs.parameters import Count, Parameters, Repeats, Share, Some
 from fewlabels.runs.records import Experiment, Store
 
 NAME = "ssl-medmnist"
@@ -56,6 +56,8 @@ WEIGHTS = {
 ENLARGED = 112
 """Pixels a side at which an ImageNet network sees the images of 28."""
 CHOICE_DRAW = 1000
+FEWEST = 100
+"""Images of which a quarter still shows every class."""
 UPDATES = 2000
 """Of the weights, at least, in protocol ``tuned``: a hundred passes over 1% of the labels are not
 a tenth of that."""
@@ -82,7 +84,7 @@ class Grid(Parameters):
     there, a negative number is no limit."""
     budget: Literal["reduced", "source"]
     """What the runs may take: two CPU cores' reduced one, or the source's, for a graphics card."""
-    seeds: Count
+    seeds: Repeats
     """Draws of every method in the source's grid."""
     methods: list[Literal[(*METHODS,)]]
     """Pretext tasks of the grid."""
@@ -93,7 +95,7 @@ class Grid(Parameters):
     """Of pretraining with budget reduced; fine-tuning takes three fifths of them with all labels
     and twice that with a quarter."""
     images: Count
-    """At most this many training images, the first ones; 0 takes all."""
+    """At most this many training images, the first ones, a hundred or more; 0 takes all."""
     tiny: bool
     """Networks that a test can train."""
 
@@ -104,6 +106,8 @@ class Grid(Parameters):
             if name in list(medmnist.SETS):
                 data.train_size(name)  # says why one with several labels per image is refused
             config.one_of(key, name, DATASETS)
+        if 0 < self.images < FEWEST:
+            raise UserError(f"images is {self.images}; allowed: 0 for all, or {FEWEST} and more")
         if not self.methods:
             raise UserError(f"methods is []; allowed: one or more of {', '.join(METHODS)}")
 
@@ -122,11 +126,11 @@ class Grid(Parameters):
 class Settings(Grid):
     """The notebook's parameters."""
 
-    side_seeds: Count
+    side_seeds: Repeats
     """Draws of the small comparisons: blur, epochs, rates, ResNet-34, extra cells, imbalance."""
-    tuned_seeds: Count
+    tuned_seeds: Repeats
     """Draws of protocol tuned."""
-    choice_seeds: Count
+    choice_seeds: Repeats
     """Draws behind the choices of protocol tuned, scored on validation images."""
     tuned_methods: list[Literal[(*METHODS,)]]
     """Pretext tasks of protocol tuned; with the reduced budget those of a residual network."""
@@ -136,9 +140,9 @@ class Settings(Grid):
     """Of pretraining in protocol tuned; MAE and AIM take twice as many, rotation half."""
     tuned_class_epochs: Some
     """Of classifiers in protocol tuned, or as many as 2,000 updates need."""
-    weight_draws: Count
+    weight_draws: Repeats
     """Draws of the supervised network with, without and with other class weights."""
-    transfer_draws: Count
+    transfer_draws: Repeats
     """Draws of linear probes on ImageNet features, over the shares of ``fractions``."""
     transfer_weights: str
     """ImageNet's weights of a ResNet-18: ``torchvision`` or a file, see chapter 4."""
@@ -266,8 +270,8 @@ def classifier(
     """The source's classifier on a pretrained backbone; ``positions`` is its choice for AIM."""
     if positions is None:
         positions = start.network.startswith("aim")
-    mae = start.method == "mae" and start.course.epochs > 0
-    epochs = _share(s.epochs, 50 if mae else 100)
+    # The source's classifiers on MAE take half the epochs; so does their control.
+    epochs = _share(s.epochs, 50 if start.method == "mae" else 100)
     if start.protocol == "reduced" and backbone == "fine-tuned":
         epochs = _share(s.reduced_epochs, FINE_TUNING_EPOCHS[fraction], 25)
     return Classification(

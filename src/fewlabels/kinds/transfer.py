@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.fabric import Fabric
 from torch.nn import functional as F
 
 from fewlabels import config, data
 from fewlabels.errors import UserError
+from fewlabels.kinds.measured import classified, probed, size
 from fewlabels.kinds.ssl import task
-from fewlabels.learn import evaluation, probes
 from fewlabels.learn.features import View, extract
 from fewlabels.nets.pretrained import Pretrained, backbone
 from fewlabels.runs.records import Experiment, Outcome, Store
@@ -73,10 +72,8 @@ class TransferFeatures(Experiment):
             part: extract(network, getattr(seen, part).images, fabric.device, view)
             for part in PARTS
         }
-        total = sum(p.numel() for p in network.parameters())
-        return Outcome(
-            {}, parameters={"total": total, "trained": 0, "backbone": total}, weights=found
-        )
+        parameters = {"total": size(network), "trained": 0, "backbone": size(network)}
+        return Outcome({}, parameters=parameters, weights=found)
 
 
 @dataclass(frozen=True)
@@ -107,14 +104,11 @@ class TransferProbe(Experiment):
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         seen = task(self.dataset, self.features.images, fabric.device)
-        features = {k: v.cpu().numpy() for k, v in store.weights(self.features, fabric).items()}
-        drawn = data.draw_fraction(seen.train.labels, self.fraction, self.draw).cpu()
-        labels, truth = (part.labels.cpu().numpy() for part in (seen.train, seen.test))
-        scores = probes.linear_probe(
-            features["train"][drawn], labels[drawn], features["test"], seen.classes
-        )
-        predicted = scores.argmax(axis=1)
-        metrics = evaluation.evaluate(scores, truth)
-        for k in np.unique(truth):
-            metrics[f"recall_class_{k}"] = float((predicted[truth == k] == k).mean())
-        return Outcome(metrics, predictions={"classes": predicted.astype(np.uint8)})
+        features = store.weights(self.features, fabric)
+        drawn = data.draw_fraction(seen.train.labels, self.fraction, self.draw)
+        known = features["train"][drawn], seen.train.labels[drawn]
+        scores = probed("linear probe", *known, features["test"], seen.classes)
+        truth = seen.test.labels.cpu()
+        right = scores.argmax(dim=1) == truth
+        recalls = {f"recall_class_{k}": right[truth == k].float().mean() for k in truth.unique()}
+        return classified(scores, truth, {name: each.item() for name, each in recalls.items()})
