@@ -353,6 +353,8 @@ class Classification(Experiment):
     """What tables call a course that is not the protocol's own."""
     images: int = 0
     tiny: bool = False
+    inverse: bool = field(default=False, metadata=ADDED)
+    """Weigh each class by the inverse of its share instead."""
 
     def __post_init__(self):
         config.one_of("protocol", self.protocol, PROTOCOLS)
@@ -531,7 +533,9 @@ class Classification(Experiment):
         """Train on ``shown(images)``; the curves are of the held-out images, ``plain``."""
         weight = None
         if self.weighted:
-            weight = 1 - labelled.labels.bincount(minlength=classes) / len(labelled.labels)
+            share = labelled.labels.bincount(minlength=classes) / len(labelled.labels)
+            # A class without a label has no say in the loss, whatever its weight.
+            weight = 1 / share.clamp(min=1e-6) if self.inverse else 1 - share
 
         def loss(module: nn.Module, index: Tensor) -> Tensor:
             logits = module(shown(labelled.images[index]))
