@@ -43,8 +43,8 @@ def test_python_m_fewlabels_is_the_command():
 
 
 def test_a_reader_of_the_first_lines_ends_the_command_quietly():
-    code = "from fewlabels.book import cli; cli._list = lambda given: [print(k) for k in range(10**5)];"
-    line = f"{sys.executable} -c \"{code} cli.main(['list'])\" | head -3"
+    code = "cli._list = lambda given: [print(k) for k in range(10**5)]; cli.main(['list'])"
+    line = f'{sys.executable} -c "from fewlabels.book import cli; {code}" | head -3'
     done = subprocess.run(line, shell=True, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("0\n1\n2\n", "")
 

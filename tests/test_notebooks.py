@@ -1,4 +1,5 @@
 import json
+import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ from fewlabels import chapters, paths
 from fewlabels.book import notebooks
 from fewlabels.chapters import profiles
 from fewlabels.errors import DiskError, UserError
+from fewlabels.runs.parameters import Count, Items, Share, Some
 
 
 def write(path, cells):
@@ -173,8 +175,6 @@ def test_another_kernel_of_the_same_name_is_never_taken(toy, tmp_path, monkeypat
 
 def test_a_readers_matplotlib_settings_change_no_figure(toy, tmp_path, monkeypatch):
     """Under plain papermill too: it is the notebook that sees to it."""
-    import papermill
-
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nlines.linewidth: 99\n")
     monkeypatch.setenv("MATPLOTLIBRC", str(tmp_path / "matplotlibrc"))
     monkeypatch.setenv("MPLBACKEND", "agg")
