@@ -16,6 +16,7 @@ from conftest import toy_run
 from fewlabels import chapters, paths
 from fewlabels.book import cli, freeze, render, summary
 from fewlabels.book.cli import main
+from fewlabels.errors import UserError
 from fewlabels.evidence import remeasured
 from fewlabels.runs import manifest, records
 
