@@ -607,6 +607,11 @@ def test_share_outside_the_middle_by_hand():
     assert math.isnan(outside(torch.zeros(1, 1, 7, 7)))
 
 
+@pytest.mark.parametrize(("side", "share"), [(7, 24 / 49), (13, 1 - 81 / 169), (2, 1)])
+def test_the_rim_is_a_seventh_wide(side, share):
+    assert runs.rim(side, side).float().mean().item() == pytest.approx(share)
+
+
 def test_an_image_is_found_mirrored_and_cut():
     generator = torch.Generator().manual_seed(0)
     rough = torch.rand(5, 1, 14, 14, generator=generator)

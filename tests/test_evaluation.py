@@ -190,6 +190,28 @@ def test_reliability_by_hand():
     assert came.tolist() == pytest.approx([1 / 6, 4 / 5])
 
 
+def test_reliability_puts_a_probability_on_a_border_above_it():
+    """Conventions disagree on 0.5 and 1.0 alone."""
+    p = np.array([0.5] * 6 + [0.49] * 6 + [1.0] * 6)
+    said, came = reliability(p, np.array([1] * 6 + [0] * 6 + [1] * 6))
+    assert said.tolist() == pytest.approx([0.49, 0.5, 1.0])
+    assert came.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("p", "labels", "told"),
+    [
+        ([1.2, 0.5], [0, 1], "run from 0.5 to 1.2"),
+        ([0.2, 0.5], [0, 2], "labels from 0 to 2"),
+        ([0.2], [0, 1], r"shape \(1,\)"),
+        ([], [], r"shape \(0,\)"),
+    ],
+)
+def test_reliability_refuses_what_is_no_probability(p, labels, told):
+    with pytest.raises(UserError, match=told):
+        reliability(p, labels)
+
+
 def test_confusion_has_true_classes_in_rows():
     counts = confusion(np.array([1, 1, 0]), np.array([0, 1, 0]), 3)
     assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]

@@ -9,6 +9,9 @@ from torchvision.transforms import v2
 
 from fewlabels import data
 from fewlabels.data import augment
+from fewlabels.data.augment import View
+from fewlabels.data.images import channel_statistics
+from fewlabels.errors import UserError
 from fewlabels.learn.pretext import simclr
 
 
@@ -151,3 +154,12 @@ def test_jitter_applies_each_of_its_four_changes_once(count, monkeypatch):
     images = torch.zeros(count, 3, 2, 2)
     assert (augment.colour_jitter(images, 1.0, (0.4, 0.4, 0.4), hue=0.1) == 1111).all()
     assert (augment.colour_jitter(images, 1.0, (0.4, 0.4, 0.4), hue=0.0) == 1110).all()
+
+
+@pytest.mark.parametrize("images", [torch.rand(2, 3, 28, 28), torch.zeros(3, 28, 28).byte()])
+def test_a_view_takes_bytes_alone(images):
+    """Values in 0..1 would be divided by 255 once more, and come out black."""
+    with pytest.raises(UserError, match=r"pass uint8 \[N, C, H, W\]"):
+        View(28)(images)
+    with pytest.raises(UserError, match=r"pass uint8"):
+        channel_statistics(images)

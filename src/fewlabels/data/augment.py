@@ -189,7 +189,11 @@ class View:
     """Of the normalisation, per channel, for values in 0..1. The defaults are ImageNet's."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        """uint8 [N, C, H, W] to normalised float [N, C, size, size]."""
+        """uint8 [N, C, H, W] to normalised float [N, C, size, size]. UserError for other types."""
+        if images.dtype != torch.uint8 or images.ndim != 4:
+            raise UserError(
+                f"images are {images.dtype} {tuple(images.shape)}: pass uint8 [N, C, H, W]."
+            )
         views = images.float() / 255
         views = random_crops(views, self.size, self.min_scale, self.flip, self.bicubic)
         if self.vertical_flip:

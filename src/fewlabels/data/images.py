@@ -40,7 +40,15 @@ class ImageData:
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation [C] of every channel of uint8 images [N, C, H, W], in 0..1."""
+    """Mean and deviation [C] of every channel of uint8 images [N, C, H, W], in 0..1.
+
+    UserError for another type or shape, and for no image.
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4 or not len(images):
+        raise UserError(
+            f"images are {images.dtype} {tuple(images.shape)}: pass uint8 [N, C, H, W], at least "
+            "one."
+        )
     pixels = images.transpose(0, 1).flatten(1).double() / 255
     return pixels.mean(dim=1).float(), pixels.std(dim=1, correction=0).float()
 

@@ -723,16 +723,21 @@ def class_maps(network: Scored, layer: str, images: Tensor, target: int) -> Tens
 
 
 def outside(maps: Tensor) -> float:
-    """Share of the attribution in the outer ring of [N, 1, H, W], mean over the images: a frame one
-    seventh of the image wide, where there are shoulders, letters and the edge of the film, but no
-    lungs."""
-    height, width = maps.shape[-2:]
-    ring = torch.ones(height, width, dtype=torch.bool, device=maps.device)
+    """Share of the attribution in the `rim` of maps [N, 1, H, W], mean over the images with any."""
+    total = maps.sum(dim=(1, 2, 3))
+    share = (maps * rim(*maps.shape[2:]).to(maps.device)).sum(dim=(1, 2, 3)) / total.clamp(
+        min=1e-12
+    )
+    return float(share[total > 0].mean()) if (total > 0).any() else float("nan")
+
+
+def rim(height: int, width: int) -> Tensor:
+    """bool [height, width], True in a frame a seventh of the image wide, at least one place: there
+    are shoulders, letters and the edge of the film, but no lungs."""
+    ring = torch.ones(height, width, dtype=torch.bool)
     top, left = max(1, round(height / 7)), max(1, round(width / 7))
     ring[top : height - top, left : width - left] = False
-    total = maps.sum(dim=(1, 2, 3))
-    share = (maps * ring).sum(dim=(1, 2, 3)) / total.clamp(min=1e-12)
-    return float(share[total > 0].mean()) if (total > 0).any() else float("nan")
+    return ring
 
 
 @dataclass(frozen=True)

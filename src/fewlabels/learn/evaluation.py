@@ -110,7 +110,20 @@ def reliability(
 
     probabilities: [N] of the positive class, 0..1; labels: [N] of 0 and 1. One entry for each of
     ``bins`` equal-width bins that holds at least 0.5% of the images, and five.
+
+    Convention: bins are closed on the left, but for the last, which has both ends; the mean of what
+    was said stands for a bin and not its middle. Raises UserError for other values and lengths.
     """
+    probabilities, labels = np.asarray(probabilities), np.asarray(labels)
+    if probabilities.shape != labels.shape or probabilities.ndim != 1 or not labels.size:
+        raise UserError(
+            f"probabilities have shape {probabilities.shape} and labels {labels.shape}: pass [N]."
+        )
+    if not ((probabilities >= 0) & (probabilities <= 1)).all() or {*np.unique(labels)} - {0, 1}:
+        raise UserError(
+            f"probabilities run from {probabilities.min():.4g} to {probabilities.max():.4g} and "
+            f"labels from {labels.min()} to {labels.max()}; allowed: 0..1, and 0 and 1."
+        )
     at = np.minimum((probabilities * bins).astype(int), bins - 1)
     count = np.bincount(at, minlength=bins)
     full = count >= max(5, 0.005 * len(probabilities))
