@@ -1,5 +1,6 @@
 import csv
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -222,6 +223,18 @@ def test_records_of_the_book_are_listed_whatever_file_is_here(folder, monkeypatc
         assert data.md5("bloodmnist") == digest
     finally:
         data._md5.cache_clear()
+
+
+def test_a_download_that_is_cut_off_leaves_no_file(nothing, monkeypatch):
+    def cut_off(root, **given):
+        (Path(root) / "bloodmnist.npz").write_bytes(b"half")
+        raise OSError("cut off")
+
+    monkeypatch.setattr(medmnist.medmnist, "BloodMNIST", cut_off)
+    own = MedMNIST("bloodmnist")
+    with pytest.raises(UserError, match="cut off"):
+        own.load()
+    assert list(own.path.parent.iterdir()) == []
 
 
 def test_a_downloaded_file_is_known_by_its_own_checksum(nothing, monkeypatch):

@@ -8,6 +8,7 @@ the official one or that of the set's own rebuild, and captions say which of the
 import csv
 import hashlib
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from medmnist import INFO
 
-from fewlabels import paths
+from fewlabels import files, paths
 from fewlabels.data.images import ImageData, Split
 from fewlabels.errors import UserError
 
@@ -157,16 +158,22 @@ class MedMNIST:
                 f"{path} is missing (official md5 {self.official}). Put the file there, or "
                 "unset FEWLABELS_DATA to download it."
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
+        # Beside its place, where a download that is cut off is never taken for the file.
+        made = files.folder(path.parent) / f"{path.stem}.tmp"
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir()
         fetch = getattr(medmnist, INFO[self.flag]["python_class"])
         try:
-            fetch(split="train", download=True, root=str(path.parent), size=self.size)
+            fetch(split="train", download=True, root=str(made), size=self.size)
+            (made / path.name).replace(path)
         except Exception as error:
             reason = " ".join(str(error).split())
             raise UserError(
                 f"{path.name} could not be downloaded ({reason}). Put it into a folder medmnist "
                 "and name the folder above it in FEWLABELS_DATA."
             ) from error
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
 
 
 def _folder() -> Path:
