@@ -13,7 +13,7 @@ from fewlabels import chapters, data
 from fewlabels.chapters import profiles, ssl_medmnist
 from fewlabels.data.images import ImageData, Split
 from fewlabels.errors import UserError
-from fewlabels.kinds import ssl
+from fewlabels.kinds import classes, ssl
 from fewlabels.learn.pretext.methods import METHODS
 from fewlabels.learn.training import Course, EpochRecipe, Recipe, fit
 from fewlabels.nets.backbones import patch_side
@@ -116,13 +116,13 @@ def instead(monkeypatch, tmp_path):
 
     def put(images):
         ssl.task.cache_clear()
-        ssl._FEATURES.clear()
+        classes._FEATURES.clear()
         monkeypatch.setattr(data, "_load", lambda name: images)
         return Store(tmp_path / "results")
 
     yield put
     ssl.task.cache_clear()
-    ssl._FEATURES.clear()
+    classes._FEATURES.clear()
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -20,20 +20,16 @@ from fewlabels.data import Split, chest_xray, generated_xrays, medmnist, pneumon
 from fewlabels.errors import UserError
 from fewlabels.evidence.imbalance import causes
 from fewlabels.kinds import chest_xray as runs
-from fewlabels.kinds.chest_xray import (
+from fewlabels.kinds.chest_xray import HeadTraining, best_threshold, crop, moved_threshold, parts
+from fewlabels.kinds.xray_networks import NetworkTraining, ReportFineTuning, deformed, resized
+from fewlabels.kinds.xray_questions import (
     DomainShift,
-    HeadTraining,
     Heatmaps,
-    NetworkTraining,
-    ReportFineTuning,
     Scored,
-    best_threshold,
+    UnmatchedImages,
+    class_maps,
     correlations,
-    crop,
-    deformed,
-    moved_threshold,
     outside,
-    parts,
 )
 from fewlabels.learn.features import extract
 from fewlabels.learn.training import Recipe
@@ -91,7 +87,7 @@ def store(store):
 
 
 def forget():
-    for kept in (data._load, runs.xrays, runs.frozen_features, runs.layer3, runs.resized):
+    for kept in (data._load, runs.xrays, runs.frozen_features, runs.layer3, resized):
         kept.cache_clear()
 
 
@@ -265,7 +261,7 @@ def test_a_test_file_that_has_gone_is_named(monkeypatch, fabric, store):
     monkeypatch.setattr(pneumonia_mnist, "matches", lambda: table)
     monkeypatch.setattr(runs.data, "load", lambda name: generated_xrays.load())
     with pytest.raises(UserError, match=r"chest_xray has no gone\.jpeg.*unmatched=false"):
-        runs.UnmatchedImages("generated_xrays").execute(fabric, store)
+        UnmatchedImages("generated_xrays").execute(fabric, store)
 
 
 def test_pneumoniamnist_from_another_file_is_refused(tmp_path, monkeypatch):
@@ -577,7 +573,7 @@ def test_grad_cam_of_every_family_equals_what_autograd_gives(name, store, fabric
     state |= {"mean": torch.zeros(body.features), "deviation": torch.ones(body.features)}
     network = Scored(body, state).eval()
     layer, image = last_maps(name, size), 255 * torch.rand(1, 1, size, size)
-    found = runs.class_maps(network, layer, image, 1)
+    found = class_maps(network, layer, image, 1)
 
     # By hand: the maps are cut out of the pass and fed back in as a leaf.
     kept = {}

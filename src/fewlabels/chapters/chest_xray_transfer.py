@@ -12,15 +12,9 @@ from fewlabels import data
 from fewlabels.data.chest_xray import OFFICIAL
 from fewlabels.data.xrays import CLASSES, tell_kinds
 from fewlabels.errors import UserError
-from fewlabels.kinds.chest_xray import (
-    HELD_OUT,
-    DomainShift,
-    HeadTraining,
-    Heatmaps,
-    NetworkTraining,
-    ReportFineTuning,
-    UnmatchedImages,
-)
+from fewlabels.kinds.chest_xray import HELD_OUT, HeadTraining
+from fewlabels.kinds.xray_networks import NetworkTraining, ReportFineTuning
+from fewlabels.kinds.xray_questions import DomainShift, Heatmaps, UnmatchedImages
 from fewlabels.learn.training import Recipe
 from fewlabels.nets.pretrained import NORMALISATIONS, RESNETS, Pretrained, at_hand, last_maps
 from fewlabels.runs.parameters import Parameters, Range, Repeats, Some, SomeRepeats

@@ -12,7 +12,7 @@ from typing import Literal
 from fewlabels.chapters import ssl_medmnist
 from fewlabels.chapters.ssl_medmnist import FRACTIONS, SOURCE_METHODS, Grid
 from fewlabels.errors import UserError
-from fewlabels.kinds.ssl import Classification
+from fewlabels.kinds.classes import Classification
 from fewlabels.runs.parameters import SomeRepeats
 from fewlabels.runs.records import Store
 

@@ -17,7 +17,8 @@ from typing import Any, Literal
 from fewlabels import config, data
 from fewlabels.data import medmnist
 from fewlabels.errors import UserError
-from fewlabels.kinds.ssl import Classification, DuplicateSearch, Pretraining
+from fewlabels.kinds.classes import Classification
+from fewlabels.kinds.ssl import DuplicateSearch, Pretraining
 from fewlabels.kinds.transfer import TransferFeatures, TransferProbe
 from fewlabels.learn.pretext.methods import METHODS, backbone_name
 from fewlabels.learn.training import Course

@@ -31,8 +31,10 @@ def place(folder: Path, name: str) -> Path | None:
     """Where the record of this name is, sound or not: a file, or ``records.jsonl/name``."""
     # In this order: `keep` writes the line before it removes the file.
     file = folder / f"{name}.json"
-    lines = (part / name for part in _parts(folder) if name in _read(part))
-    return file if file.exists() else next(lines, None)
+    if file.exists():
+        return file
+    part = _part_with(folder, name)
+    return part and part / name
 
 
 def text(folder: Path, name: str) -> bytes | None:
@@ -42,8 +44,8 @@ def text(folder: Path, name: str) -> bytes | None:
         try:
             return file.read_bytes()
         except FileNotFoundError:
-            lines = (line for part in _parts(folder) if (line := _read(part).get(name)))
-            return next(map(_text, lines), None)
+            part = _part_with(folder, name)
+            return part and _text(_read(part)[name])
 
 
 def digest(folder: Path, name: str) -> str | None:
@@ -108,6 +110,21 @@ def _part(folder: Path, number: int) -> Path:
 
 def _parts(folder: Path) -> Iterator[Path]:
     return itertools.takewhile(Path.exists, (_part(folder, n) for n in itertools.count(1)))
+
+
+def _part_with(folder: Path, name: str) -> Path | None:
+    """The file of many that has a record."""
+    if not folder.exists():
+        return None
+    # Looked up where many files are; a clock tick in which two files came may hide the second.
+    known = _index(folder, folder.stat().st_mtime_ns).get(name)
+    likely = itertools.chain([known] if known else [], _parts(folder))
+    return next((part for part in likely if name in _read(part)), None)
+
+
+@lru_cache(maxsize=64)
+def _index(folder: Path, changed: int) -> dict[str, Path]:
+    return {name: part for part in _parts(folder) for name in _read(part)}
 
 
 def _lines(folder: Path) -> dict[str, bytes]:
