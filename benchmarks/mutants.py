@@ -182,9 +182,9 @@ MUTANTS = [
     ),
     Mutant(
         "learn/pretext/fixmatch.py",
-        "weak_logits.detach()",
-        "weak_logits",
-        "test_pretext.py weak",
+        "F.cross_entropy(strong_logits, pseudo",
+        "F.cross_entropy(weak_logits, pseudo",
+        "test_pretext.py fixmatch or weak",
     ),
     Mutant(
         "learn/pretext/fixmatch.py",
