@@ -269,7 +269,7 @@ MUTANTS = [
         "book/summary.py",
         '"n": interval.n}',
         '"n": len(group)}',
-        "test_summary.py",
+        "test_summary.py one_row or n_counts or overlap",
     ),
     # The store, and the way of a run.
     Mutant(
