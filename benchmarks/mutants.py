@@ -269,7 +269,7 @@ MUTANTS = [
         "book/summary.py",
         '"n": interval.n}',
         '"n": len(group)}',
-        "test_summary.py one_row or n_counts or overlap",
+        "test_summary.py n_counts",
     ),
     # The store, and the way of a run.
     Mutant(
