@@ -9,7 +9,7 @@ import torch
 from torchvision.datasets import mnist as torchvision_mnist
 
 from fewlabels import data
-from fewlabels.data import digits, draw_labels, hold_out, mnist
+from fewlabels.data import digits, draw_fraction, draw_labels, hold_out, mnist
 from fewlabels.errors import UserError
 
 NAMES = [name for name, _ in mnist.MNIST.resources]
@@ -216,6 +216,12 @@ def test_draws_repeat_with_their_seed_and_differ_between_seeds():
     assert torch.equal(draws[0], draws[2])
     assert not torch.equal(draws[0], draws[1])
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_draws_are_those_that_the_records_of_the_book_were_made_with():
+    labels = torch.arange(12) % 2
+    assert draw_labels(labels, 2, seed=3).tolist() == [8, 0, 1, 3]
+    assert draw_fraction(labels, 0.5, seed=3).tolist() == [0, 1, 3, 6, 7, 8]
 
 
 def test_every_image_of_a_class_is_drawn_equally_often():

@@ -67,6 +67,21 @@ def test_n_counts_the_runs_that_could_be_given_the_metric(toy, record, monkeypat
     ]
 
 
+def test_n_counts_what_runs_share_once(toy, record, monkeypatch):
+    more_epochs(toy, 4)
+    record(*(toy_run(draw) for draw in range(4)))
+    real = records.Store.get
+
+    def get(store, run):
+        found = real(store, run)
+        return replace(found, config=found.config | {"start": {"seed": max(run.draw, 1)}})
+
+    monkeypatch.setattr(records.Store, "get", get)
+    # The first two start from one network: their mean of 0.55 is one of three.
+    (row,) = read()
+    assert (row["n"], row["mean"]) == ("3", f"{(0.55 + 0.7 + 0.8) / 3:.6g}")
+
+
 def test_rows_are_sorted_by_the_number_of_labels(toy, record, monkeypatch):
     runs = [toy_run(0), toy_run(0, labels=1000), toy_run(0, labels=20)]
     monkeypatch.setattr(chapters.load("toy"), "plan", lambda settings: runs)
