@@ -22,7 +22,7 @@ from fewlabels.kinds.few_photographs import (
 from fewlabels.kinds.photograph_features import PIXELS, READOUTS, FeatureClassification, FineTuning
 from fewlabels.kinds.recognition import Recognition
 from fewlabels.learn.training import Recipe
-from fewlabels.nets.pretrained import RANDOM, TORCHVISION, Pretrained, at_hand
+from fewlabels.nets.pretrained import RANDOM, RESNETS, TORCHVISION, Pretrained, at_hand
 from fewlabels.runs.parameters import Parameters, Range, Repeats, Some, SomeRepeats
 from fewlabels.runs.records import Experiment, Store
 
@@ -111,7 +111,8 @@ class Settings(Parameters):
         if not self.networks:
             raise UserError("networks is []; allowed: one or more, as ['vgg16']")
         for name in self.networks:
-            _source(name)
+            if not _source(name).architecture.startswith((*RESNETS, "vgg")):
+                raise UserError(f"networks has {name!r}; allowed: ResNets and VGGs, as resnet18")
         for key in ("size", "tuning_size", "scratch_size"):
             if getattr(self, key) % 8:
                 raise UserError(f"{key} is {getattr(self, key)}; allowed: a multiple of 8")
