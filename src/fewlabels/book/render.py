@@ -89,12 +89,15 @@ def latex_faults(log: str) -> list[str]:
 
 def _version() -> list[str]:
     """The date for the title page, with the commit that is rendered; nothing outside of Git."""
-    git = ["git", "-C", paths.ROOT, "log", "-1", "--format=%cs, version %h"]
+    git = ["git", "-C", paths.ROOT, "log", "-1", "--format=%cs %h"]
     try:
         done = subprocess.run(git, capture_output=True, text=True, check=False)
     except OSError:
         return []
-    return [f"--metadata=date:{done.stdout.strip()}"] if done.stdout.strip() else []
+    if not done.stdout.strip():
+        return []
+    date, commit = done.stdout.split()
+    return [f"--metadata=date:{date}", f"--metadata=date-format:YYYY-MM-DD, [version {commit}]"]
 
 
 def _chapters() -> list[Path]:
