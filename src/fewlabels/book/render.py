@@ -32,11 +32,11 @@ def build() -> list[Path]:
     engine = find_latex()
     if engine is None:
         print("No PDF: LaTeX is missing. `quarto install tinytex` installs a small one.")
-    elif _render(quarto, "--profile", "pdf", f"--metadata=pdf-engine:{engine}", *_version()):
+    elif _render(quarto, "--profile", "pdf", f"--metadata=pdf-engine:{engine}", *_date()):
         return [paths.BOOK / "index.html", *paths.BOOK.glob("*.pdf")]
     else:
         print("No PDF: LaTeX failed (above).")
-    if _render(quarto, "--to", "html", *_version()):
+    if _render(quarto, "--to", "html", *_date()):
         return [paths.BOOK / "index.html"]
     print("Quarto failed (above). Plain preview instead.")
     return [plain()]
@@ -87,17 +87,14 @@ def latex_faults(log: str) -> list[str]:
     return wide + [line for line in lines if line.startswith("Missing character")]
 
 
-def _version() -> list[str]:
-    """The date for the title page, with the commit that is rendered; nothing outside of Git."""
-    git = ["git", "-C", paths.ROOT, "log", "-1", "--format=%cs %h"]
+def _date() -> list[str]:
+    """The date for the title page, of the commit that is rendered; nothing outside of Git."""
+    git = ["git", "-C", paths.ROOT, "log", "-1", "--format=%cs"]
     try:
         done = subprocess.run(git, capture_output=True, text=True, check=False)
     except OSError:
         return []
-    if not done.stdout.strip():
-        return []
-    date, commit = done.stdout.split()
-    return [f"--metadata=date:{date}", f"--metadata=date-format:YYYY-MM-DD, [version {commit}]"]
+    return [f"--metadata=date:{done.stdout.strip()}"] if done.stdout.strip() else []
 
 
 def _chapters() -> list[Path]:
