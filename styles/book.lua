@@ -42,7 +42,7 @@ end
 
 local function on_paper(span)
   if not quarto.doc.is_format("latex") then return nil end
-  if span.classes:includes("why") then return {} end
+  if span.classes:includes("why") or span.classes:includes("tag") then return {} end
   if span.classes:includes("verdict") then
     for word, sign in pairs(SIGN) do
       if span.classes:includes(word) then
