@@ -42,7 +42,7 @@ end
 
 local function on_paper(span)
   if not quarto.doc.is_format("latex") then return nil end
-  if span.classes:includes("why") then return {} end
+  if span.classes:includes("why") or span.classes:includes("tag") then return {} end
   if span.classes:includes("verdict") then
     for word, sign in pairs(SIGN) do
       if span.classes:includes(word) then
@@ -59,4 +59,14 @@ local function either(div)
   if div.classes:includes(drop) then return {} end
 end
 
-return { { Pandoc = setup_last }, { Span = on_paper, Div = either }, { Div = code_last } }
+-- The date on the title page names the commit that is rendered.
+local function version(meta)
+  if not meta.date then return nil end
+  local there, commit = pcall(pandoc.pipe, "git", { "describe", "--always", "--dirty" }, "")
+  if not there then return nil end
+  local said = ", version " .. commit:gsub("%s+$", "")
+  meta.date = pandoc.MetaInlines(pandoc.Inlines(pandoc.utils.stringify(meta.date) .. said))
+  return meta
+end
+
+return { { Meta = version }, { Pandoc = setup_last }, { Span = on_paper, Div = either }, { Div = code_last } }

@@ -14,6 +14,8 @@ from fewlabels.book import notebooks, preview
 
 QUARTO = "quarto-cli==1.9.38"
 PREVIEW = "_preview"
+OUT = 5.0
+"""Points by which a box may stick out without a reader noticing."""
 
 
 def build() -> list[Path]:
@@ -30,11 +32,11 @@ def build() -> list[Path]:
     engine = find_latex()
     if engine is None:
         print("No PDF: LaTeX is missing. `quarto install tinytex` installs a small one.")
-    elif _render(quarto, "--profile", "pdf", f"--metadata=pdf-engine:{engine}"):
+    elif _render(quarto, "--profile", "pdf", f"--metadata=pdf-engine:{engine}", *_date()):
         return [paths.BOOK / "index.html", *paths.BOOK.glob("*.pdf")]
     else:
         print("No PDF: LaTeX failed (above).")
-    if _render(quarto, "--to", "html"):
+    if _render(quarto, "--to", "html", *_date()):
         return [paths.BOOK / "index.html"]
     print("Quarto failed (above). Plain preview instead.")
     return [plain()]
@@ -74,6 +76,25 @@ def find_latex() -> str | None:
             return engine
     homes = (Path.home() / ".TinyTeX", Path.home() / "Library" / "TinyTeX")
     return "lualatex" if any(home.exists() for home in homes) else None
+
+
+def latex_faults(log: str) -> list[str]:
+    """What a reader of the PDF would see of a LaTeX log: boxes that stick out by more than `OUT`
+    points, and glyphs that the font lacks. The log is left by ``-M latex-clean:false``."""
+    lines = log.splitlines()
+    boxes = [line for line in lines if line.startswith("Overfull")]
+    wide = [line for line in boxes if float(re.search(r"([\d.]+)pt too", line)[1]) > OUT]
+    return wide + [line for line in lines if line.startswith("Missing character")]
+
+
+def _date() -> list[str]:
+    """The date for the title page, of the commit that is rendered; nothing outside of Git."""
+    git = ["git", "-C", paths.ROOT, "log", "-1", "--format=%cs"]
+    try:
+        done = subprocess.run(git, capture_output=True, text=True, check=False)
+    except OSError:
+        return []
+    return [f"--metadata=date:{done.stdout.strip()}"] if done.stdout.strip() else []
 
 
 def _chapters() -> list[Path]:

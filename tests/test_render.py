@@ -1,0 +1,16 @@
+"""What is read from the log of a PDF."""
+
+from fewlabels.book import render
+
+LOG = """Overfull \\hbox (3.2pt too wide) in paragraph at lines 1--2
+Overfull \\hbox (41.7pt too wide) in alignment at lines 9--30
+Underfull \\hbox (badness 10000) in paragraph at lines 5--6
+Missing character: There is no \N{LESS-THAN OR EQUAL TO} (U+2264) in font [lmroman10]!
+"""
+
+
+def test_what_a_reader_would_see_of_the_log():
+    wide, glyph = render.latex_faults(LOG)
+    assert wide.startswith("Overfull \\hbox (41.7pt")
+    assert glyph.startswith("Missing character") and "U+2264" in glyph
+    assert render.latex_faults("Output written on index.pdf (160 pages).") == []
