@@ -41,8 +41,8 @@ class Claim:
     counts as one independent unit, a key of `units_of_luck`; ``hypothesis`` is what a question is
     taken to ask; ``reduced`` how it is judged where the training budget is smaller than the
     source's, a key of `reduced_rules`, None where every run has the source's. ``margin``, with its
-    reason: see `margin_of`. ``open`` is the verdict and its reason where no run of ours can judge the claim:
-    ``not tested`` or ``not identifiable``.
+    reason: see `margin_of`. ``open`` is the verdict, ``not tested`` or ``not identifiable``, and
+    its reason where no run of ours can judge the claim.
     """
 
     id: str
