@@ -1,8 +1,8 @@
 # `make book` renders the book, `make test` checks everything; both set up .venv by themselves.
 
 # The first Python that starts and is of a version that the requirements are pinned for.
-SUITS := -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null
-PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do $$p $(SUITS) && echo $$p && break; done)
+SUITS := -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))' 2>/dev/null
+PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3 python; do $$p $(SUITS) && echo $$p && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CHAPTER ?= rotnet-mnist
@@ -37,7 +37,7 @@ status: .venv/full.stamp ## runs done, and whether the frozen chapters are fresh
 
 .venv/pyvenv.cfg:
 	@{ test -n "$(PYTHON)" && $(PYTHON) $(SUITS); } || { \
-	  echo "Python 3.11 or 3.12 is needed: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
+	  echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -m venv .venv
 
 # What rendering takes; the package itself comes without its heavy requirements.

@@ -21,6 +21,7 @@ from fewlabels.chapters import ssl_medmnist as chapter
 from fewlabels.chapters.ssl_medmnist import SOURCE_METHODS
 from fewlabels.data.images import Split
 from fewlabels.errors import UserError
+from fewlabels.evidence.tables import percent
 from fewlabels.kinds import ssl
 from fewlabels.kinds.ssl import (
     Classification,
@@ -567,6 +568,46 @@ def test_without_runs_every_claim_is_not_tested(claims):
     # What is in the data set, and what is counted, needs no network.
     assert found.pop("S16") and found.pop("S45") == "contradicted"
     assert set(found.values()) == {"not tested", "not identifiable"}
+
+
+def test_without_a_search_nothing_is_said_about_equal_images(claims):
+    runs = as_printed()
+    runs.loc[runs["kind"] == "duplicates", "record"] = None
+    row = claims(runs)["S16"]
+    assert (row["verdict"].word, row["verdict"].reason, row["ours"]) == (
+        "not tested",
+        "not run",
+        None,
+    )
+
+
+def test_the_floors_are_means_of_frozen_untrained_networks_under_the_same_head(monkeypatch):
+    def at(accuracy, draw, **changes):
+        facts = {"kind": "classes", "dataset": "bloodmnist", "labels": ALL, "backbone": "frozen"}
+        facts |= {"readout": "head", "method": "random resnet18", "draw": draw, "luck": None}
+        return facts | {"overlap": None, "record": object(), MEAN: accuracy} | changes
+
+    others = [{"readout": "kNN"}, {"backbone": "fine-tuned"}, {"labels": QUARTER}]
+    others += [{"method": "random aim"}, {"dataset": "dermamnist"}, {"record": None}]
+    rows = [at(value, k) for k, value in enumerate((0.50, 0.52, 0.54))]
+    rows += [at(0.99, k, **change) for k, change in enumerate(others)]
+    names = {"ev": ev, "pd": pd, "at_source": pd.DataFrame(rows), "shown": ["moco", "simclr"]}
+    names |= {"settings": SimpleNamespace(budget="reduced"), "source": "", "MEAN": MEAN}
+    names |= {"blood": "bloodmnist", "derma": "dermamnist", "ALL": ALL, "FEW": QUARTER}
+    names |= {"SHARES": {ALL: "all labels", QUARTER: "a quarter"}, "NO_FIGURE": "-"}
+    names |= {"CALLED": {"moco": "MoCo", "simclr": "SimCLR"}, "percent": percent}
+    names |= {"backbone_name": backbone_name, "printed": lambda *_: {("MoCo", "frozen"): "61.00"}}
+    shown = []
+    monkeypatch.setattr(ev, "show", lambda frame, *_: shown.append(frame))
+    cells = profiles.cells(chapters.notebook(chapter.NAME))
+    (cell,) = [each["source"] for each in cells if 'tbl-ssl-floors"' in each["source"]]
+    exec(cell, names)
+    (frame,) = shown
+    assert len(frame) == 8
+    moco, simclr, *_ = frame.to_dict("records")
+    # Student's quantile 4.302653 times 2 / sqrt(3) points around 52.
+    assert (moco["n"], moco["Source"], moco["Untrained"]) == ("3", "61.00", "52.0 [47.0, 57.0]")
+    assert (simclr["n"], simclr["Source"]) == ("3", "-")
 
 
 def test_every_printed_figure_has_a_cell_of_ours():

@@ -80,7 +80,7 @@ class Grid(Parameters):
     derma: str
     """The unbalanced one."""
     minutes: float
-    """No run is started later than this after the first one; 0 starts none and shows what is
+    """For the runs that are missing, which go on the next time; 0 starts none and shows what is
     there, a negative number is no limit."""
     budget: Literal["reduced", "source"]
     """What the runs may take: two CPU cores' reduced one, or the source's, for a graphics card."""

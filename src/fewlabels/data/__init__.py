@@ -59,6 +59,7 @@ __all__ = [
     "channel_statistics",
     "draw_fraction",
     "draw_labels",
+    "file_names",
     "hold_out",
     "lesions",
     "load",
@@ -138,9 +139,23 @@ def as_in_the_book() -> Iterator[None]:
 
 
 def train_size(name: str) -> int:
-    """Number of training images of the data set ``name``, without loading it."""
+    """Number of training images of the data set ``name``, without loading it.
+
+    Those of the files that are here; within :func:`as_in_the_book`, of the book's.
+    """
     config.one_of("dataset", name, DATASETS)
-    return DATASETS[name].TRAIN
+    own = DATASETS[name]
+    return own.train_size() if hasattr(own, "train_size") and not _BOOK.get() else own.TRAIN
+
+
+def file_names(name: str) -> dict[str, tuple[str, ...]] | None:
+    """``class/name`` of every image of ``train`` and ``test``, where a folder of them is here.
+
+    None for data sets of another kind, and within :func:`as_in_the_book`.
+    """
+    config.one_of("dataset", name, DATASETS)
+    known = getattr(DATASETS[name], "names", None)
+    return known() if known and not _BOOK.get() else None
 
 
 def lesions(name: str) -> dict[str, np.ndarray] | None:
