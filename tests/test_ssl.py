@@ -508,7 +508,9 @@ def words(rows):
 def test_the_sources_own_figures_confirm_its_claims(claims):
     found = words(claims(as_printed(), budget="source"))
     assert list(found) == [f"S{k}" for k in range(1, 50)]
-    measured = [f"S{k}" for k in (*range(1, 12), 17, 18, 20, 25, 26, 27, 30, *range(36, 45), 47)]
+    measured = [f"S{k}" for k in (*range(1, 12), 17, 18, 20, 25, 26, 27, 30, 36, 37, 38)]
+    # Not S39 and S43: made as they are here, gains of fine-tuning differ by the same in every draw.
+    measured += ["S40", "S41", "S42", "S44", "S47"]
     figures = dict.fromkeys(("S1", "S2", "S3", "S20", "S27"), "agrees")
     assert {name: found[name] for name in measured} == dict.fromkeys(measured, "holds") | figures
     assert {found[name] for name in ("S13", "S14", "S15", "S19")} == {"not tested"}
