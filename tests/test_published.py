@@ -10,12 +10,12 @@ from fewlabels.reference import published
 def test_every_claim_parses():
     claims = published.claims()
     assert Counter(claim.chapter for claim in claims.values()) == {
-        "rotnet-mnist": 9,
-        "rotation-equivariance": 6,
-        "chest-xray-transfer": 7,
-        "ssl-medmnist": 20,
-        "fusion": 6,
-        "few-data-caltech": 5,
+        "rotnet-mnist": 16,
+        "rotation-equivariance": 8,
+        "chest-xray-transfer": 12,
+        "ssl-medmnist": 49,
+        "fusion": 12,
+        "few-data-caltech": 7,
         "autoencoders-vae": 4,
     }
     for id, claim in claims.items():
@@ -23,6 +23,53 @@ def test_every_claim_parses():
         assert claim.source in published.sources()
         assert claim.text and claim.decide
         assert claim.published is None or isinstance(claim.published, dict)
+
+
+def test_a_claim_that_no_run_can_judge_says_why():
+    for id, claim in published.claims().items():
+        word, reason = claim.open or ("", "")
+        assert (word in ("not tested", "not identifiable") and reason) or not claim.open, id
+        # What can be judged says how; a figure and a count by what is printed.
+        judged = claim.direction or claim.published or claim.kind in ("count", "time")
+        assert claim.open or judged, id
+    assert published.claim("S22").open[0] == "not identifiable"
+    assert published.claim("R1").open is None
+
+
+# The result tables of the sources, as printed: rows of classes and summaries, cells of a grid.
+ROTNET = {"rotnet": 10 + 3, "cnn": 10 + 3}
+SSL = {  # data set -> classes; every row has these, accuracy and the mean
+    "bloodmnist": 8,
+    "dermamnist": 7,
+}
+
+
+def test_every_number_of_the_result_tables_is_in_the_reference():
+    rotnet = published.rotnet_mnist().query("task == 'digits'")
+    assert rotnet.groupby("model").size().to_dict() == ROTNET
+    whole = rotnet[rotnet["class"] != "accuracy"]
+    assert whole[["precision", "recall", "f1", "support"]].notna().all(axis=None)
+    ssl = published.ssl_medmnist()
+    for (dataset, labels, method, backbone), rows in ssl.groupby(
+        ["dataset", "labels", "method", "backbone"]
+    ):
+        named = f"{dataset} {labels} {method} {backbone}"
+        assert rows["metric"].is_unique and rows["value_percent"].notna().all(), named
+        assert len(rows) == SSL[dataset] + 2, named
+    # One supervised model, four methods frozen and fine-tuned and three fusions in every cell;
+    # beside them ResNet-34 and the extra cells, on the first set.
+    assert ssl.groupby(["dataset", "labels"])["method"].nunique().to_dict() == {
+        ("bloodmnist", "full"): 8 + 2,
+        ("bloodmnist", "quarter"): 8 + 2,
+        ("dermamnist", "full"): 8,
+        ("dermamnist", "quarter"): 8,
+    }
+    chest = published.chest_xray().groupby("model")["metric"].agg(list)
+    for metrics in chest:
+        figures = {"loss", "accuracy", "balanced_accuracy", "f1", "cohen_kappa"}
+        assert figures <= {*metrics}
+        rates = {f"{r}_{c}" for r in ("precision", "recall", "f1") for c in ("normal", "pneumonia")}
+        assert rates <= {*metrics}
 
 
 def test_an_id_twice_is_refused(monkeypatch):
@@ -35,7 +82,7 @@ def test_an_id_twice_is_refused(monkeypatch):
 
 def test_a_chapters_digest_follows_its_own_claims_and_the_rules_for_all(monkeypatch):
     before = published.digests("fusion")
-    assert list(before) == [*(f"claim F{k}" for k in range(1, 7)), "claims.yaml"]
+    assert list(before) == [*(f"claim F{k}" for k in range(1, 13)), "claims.yaml"]
     document = published._document()
     first, *rest = document["claims"]
     changed = document | {"claims": [first | {"claim": "Another."}, *rest], "more": 1}
@@ -67,12 +114,12 @@ def test_a_claim_in_full():
 
 
 def test_claims_of_a_chapter_keep_the_order_of_the_file():
-    assert list(published.claims("rotnet-mnist")) == [f"R{n}" for n in range(1, 10)]
+    assert list(published.claims("rotnet-mnist")) == [f"R{n}" for n in range(1, 17)]
 
 
 def test_unknown_names_list_what_exists():
-    with pytest.raises(UserError, match=r"no claim 'R10'.*R1, R2.*A4"):
-        published.claim("R10")
+    with pytest.raises(UserError, match=r"no claim 'R99'.*R1, R2.*A4"):
+        published.claim("R99")
     with pytest.raises(UserError, match=r"'mnist'.*rotnet-mnist, .*fusion"):
         published.claims("mnist")
 

@@ -506,9 +506,11 @@ def words(rows):
 
 def test_the_sources_own_figures_confirm_its_claims(claims):
     found = words(claims(as_printed(), budget="source"))
-    assert list(found) == [f"S{k}" for k in range(1, 22)]
-    measured = [f"S{k}" for k in (*range(1, 12), 17, 18, 20)]
-    figures = dict.fromkeys(("S1", "S2", "S3", "S20"), "agrees")
+    assert list(found) == [f"S{k}" for k in range(1, 50)]
+    measured = [f"S{k}" for k in (*range(1, 12), 17, 18, 20, 25, 26, 27, 30, 36, 37, 38)]
+    # Not S39 and S43: made as they are here, gains of fine-tuning differ by the same in every draw.
+    measured += ["S40", "S41", "S42", "S44", "S47"]
+    figures = dict.fromkeys(("S1", "S2", "S3", "S20", "S27"), "agrees")
     assert {name: found[name] for name in measured} == dict.fromkeys(measured, "holds") | figures
     assert {found[name] for name in ("S13", "S14", "S15", "S19")} == {"not tested"}
 
@@ -564,9 +566,9 @@ def test_without_runs_every_claim_is_not_tested(claims):
     runs = as_printed()
     runs.loc[runs["kind"] == "classes", ["record", "accuracy", MEAN]] = None
     found = words(claims(runs))
-    # What is in the data set needs no network.
-    found.pop("S16")
-    assert set(found.values()) == {"not tested"}
+    # What is in the data set, and what is counted, needs no network.
+    assert found.pop("S16") and found.pop("S45") == "contradicted"
+    assert set(found.values()) == {"not tested", "not identifiable"}
 
 
 def test_without_a_search_nothing_is_said_about_equal_images(claims):

@@ -32,6 +32,8 @@ BATCH = 128
 
 RATES = (0.01, 0.001)
 """At which both architectures are compared: the report's, and one at which both learn."""
+NETWORKS = 5
+"""Pretrained networks of each architecture that take turns over the label draws."""
 
 Pretrainings = Sequence[RotationPretraining]
 
@@ -70,8 +72,9 @@ class Settings(Parameters):
     """Pretraining seeds in every protocol."""
     architecture_draws: Repeats
     """Label draws of both architectures, from scratch and from pretrained weights, at two rates."""
-    architecture_seeds: SomeRepeats
-    """Pretrained networks of each architecture behind them."""
+    architecture_seeds: Annotated[int, Range(1, NETWORKS)]
+    """How many of five pretrained networks of each architecture are made, with their share of the
+    draws: a fifth of them each."""
     architecture_steps: Some
     """Steps of their pretraining."""
     label_numbers: list[Literal[(*range(10, 101, 10), 200, 500, 1000)]]
@@ -205,6 +208,7 @@ def architectures(settings: Settings) -> Iterator[Experiment]:
     rates, with the same label draws. All are pretrained at 0.001, where every seed learns.
     """
     draws = range(settings.architecture_draws)
+    draws = [draw for draw in draws if draw % NETWORKS < settings.architecture_seeds]
     seeds = range(min(settings.architecture_seeds, len(draws)))
     recipe = Recipe(settings.epochs, batch_size=80, rate=RATES[0], evaluations=settings.epochs)
     steps = settings.architecture_steps
@@ -229,7 +233,7 @@ def architectures(settings: Settings) -> Iterator[Experiment]:
                 architecture=name,
             )
             for draw in draws:
-                own, none = (runs[draw % len(seeds)] for runs in (rotated, floor))
+                own, none = (runs[draw % NETWORKS] for runs in (rotated, floor))
                 pretrained = partial(replace, plain, draw=draw, method="rotnet")
                 yield replace(plain, draw=draw)
                 yield pretrained(backbone="frozen", pretraining=none)

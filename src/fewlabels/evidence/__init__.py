@@ -28,6 +28,7 @@ from fewlabels.evidence.claims import (
     said,
     signed,
     span,
+    untested,
 )
 from fewlabels.evidence.compare import Comparisons, versus
 from fewlabels.evidence.drawn import calibration, confusions, dots, overlaid, rates

@@ -62,6 +62,12 @@ def judged(
     return row if protocol == "report" else row | {"protocol": protocol}
 
 
+def untested(chapter: str) -> list[Row]:
+    """A chapter's claims that no run of ours can judge, with the reason in claims.yaml."""
+    claims = published.claims(chapter).values()
+    return [judged(each.id, None, Verdict(*each.open)) for each in claims if each.open]
+
+
 def part(
     key: str, rows: pd.DataFrame, metric: str = "accuracy", rounding: float = 1, **more
 ) -> Printed:

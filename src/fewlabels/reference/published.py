@@ -41,7 +41,8 @@ class Claim:
     counts as one independent unit, a key of `units_of_luck`; ``hypothesis`` is what a question is
     taken to ask; ``reduced`` how it is judged where the training budget is smaller than the
     source's, a key of `reduced_rules`, None where every run has the source's. ``margin``, with its
-    reason: see `margin_of`.
+    reason: see `margin_of`. ``open`` is the verdict, ``not tested`` or ``not identifiable``, and
+    its reason where no run of ours can judge the claim.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Claim:
     hypothesis: str | None = None
     reduced: str | None = None
     erratum: str | None = None
+    open: tuple[str, str] | None = None
 
     def margin_of(self, quantity: str) -> float:
         """The smallest distance that counts: of a printed figure by its name, or of a kind of
@@ -119,6 +121,7 @@ def claims(chapter: str | None = None) -> dict[str, Claim]:
             hypothesis=entry.get("hypothesis"),
             reduced=entry.get("reduced"),
             erratum=entry.get("erratum"),
+            open=_open(entry),
         )
     if chapter is None:
         return everything
@@ -127,6 +130,11 @@ def claims(chapter: str | None = None) -> dict[str, Claim]:
         chapters = dict.fromkeys(claim.chapter for claim in everything.values())
         raise UserError(f"no claims for chapter {chapter!r}: choose one of {', '.join(chapters)}")
     return found
+
+
+def _open(entry: dict) -> tuple[str, str] | None:
+    words = ("not tested", "not identifiable")
+    return next(((w, entry[k]) for w in words if (k := w.replace(" ", "_")) in entry), None)
 
 
 def digests(chapter: str) -> dict[str, str]:
