@@ -23,7 +23,7 @@ from fewlabels.kinds.denoising import (
 )
 from fewlabels.kinds.vae import BinaryVAE, DigitReader, PlaneVAE
 from fewlabels.learn.training import Recipe
-from fewlabels.runs.parameters import Count, Parameters, Positive, Range, Some
+from fewlabels.runs.parameters import Count, OwnDigits, Parameters, Positive, Range, Some
 from fewlabels.runs.records import Experiment, Store
 
 NAME = "autoencoders-vae"
@@ -45,7 +45,7 @@ OURS = {"rate": 0.003, "optimiser": "adamw", "weight_decay": 0.01, "schedule": "
 class Settings(Parameters):
     """The notebook's parameters."""
 
-    dataset: Literal["mnist", "digits"]
+    dataset: Literal["mnist", "digits"] | OwnDigits
     """Images; ``digits`` are generated."""
     unlabelled: Annotated[int, Range(100)]
     """Training images used, at most."""

@@ -21,7 +21,7 @@ from fewlabels.kinds.chest_xray import (
 )
 from fewlabels.learn.training import Recipe
 from fewlabels.nets.pretrained import NORMALISATIONS, Pretrained, at_hand
-from fewlabels.runs.parameters import Count, Parameters, Range, Some
+from fewlabels.runs.parameters import Count, OwnImages, Parameters, Range, Some
 from fewlabels.runs.records import Experiment, Store
 
 NAME = "chest-xray-transfer"
@@ -42,8 +42,9 @@ Side = Annotated[int, Range(32)]
 class Settings(Parameters):
     """The notebook's parameters. Numbers of seeds that may be 0 leave their runs out then."""
 
-    dataset: Literal[DATASETS]
-    """The X-rays: the report's, PneumoniaMNIST at a size, or generated ones."""
+    dataset: Literal[DATASETS] | OwnImages
+    """The X-rays: the report's, PneumoniaMNIST at a size, generated ones, or the path of your own
+    images of two classes (path@224 brings a folder's to 224 pixels)."""
     architecture: str
     """The frozen backbone: any classifier of torchvision, by name."""
     weights: str

@@ -13,9 +13,13 @@ from typing import Any
 import yaml
 
 from fewlabels import chapters, paths
+from fewlabels.data import own
 from fewlabels.errors import UserError
+from fewlabels.runs.parameters import Own
 
 PROFILES = ("full", "quick", "smoke")
+DATA = ("dataset", "blood", "derma")
+"""Parameters that name a data set, or are the path of a reader's own images."""
 
 
 def cells(notebook: Path) -> list[dict[str, Any]]:
@@ -54,10 +58,14 @@ def defaults(notebook: Path) -> dict[str, Any]:
 
 def allowed(settings: type) -> dict[str, str]:
     """Parameter -> what it may be, in words, from the type hints of a chapter's ``Settings``."""
-    return {name: _in_words(hint) for name, hint in typing.get_type_hints(settings).items()}
+    found = typing.get_type_hints(settings, include_extras=True)
+    return {name: _in_words(hint) for name, hint in found.items()}
 
 
 def _in_words(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Annotated:
+        own_images = isinstance(hint.__metadata__[0], Own)
+        return "path of your own images" if own_images else _in_words(hint.__origin__)
     if typing.get_origin(hint) is typing.Literal:
         return " | ".join(str(value) for value in typing.get_args(hint))
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
@@ -88,6 +96,8 @@ def parameters(
                 known = ", ".join(values)
                 raise UserError(f"{name} has no parameter {key!r}{where}: choose from {known}.")
             values[key] = _as_type_of(values[key], value, key)
+            if key in DATA and own.is_path(values[key]):
+                values[key] = own.absolute(values[key])
             _refuse_markup(key, values[key])
     chapter.Settings(**values)
     return values

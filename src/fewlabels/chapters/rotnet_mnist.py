@@ -21,7 +21,7 @@ from fewlabels.kinds.rotnet import (
     RotationStart,
 )
 from fewlabels.learn.training import Recipe
-from fewlabels.runs.parameters import Count, Parameters, Range, Some
+from fewlabels.runs.parameters import Count, OwnDigits, Parameters, Range, Some
 from fewlabels.runs.records import Experiment, Store
 
 NAME = "rotnet-mnist"
@@ -37,7 +37,7 @@ Pretrainings = Sequence[RotationPretraining]
 class Settings(Parameters):
     """The notebook's parameters."""
 
-    dataset: Literal["mnist", "digits"]
+    dataset: Literal["mnist", "digits"] | OwnDigits
     """Images of digits: MNIST, or scikit-learn's small ones, which need no download."""
     label_draws: Some
     """Label draws in protocol ``report``."""

@@ -85,7 +85,7 @@ def xrays(dataset: str, classes: int) -> XrayData:
     Raises:
         UserError: three classes of a data set whose files' names do not tell them.
     """
-    images = data.load(dataset)
+    images = data.chest(dataset)
     if classes == 2:
         return images
     if not images.train_files:
@@ -141,7 +141,7 @@ def frozen_features(
         part: ``train`` or ``test``.
         view: ``whole``, or a number that seeds the random crops.
     """
-    images = getattr(data.load(dataset), part).images
+    images = getattr(data.chest(dataset), part).images
     own = whole(images, size) if view == "whole" else crop(size, int(view))
     return features.frozen(source, lambda: backbone(source), images, device, own)
 
@@ -149,7 +149,7 @@ def frozen_features(
 @lru_cache(maxsize=4)
 def layer3(dataset: str, part: str, source: Pretrained, size: int, device: torch.device) -> Tensor:
     """Outputs [N, C, H, W], float16, of a ResNet's layers before its last block."""
-    images = getattr(data.load(dataset), part).images
+    images = getattr(data.chest(dataset), part).images
     return features.frozen(
         source,
         lambda: split(backbone(source), 1)[0],
@@ -534,7 +534,7 @@ class LastBlock(nn.Module):
 @lru_cache(maxsize=4)
 def resized(dataset: str, part: str, size: int, device: torch.device) -> Tensor:
     """The images, uint8 [N, 1, size, size], on the device."""
-    images = getattr(data.load(dataset), part).images
+    images = getattr(data.chest(dataset), part).images
     if images.shape[-1] != size:
         images = torch.cat(
             [v2.functional.resize(each, [size, size], antialias=True) for each in images.split(200)]
@@ -602,7 +602,7 @@ class DomainShift(Experiment):
         return super().checksums() | weights_checksum(self.source)
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
-        images = data.load(self.dataset)
+        images = data.chest(self.dataset)
         train, test = (
             frozen_features(self.dataset, part, self.source, self.size, "whole", fabric.device)
             for part in ("train", "test")
@@ -764,7 +764,7 @@ class UnmatchedImages(Experiment):
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         table = pneumonia_mnist.matches().query("split == 'test'")
-        small, full = data.load("pneumonia").test, data.load(self.dataset)
+        small, full = data.load("pneumonia").test, data.chest(self.dataset)
         place = {file: i for i, file in enumerate(full.test_files)}
         known, unknown = table[table["confident"] == 1], table[table["confident"] == 0]
         pairs = known.head(self.matched)

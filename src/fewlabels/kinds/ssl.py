@@ -72,7 +72,7 @@ class Task:
 @lru_cache(maxsize=4)
 def task(dataset: str, images: int, device: torch.device) -> Task:
     """The data set with its first ``images`` training images (0: all of them)."""
-    whole = data.load(dataset)
+    whole = data.coloured(dataset)
     if whole.valid is None:
         raise UserError(f"{dataset} has no validation split: choose a MedMNIST set, or cells")
     train = whole.train.take(torch.arange(images)) if images else whole.train
