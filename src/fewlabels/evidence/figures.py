@@ -62,6 +62,7 @@ METHODS = {
     "s4l": Look("S4L", PURPLE, "D"),
     "fixmatch": Look("FixMatch", GREEN, "^"),
     "simclr": Look("SimCLR", VERMILLION, "s"),
+    "simclr-finetuned": Look("SimCLR, fine-tuned", ORANGE, "X"),
     "moco": Look("MoCo", GREEN, "^"),
     "aim": Look("AIM", PURPLE, "D"),
     "mae": Look("MAE", ORANGE, "v"),
