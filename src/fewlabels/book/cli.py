@@ -59,6 +59,15 @@ def _parser() -> argparse.ArgumentParser:
     classify.add_argument(
         "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="overrides"
     )
+    advise = add("advise", _advise, "one page on your own images: what few labels give, and how")
+    advise.add_argument("images", metavar="PATH", help="an .npz file, or a folder per class")
+    advise.add_argument("--minutes", type=float, default=10, help="start no run later (10)")
+    advise.add_argument(
+        "--symmetry",
+        default="mirror",
+        help="what leaves an image's meaning as it is: none (letters), mirror, any (cells)",
+    )
+    advise.add_argument("--page", type=Path, metavar="FILE", help="the page (advice-NAME.html)")
     add("summary", _summary, "rewrite results/summary.csv")
     add("claims", _claims, "rewrite results/claims.csv")
     add("verify", _verify, "compare records, tables and frozen pages with what they follow from")
@@ -218,6 +227,35 @@ def _classify(given: argparse.Namespace) -> int:
             refused += 1
             print(f"fewlabels: {error}", file=sys.stderr)
     return 2 if refused else 0
+
+
+def _advise(given: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from fewlabels import data
+    from fewlabels.book.advise import advise
+
+    images = data.load(given.images)
+    for note in getattr(images, "notes", ()):
+        print(f"{note}.")
+    page = given.page or Path(f"advice-{images.name}.html")
+    with tqdm(unit="run", disable=not sys.stderr.isatty()) as bar:
+
+        def progress(done, total, record):
+            bar.total = total
+            bar.update()
+            bar.set_postfix_str(" ".join(map(str, (*record.cell.values(),)[1:3])))
+            if bar.disable:
+                print(
+                    f"{done}/{total}  {record.cell['method']}  {record.seconds:.0f} s", flush=True
+                )
+
+        choices = {"minutes": given.minutes, "symmetry": given.symmetry}
+        found = advise(given.images, page=page, progress=progress, **choices)
+    print(found)
+    if found.done < found.planned:
+        print(f"{found.done} of {found.planned} runs: the same command goes on.")
+    print(page.resolve())
 
 
 def _summary(given: argparse.Namespace) -> None:

@@ -104,6 +104,24 @@ def load(name: str) -> OwnData:
     return OwnData(**facts, **found, notes=tuple(notes))
 
 
+def kept(images: np.ndarray, labels: np.ndarray) -> str:
+    """Write arrays to a file in the cache, named after their content, and return its path.
+
+    Args:
+        images: uint8 [N, H, W] or [N, H, W, 3], values 0..255.
+        labels: int [N], 0..classes-1.
+    """
+    images, labels = np.ascontiguousarray(images), np.ascontiguousarray(labels)
+    digest = hashlib.sha256(f"{images.shape} {images.dtype} {labels.dtype}".encode())
+    digest.update(images)
+    digest.update(labels)
+    path = paths.cache() / "data" / f"own-{digest.hexdigest()[:12]}.npz"
+    if not path.exists():
+        with files.whole(path) as stream:
+            np.savez_compressed(stream, train_images=images, train_labels=labels)
+    return str(path)
+
+
 def checksum(name: str) -> str:
     """sha256 of a file's content, or of a folder's lines "sha256  path" of its image files."""
     place, _ = _parsed(name)
