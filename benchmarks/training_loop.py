@@ -31,7 +31,8 @@ from torchvision.transforms.functional import rotate
 from fewlabels import data
 from fewlabels.data import Split
 from fewlabels.data.augment import quarter_turns
-from fewlabels.kinds.rotnet import placed, task
+from fewlabels.kinds.rotnet import task
+from fewlabels.kinds.ssl import placed
 from fewlabels.learn.training import Recipe, fit
 from fewlabels.nets.compact import CompactNet
 from fewlabels.nets.report_rotnet import RotNet

@@ -190,3 +190,44 @@ def record(toy: Path):
         return [store.path(run) for run in runs]
 
     return compute
+
+
+@pytest.fixture(scope="session")
+def fabric():
+    from lightning.fabric import Fabric
+
+    return Fabric(accelerator="cpu")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Shared by a module's tests, so that what many runs start from is computed once."""
+    from fewlabels.runs.records import Store
+
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEWLABELS_CACHE", str(folder / "cache"))
+        yield Store(folder / "results")
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """As in a sweep: many small operations only get in each other's way on several threads."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def first(images, train: int, test: int):
+    """A data set's first training and test images alone."""
+    from dataclasses import replace
+
+    parts = {"train": images.train, "test": images.test}
+    taken = {
+        name: type(part)(part.images[:count], part.labels[:count])
+        for (name, part), count in zip(parts.items(), (train, test), strict=True)
+    }
+    return replace(images, **taken)

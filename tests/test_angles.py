@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from lightning.fabric import Fabric
+from conftest import first
 from scipy import stats
 from torch import nn
 from toy_runs import measured
@@ -18,23 +18,15 @@ from fewlabels import evidence as ev
 from fewlabels.book import notebooks
 from fewlabels.chapters import profiles
 from fewlabels.chapters import rotation_equivariance as chapter
-from fewlabels.data import Split, digits, fashion
+from fewlabels.data import digits, fashion
 from fewlabels.data import rotated as rotated_data
 from fewlabels.data.augment import quarter_turns, rotated
 from fewlabels.data.rotated import generate
 from fewlabels.errors import UserError
 from fewlabels.kinds import angles as experiments
-from fewlabels.kinds.angles import (
-    C4,
-    CNN,
-    MLP,
-    AngleRegression,
-    Compact,
-    Equivariance,
-    ResNet,
-    SplitLuck,
-    Stack,
-)
+from fewlabels.kinds.angle_networks import C4, CNN, MLP, Compact, ResNet, Stack
+from fewlabels.kinds.angles import AngleRegression, SplitLuck
+from fewlabels.kinds.equivariance import Equivariance
 from fewlabels.learn import angles
 from fewlabels.learn.training import Recipe
 from fewlabels.nets.c4 import C4Conv, C4Lift, C4Net
@@ -265,30 +257,12 @@ NOTHING = Recipe(steps=0, batch_size=1, rate=0.003, evaluations=0)
 
 @pytest.fixture(scope="module", autouse=True)
 def few_images():
-    images = digits.load()
-    images = replace(
-        images,
-        train=Split(images.train.images[:300], images.train.labels[:300]),
-        test=Split(images.test.images[:40], images.test.labels[:40]),
-    )
+    images = first(digits.load(), 300, 40)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "load", lambda name: images)
         experiments.task.cache_clear()
         yield images
     experiments.task.cache_clear()
-
-
-@pytest.fixture(scope="module")
-def fabric():
-    return Fabric(accelerator="cpu")
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("angles")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FEWLABELS_CACHE", str(folder / "cache"))
-        yield Store(folder / "results")
 
 
 def regression(network, protocol="tuned", output="circle", **settings):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from lightning.fabric import Fabric
+from conftest import first
 from torch import nn
 from torch.nn import functional as F
 from toy_runs import measured
@@ -17,7 +17,7 @@ from fewlabels import evidence as ev
 from fewlabels.book import notebooks
 from fewlabels.chapters import autoencoders_vae as chapter
 from fewlabels.chapters import profiles
-from fewlabels.data import Split, digits
+from fewlabels.data import digits
 from fewlabels.errors import UserError
 from fewlabels.kinds import denoising
 from fewlabels.kinds.denoising import (
@@ -40,6 +40,7 @@ from fewlabels.kinds.vae import (
     grid,
     log_bernoulli,
 )
+from fewlabels.learn import probes
 from fewlabels.learn.training import Recipe
 from fewlabels.nets.autoencoders import DenoisingAutoencoder, SmallUNet, dense_vae, sheet_vae
 from fewlabels.nets.variational import kl_divergence
@@ -50,30 +51,12 @@ SHORT = Recipe(steps=12, batch_size=32, rate=0.001, evaluations=3)
 
 @pytest.fixture(scope="module", autouse=True)
 def few_images():
-    whole = digits.load()
-    images = replace(
-        whole,
-        train=Split(whole.train.images[:400], whole.train.labels[:400]),
-        test=Split(whole.test.images[:60], whole.test.labels[:60]),
-    )
+    images = first(digits.load(), 400, 60)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "load", lambda name: images)
         denoising._CODES.clear()
         yield images
     denoising._CODES.clear()
-
-
-@pytest.fixture(scope="module")
-def fabric():
-    return Fabric(accelerator="cpu")
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("autoencoders")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FEWLABELS_CACHE", str(folder / "cache"))
-        yield Store(folder / "results")
 
 
 def training(**changes) -> DenoisingTraining:
@@ -263,7 +246,7 @@ def test_a_probe_takes_chapter_ones_labels(few_images, monkeypatch, fabric, stor
         seen["images"], seen["labels"] = own, labels
         return np.full((len(others), 10), 0.1)
 
-    monkeypatch.setattr(denoising.probes, "knn", probe)
+    monkeypatch.setattr(probes, "knn", probe)
     CodeProbe("digits", None, "kNN", 100, 3).execute(fabric, store)
     drawn = data.draw_labels(few_images.train.labels, 10, 3)
     assert np.array_equal(seen["labels"], few_images.train.labels[drawn].numpy())

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from lightning.fabric import Fabric
 from PIL import Image
 from torch.nn import functional as F
 
@@ -39,7 +38,6 @@ from fewlabels.learn.features import extract
 from fewlabels.learn.training import Recipe
 from fewlabels.nets.pretrained import Pretrained, backbone, tensor_sizes
 from fewlabels.nets.xray_cnn import SmallXrayNet, TenConvolutions
-from fewlabels.runs.records import Store
 
 CPU = torch.device("cpu")
 SOURCE = Pretrained("resnet18", "random")
@@ -77,18 +75,7 @@ TRAINED = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """As every run has; several threads on a busy machine wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def fabric():
-    return Fabric(accelerator="cpu")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -97,14 +84,9 @@ def images():
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """Shared, so that features are computed once."""
-    folder = tmp_path_factory.mktemp("xrays")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FEWLABELS_CACHE", str(folder / "cache"))
-        forget()
-        yield Store(folder / "results")
+def store(store):
     forget()
+    return store
 
 
 def forget():

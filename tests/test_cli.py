@@ -144,10 +144,10 @@ def test_an_unfrozen_chapter_makes_a_preview_too(toy, capsys):
     assert (toy / "_preview/01-toy.html").exists()
 
 
-@pytest.mark.parametrize("module", ["cli", "preview", "book"])
+@pytest.mark.parametrize("module", ["cli", "preview", "render"])
 def test_rendering_imports_nothing_heavy(module):
     heavy = ["torch", "pandas", "papermill", "numpy", "matplotlib", "nbformat", "IPython"]
-    code = f"import sys, fewlabels.{module}; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, fewlabels.book.{module}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
@@ -160,7 +160,7 @@ def test_interrupting_a_run_ends_it_cleanly(toy, tmp_path):
     script = (
         # A shell starts jobs in the background with this signal ignored.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "import sys; from fewlabels import cli, notebooks;"
+        "import sys; from fewlabels.book import cli; from fewlabels.chapters import profiles;"
         "profiles.parameters = lambda *_: {};"
         "from fewlabels import chapters; from pathlib import Path;"
         f"chapters.notebook = lambda name: Path({str(path)!r});"

@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from lightning.fabric import Fabric
 from PIL import Image
 from torch import nn
 from toy_runs import measured
@@ -17,19 +16,15 @@ from fewlabels.chapters import profiles
 from fewlabels.data import duplicates, photographs
 from fewlabels.data.corners import borders, corner_colours, covered
 from fewlabels.errors import UserError
-from fewlabels.kinds import few_photographs
+from fewlabels.kinds import few_photographs, photograph_features
 from fewlabels.kinds.few_photographs import (
     AUGMENTATIONS,
-    FILES,
     CornerColours,
-    FeatureClassification,
-    FineTuning,
-    Recognition,
     ScratchClassification,
     parts,
-    recogniser_of,
-    views,
 )
+from fewlabels.kinds.photograph_features import FeatureClassification, FineTuning, views
+from fewlabels.kinds.recognition import FILES, Recognition, recogniser_of
 from fewlabels.learn import evaluation
 from fewlabels.learn.training import Recipe
 from fewlabels.nets.blocks import Concatenated, blocks, mlp
@@ -48,27 +43,7 @@ NOTHING = Recipe(0, 16, rate=0.001, evaluations=0)
 SHORT = Recipe(6, 16, rate=1e-4, evaluations=3)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """As in a sweep: many small operations only get in each other's way on several threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def fabric():
-    return Fabric(accelerator="cpu")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def store(tmp_path_factory):
-    """Shared, so that features and heads are computed once."""
-    folder = tmp_path_factory.mktemp("photographs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FEWLABELS_CACHE", str(folder / "cache"))
-        yield Store(folder / "results")
+pytestmark = pytest.mark.usefixtures("one_thread", "store")
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +270,7 @@ def test_variants_on_features_run_and_differ(store, fabric, change):
 
 
 def test_features_are_those_of_the_whole_network(fabric, photos):
-    found = few_photographs._kept_features(
+    found = photograph_features._kept_features(
         *(RANDOM, "shapes", CLASSES, 32, "nothing", "pooled", "own", "none", 0, fabric.device)
     )
     torch.manual_seed(0)
@@ -338,7 +313,7 @@ def test_kept_outputs_of_frozen_blocks_are_exact(store, fabric, monkeypatch):
         with torch.no_grad():
             return torch.cat([first(image.unsqueeze(0)) for image in images])
 
-    monkeypatch.setattr(few_photographs, "_kept_maps", recomputed)
+    monkeypatch.setattr(photograph_features, "_kept_maps", recomputed)
     again = run.execute(fabric, store)
     assert calls == [4]
     assert again.metrics["nll"] == pytest.approx(kept.metrics["nll"], abs=1e-4)
@@ -346,10 +321,10 @@ def test_kept_outputs_of_frozen_blocks_are_exact(store, fabric, monkeypatch):
 
 
 def test_fine_tuning_leaves_the_pretrained_blocks_for_others(store, fabric):
-    before = few_photographs._blocks(RANDOM, "own")[-1].state_dict()
+    before = photograph_features._blocks(RANDOM, "own")[-1].state_dict()
     before = {name: tensor.clone() for name, tensor in before.items()}
     FineTuning("shapes", HEAD, 1, SHORT).execute(fabric, store)
-    after = few_photographs._blocks(RANDOM, "own")[-1].state_dict()
+    after = photograph_features._blocks(RANDOM, "own")[-1].state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
@@ -374,13 +349,13 @@ def test_scores_are_those_of_the_test_part(store, fabric, photos):
 
 def test_validation_runs_never_score_test_images(fabric, store, monkeypatch):
     scored = []
-    whole = few_photographs.outcome
+    whole = evaluation.evaluate
 
-    def noted(probabilities, truth, *rest):
+    def noted(probabilities, truth):
         scored.append(len(truth))
-        return whole(probabilities, truth, *rest)
+        return whole(probabilities, truth)
 
-    monkeypatch.setattr(few_photographs, "outcome", noted)
+    monkeypatch.setattr(evaluation, "evaluate", noted)
     for run in (SCRATCH, HEAD):
         replace(run, scored_on="validation").execute(fabric, store)
     held = len(parts("shapes", CLASSES, 0, 0, "validation")[1])

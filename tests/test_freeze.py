@@ -155,7 +155,7 @@ def test_a_chapter_that_starts_no_run_by_itself_is_frozen_with_what_is_there(toy
     monkeypatch.setattr(profiles, "parameters", lambda name, profile: values)
     monkeypatch.setattr(freeze, "fingerprint", lambda name: FINGERPRINT | {"parameters": values})
     assert freeze.status("toy").partial
-    monkeypatch.setattr(notebooks, "mismatch", lambda name: None)
+    monkeypatch.setattr(profiles, "mismatch", lambda name: None)
     monkeypatch.setattr(freeze, "_require_books_data", lambda name: None)
     executed = []
     monkeypatch.setattr(notebooks, "execute", lambda *given: executed.append(given))

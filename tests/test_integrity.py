@@ -18,7 +18,8 @@ from fewlabels.evidence import verdicts
 from fewlabels.evidence.verdicts import Printed, Verdict
 from fewlabels.learn import evaluation
 from fewlabels.reference import published
-from fewlabels.runs import manifest, records
+from fewlabels.runs import manifest, reading
+from fewlabels.runs.records import Experiment, Outcome, Store
 
 CLAIM = {
     "id": "T1",
@@ -35,7 +36,7 @@ MARGINS = {"accuracy": {"margin": 3, "why": "of a toy"}}
 
 
 @dataclass(frozen=True)
-class Reader(records.Experiment):
+class Reader(Experiment):
     """Names the test digits of scikit-learn's set, right in six of ten."""
 
     kind: ClassVar[str] = "digits"
@@ -51,7 +52,7 @@ class Reader(records.Experiment):
         rng = np.random.default_rng(self.draw)
         predicted = np.where(rng.random(len(truth)) < 0.6, truth, (truth + 1) % 10)
         metrics = evaluation.of_classes(predicted, truth, 10) | {"auc": 0.75}
-        return records.Outcome(metrics, predictions={"classes": predicted.astype(np.uint8)})
+        return Outcome(metrics, predictions={"classes": predicted.astype(np.uint8)})
 
 
 @pytest.fixture
@@ -62,8 +63,8 @@ def forged(toy, tmp_path, monkeypatch):
     write_claims(reference, CLAIM)
     known = chapters.load("toy")
     monkeypatch.setattr(known, "plan", lambda settings: [Reader("digits", k) for k in range(3)])
-    monkeypatch.setattr(notebooks, "evaluate", lambda *given: {"claims": [entry(records())]})
-    store, fabric = records.Store(paths.RESULTS / "toy"), Fabric(accelerator="cpu")
+    monkeypatch.setattr(notebooks, "evaluate", lambda *given: {"claims": [entry(made())]})
+    store, fabric = Store(paths.RESULTS / "toy"), Fabric(accelerator="cpu")
     for run in known.plan(None):
         store.run(run, fabric)
     summary.write()
@@ -84,8 +85,8 @@ def write_claims(reference, *claims):
     published._document.cache_clear()
 
 
-def records():
-    store = records.Store(paths.RESULTS / "toy")
+def made():
+    store = Store(paths.RESULTS / "toy")
     return [store.get(run) for run in chapters.load("toy").plan(None)]
 
 
@@ -195,7 +196,7 @@ def test_and_tables_and_fingerprint_made_again_too(forged):
 
 def test_predictions_left_out_or_cut_short_are_no_excuse(forged):
     def cut(record):
-        record["predictions"]["classes"] = records._pack(np.zeros(3, dtype=np.uint8))
+        record["predictions"]["classes"] = reading._pack(np.zeros(3, dtype=np.uint8))
 
     for change in (cut, lambda record: record.update(predictions={})):
         mend(first(), change)

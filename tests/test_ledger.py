@@ -1,17 +1,19 @@
 import ast
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
-from fewlabels import chapters, paths
-from fewlabels.book import ledger
+from fewlabels import chapters, files, paths
+from fewlabels.book import freeze, ledger
 from fewlabels.chapters import profiles
 from fewlabels.errors import UserError
 from fewlabels.evidence.statistics import PairedDifference
 from fewlabels.evidence.tables import MINUS, Table
 from fewlabels.evidence.verdicts import FIGURE_WORDS, FORMER, OPEN, Printed, Verdict
 from fewlabels.reference import published
+from fewlabels.runs import kept
 
 NAME = "replication-ledger"
 SOURCES = ("rotnet", "rotation", "chest", "ssl", "fewdata")
@@ -116,36 +118,42 @@ def test_the_committed_table_follows_from_the_records(name):
 
 
 def test_no_chapter_has_other_records_than_the_committed_table():
-    assert ledger.stale() == []
+    assert freeze.stale_claims() == []
 
 
 @pytest.mark.parametrize("change", ["other records", "a claim less"])
-def test_a_chapter_with_other_records_or_claims_than_the_table_is_named(monkeypatch, change):
-    table, before = ledger.read(), ledger.stale()
-    own = table["chapter"] == "rotnet-mnist"
-    table = table.assign(records=table["records"].mask(own, "0" * 12))
-    if change == "a claim less":
-        table = ledger.read()[lambda found: found["claim"] != "R3"]
-    monkeypatch.setattr(ledger, "read", lambda: table)
-    assert "rotnet-mnist" not in before
-    assert ledger.stale() == ["rotnet-mnist", *before]
+def test_a_chapter_with_other_records_or_claims_than_the_table_is_named(toy, monkeypatch, change):
+    own = {claim.id: replace(claim, chapter="toy") for claim in [*published.claims().values()][:3]}
+    monkeypatch.setattr(published, "claims", lambda chapter=None: own)
+    rows = [{"chapter": "toy", "claim": id, "records": freeze.digest("toy")} for id in own]
+    file = toy / "results/claims.csv"
+    file.parent.mkdir()
+    file.write_text(files.table(["chapter", "claim", "records"], rows))
+    assert freeze.stale_claims() == []
+    rows[0]["records"] = "0" * 12
+    told = rows[1:] if change == "a claim less" else rows
+    file.write_text(files.table(["chapter", "claim", "records"], told))
+    assert freeze.stale_claims() == ["toy"]
 
 
 def test_claims_are_made_without_computing_moving_or_writing_anything(tmp_path, monkeypatch):
     """A copy of a chapter's records, one of which is missing, truncated, or altered."""
     monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / "cache"))
-    name = "rotation-equivariance"
-    shutil.copytree(paths.RESULTS / name, tmp_path / name)
+    chapter = "rotation-equivariance"
+    folder = tmp_path / chapter
+    shutil.copytree(paths.RESULTS / chapter, folder)
     monkeypatch.setattr(paths, "RESULTS", tmp_path)
-    victim = sorted((tmp_path / name).glob("angle-*.json"))[7]
-    text = victim.read_text()
+    name = next(each for each in kept.names(folder) if each.startswith("angle-"))
+    text, victim = kept.text(folder, name).decode(), folder / f"{name}.json"
+    for part in folder.glob("*.jsonl"):
+        part.write_text("".join(line for line in part.open() if f'"{name}"' not in line[:40]))
     for damaged in (text[:1000], text.replace('"mae": ', '"mae": 1'), None):
-        victim.unlink() if damaged is None else victim.write_text(damaged)
-        before = {path: path.stat().st_mtime_ns for path in (tmp_path / name).rglob("*")}
+        victim.unlink(missing_ok=True) if damaged is None else victim.write_text(damaged)
+        before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
         with pytest.raises(UserError) as told:
-            ledger.rows(name)
-        assert victim.name in str(told.value)
-        assert {path: path.stat().st_mtime_ns for path in (tmp_path / name).rglob("*")} == before
+            ledger.rows(chapter)
+        assert victim.stem in str(told.value)
+        assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     assert not (tmp_path / "cache").exists()
 
 

@@ -94,12 +94,12 @@ def test_what_does_not_exist_is_refused_with_what_does(toy, profile, overrides, 
 
 def test_markup_within_a_list_is_refused_too():
     with pytest.raises(UserError, match="classes is 'a`b'"):
-        notebooks._refuse_markup("classes", ["x y.pth", "a`b"])
+        profiles._refuse_markup("classes", ["x y.pth", "a`b"])
 
 
 def test_text_stays_text(toy):
     # YAML would make a number of it.
-    assert notebooks._as_type_of("a", "12", "name") == "12"
+    assert profiles._as_type_of("a", "12", "name") == "12"
 
 
 def test_a_parameters_cell_that_differs_from_the_settings_is_named(toy):

@@ -24,7 +24,7 @@ from fewlabels.book import cli, packing
 from fewlabels.book.visit import _archives, _images, _work
 from fewlabels.chapters import profiles
 from fewlabels.errors import UserError
-from fewlabels.runs import manifest, records, sweep
+from fewlabels.runs import kept, manifest, records, sweep
 
 NAME = "ssl-medmnist"
 TINY = {
@@ -270,12 +270,12 @@ def test_what_does_not_fit_is_refused_with_a_line_each_and_the_rest_is_taken(boo
     for line, why in zip(refused, reasons, strict=True):
         assert line.startswith("refused ") and why in line
     assert taken == f"{NAME}: 1 new"
-    assert (paths.RESULTS / own).read_bytes() == whole
+    assert kept.text(paths.RESULTS / NAME, record.stem) == whole
     # One that is there stays.
     path = archive(book / "other.tar.gz", (own, forged(record, seconds=0.0)))
     assert cli.main(["merge", str(path)]) == 1
     assert "another record of this run is there, and stays" in capsys.readouterr().out
-    assert (paths.RESULTS / own).read_bytes() == whole
+    assert kept.text(paths.RESULTS / NAME, record.stem) == whole
 
 
 def _zeros(count: int) -> str:

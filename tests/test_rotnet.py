@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from lightning.fabric import Fabric
+from conftest import first
 from toy_runs import measured
 
 from fewlabels import chapters, data
@@ -13,18 +13,16 @@ from fewlabels import evidence as ev
 from fewlabels.book import notebooks
 from fewlabels.chapters import profiles
 from fewlabels.chapters import rotnet_mnist as chapter
-from fewlabels.data import ImageData, Split, digits
+from fewlabels.data import digits
 from fewlabels.errors import UserError
-from fewlabels.kinds import rotnet
+from fewlabels.kinds import digits as kinds
+from fewlabels.kinds.digits import CrossedSeed, DigitClassification, deformed
 from fewlabels.kinds.rotnet import (
-    CrossedSeed,
-    DigitClassification,
     FeatureMap,
     MovedTurns,
     RotationPretraining,
     RotationStart,
     binarised,
-    deformed,
     standardised,
     task,
     weak_view,
@@ -40,43 +38,20 @@ REPORT = Recipe(steps=20, batch_size=16, rate=0.001, evaluations=4)
 TUNED = Recipe(20, 32, rate=0.003, optimiser="adamw", schedule="cosine", evaluations=4)
 
 
-def small(images: ImageData, test: int = 60) -> ImageData:
-    """The first 400 training and 60 test images."""
-    return replace(
-        images,
-        train=Split(images.train.images[:400], images.train.labels[:400]),
-        test=Split(images.test.images[:test], images.test.labels[:test]),
-    )
-
-
 def forget():
     """What the process keeps of a data set between runs."""
     task.cache_clear()
-    rotnet._FEATURES.clear()
+    kinds._FEATURES.clear()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def few_images():
-    images = small(digits.load())
+    images = first(digits.load(), 400, 60)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "load", lambda name: images)
         forget()
         yield images
     forget()
-
-
-@pytest.fixture(scope="module")
-def fabric():
-    return Fabric(accelerator="cpu")
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """Shared, so that every pretraining is computed once."""
-    folder = tmp_path_factory.mktemp("rotnet")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FEWLABELS_CACHE", str(folder / "cache"))
-        yield Store(folder / "results")
 
 
 def pretraining(protocol, recipe=None, scored_on="test", seed=0):
@@ -303,7 +278,7 @@ def fitted(monkeypatch):
         module.eval()
         return {}
 
-    monkeypatch.setattr(rotnet, "fit", fit)
+    monkeypatch.setattr(kinds, "fit", fit)
     return caught
 
 
@@ -353,7 +328,7 @@ def test_a_test_image_is_classified_without_a_look_at_the_others(
     scored = []
     monkeypatch.setattr(evaluation, "evaluate", lambda p, labels: scored.append(p) or {})
     for number in (60, 20):
-        images = small(few_images, test=number)
+        images = first(few_images, 400, number)
         monkeypatch.setattr(data, "load", lambda name, images=images: images)
         forget()
         PROBED[f"tuned, {readout}"].execute(fabric, store)

@@ -20,7 +20,8 @@ from toy_runs import Toy, measured, run_sweep, sweep_of_seven, wait_until
 
 from fewlabels import data, paths
 from fewlabels.errors import DiskError, UserError
-from fewlabels.kinds.rotnet import DigitClassification, FeatureMap, RotationPretraining
+from fewlabels.kinds.digits import DigitClassification
+from fewlabels.kinds.rotnet import FeatureMap, RotationPretraining
 from fewlabels.learn.training import Recipe
 from fewlabels.runs import records
 from fewlabels.runs.records import Experiment, Outcome, Store

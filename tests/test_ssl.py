@@ -49,19 +49,9 @@ SETTINGS = settings("smoke")
 
 
 @pytest.fixture(scope="module")
-def fabric():
-    return Fabric(accelerator="cpu")
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """Shared, so that every pretraining is computed once."""
-    folder = tmp_path_factory.mktemp("ssl")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FEWLABELS_CACHE", str(folder / "cache"))
-        ssl._FEATURES.clear()
-        yield Store(folder / "results")
-        ssl._FEATURES.clear()
+def store(store):
+    ssl._FEATURES.clear()
+    return store
 
 
 def pretraining(method="simclr", protocol="report", epochs=2, seed=0, **settings):

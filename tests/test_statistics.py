@@ -1,11 +1,9 @@
-import json
 import math
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from fewlabels import paths
 from fewlabels.errors import UserError
 from fewlabels.evidence.statistics import (
     STARTS,
@@ -23,6 +21,7 @@ from fewlabels.evidence.statistics import (
     unpaired_difference,
     variance_components,
 )
+from fewlabels.runs import manifest
 
 T2 = 4.302653
 """Student's quantile at 97.5% for two degrees of freedom; 2.919986 at 95%."""
@@ -63,10 +62,10 @@ def test_shared_luck_is_the_trained_run_that_a_run_starts_from():
 def test_no_kind_of_run_starts_from_another_under_a_name_that_is_not_known():
     """A run's luck would count as its own."""
     known = {*STARTS, "reader", "run"}  # a scale that others are read on; a config with other seeds
-    for file in paths.RESULTS.glob("*/*.json"):
-        config = json.loads(file.read_text())["record"]["config"]
+    for name in manifest.records():
+        config = manifest.read(name).config
         nested = {k for k, v in config.items() if isinstance(v, dict) and "recipe" in v}
-        assert nested <= known, file.name
+        assert nested <= known, name
 
 
 def test_fewer_than_three_runs_have_no_interval():

@@ -3,14 +3,15 @@
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fewlabels import files, paths
 from fewlabels.book import notebooks, render
+from fewlabels.book.planned import Planned
 from fewlabels.chapters import profiles
 from fewlabels.errors import UserError
-from fewlabels.runs import manifest
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
         "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="overrides"
     )
     run.add_argument("--output", type=Path, metavar="FILE", help="the executed notebook (.ipynb)")
+    keep = add("keep", _keep, "collect the book's records, one file a run, in one file a chapter")
+    keep.add_argument("chapter", metavar="CHAPTER", nargs="?")
     freeze = add("freeze", _freeze, "execute a chapter (or all) for the book with Quarto")
     freeze.add_argument("chapter", metavar="CHAPTER", nargs="?")
     status = add("status", _status, "runs done and needed, and whether the frozen output is fresh")
@@ -118,13 +121,30 @@ def _run(given: argparse.Namespace) -> None:
     try:
         notebooks.execute(source, output, values)
     finally:
-        manifest.add()
+        _collect(given.chapter, values)
     changes = "".join(f", {key} = {value}" for key, value in overrides.items())
     note = f"Your run of {given.chapter}: profile {given.profile}{changes}."
     page = output.with_suffix(".html")
     for reference in preview.run_page(output, source, note, page):
         print(f"Unresolved reference {reference}")
     print(page.resolve())
+
+
+def _keep(given: argparse.Namespace) -> None:
+    from fewlabels import chapters
+
+    for name in [given.chapter] if given.chapter else chapters.names():
+        print(f"{name}: {_collect(name, profiles.parameters(name, 'full'))} records collected")
+
+
+def _collect(name: str, values: Mapping[str, Any]) -> int:
+    """Keep the records of a chapter's runs, where they are the book's; returns how many are new."""
+    from fewlabels import chapters
+    from fewlabels.runs import manifest
+
+    chapter = chapters.load(name)
+    folder = chapter.store(chapter.Settings(**values)).folder
+    return manifest.keep(folder.name) if folder.parent == paths.RESULTS else 0
 
 
 def _check_output(output: Path) -> None:
@@ -149,12 +169,13 @@ def _freeze(given: argparse.Namespace) -> None:
         try:
             print(f"{name}: frozen in {freeze.freeze(name, quarto).relative_to(paths.ROOT)}")
         finally:
-            manifest.add()
+            _collect(name, profiles.parameters(name, "full"))
 
 
 def _status(given: argparse.Namespace) -> int:
     from fewlabels import chapters
-    from fewlabels.book import freeze, ledger
+    from fewlabels.book import freeze
+    from fewlabels.book.planned import planned
 
     if given.missing:
         return _missing()
@@ -163,40 +184,35 @@ def _status(given: argparse.Namespace) -> int:
         state = freeze.status(name)
         clean = clean and not state.stale and (state.partial or state.done == state.needed)
         print(f"{name}: {state.done} of {state.needed} runs, {freeze.in_words(state.stale)}")
-        if older := _by_other_code(name):
+        if older := _by_other_code(planned(name)):
             print(f"  made by code that has changed since: {older} records")
-        if more := _beyond(name):
+        if more := _beyond(planned(name)):
             print(f"  a larger budget would add: {more}")
-    if old := ledger.stale():
+    if old := freeze.stale_claims():
         print(
             f"results/claims.csv: older than the records of {', '.join(old)} (`fewlabels claims`)"
         )
     return 0 if clean and not old else 1
 
 
-def _by_other_code(name: str) -> int:
+def _by_other_code(planned: Planned) -> int:
     """Records that say which code made them, and whose code reads otherwise today."""
-    from fewlabels import chapters, code, data
-    from fewlabels.runs import records
+    from fewlabels.runs import reading
 
-    chapter, settings = chapters.load(name), profiles.settings(name)
-    store = chapter.store(settings)
-    with data.as_in_the_book(), records.reading_only():
-        made = [(run, store.path(run)) for run in chapter.plan(settings)]
-        found = [(run, records.read(path)) for run, path in made if path.exists()]
-    return sum(bool(r.source) and r.source != code.digest(type(run).__module__) for run, r in found)
+    count = 0
+    for file, today in planned.records.items():
+        record = reading.found(Path(file).parent, Path(file).stem)
+        count += record is not None and record.source not in ("", today)
+    return count
 
 
-def _beyond(name: str) -> str:
+def _beyond(planned: Planned) -> str:
     """Runs done of those that only a larger budget asks for; nothing where there are none."""
-    from fewlabels import chapters
+    from fewlabels.runs import kept
 
-    chapter, settings = chapters.load(name), profiles.settings(name)
-    if not hasattr(chapter, "beyond"):
-        return ""
-    planned, store = chapter.beyond(settings), chapter.store(settings)
-    done = sum(store.path(run).exists() for run in planned)
-    return f"{done} of {len(planned)} runs are made"
+    runs = [Path(file) for file in planned.beyond]
+    done = sum(kept.place(file.parent, file.stem) is not None for file in runs)
+    return f"{done} of {len(runs)} runs are made" if runs else ""
 
 
 def _missing() -> int:

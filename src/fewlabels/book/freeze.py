@@ -4,6 +4,7 @@ Quarto renders from `_freeze/` without asking whether the notebook has changed s
 leaves a fingerprint of all that the output was made from, and `status` compares it.
 """
 
+import csv
 import difflib
 import hashlib
 import json
@@ -20,10 +21,13 @@ from typing import Any
 
 import yaml
 
-from fewlabels import files, paths
+from fewlabels import chapters, files, paths
 from fewlabels.book import notebooks
+from fewlabels.book.planned import planned
 from fewlabels.chapters import profiles
 from fewlabels.errors import UserError
+from fewlabels.reference import published
+from fewlabels.runs import kept
 
 FINGERPRINT = "fingerprint.json"
 SHOWN = 8
@@ -46,8 +50,6 @@ class Status:
 
 def status(name: str) -> Status:
     """State of one chapter. ``stale`` is empty where the frozen output is fresh."""
-    from fewlabels import chapters
-
     now = fingerprint(name)
     records = now["records"]
     done = sum(digest is not None for digest in records.values())
@@ -59,7 +61,7 @@ def status(name: str) -> Status:
         stale = differences(json.loads(file.read_text(encoding="utf-8")), now)
     except (ValueError, LookupError, TypeError, AttributeError):
         stale = [f"{FINGERPRINT} is damaged"]
-    if wrong := profiles.mismatch(name):
+    if wrong := planned(name).mismatch:
         stale.append(wrong)
     return Status(name, done, len(records), stale, partial)
 
@@ -83,22 +85,14 @@ def fingerprint(name: str, output: Path | None = None) -> dict[str, Any]:
     Args:
         output: the folder of the frozen output, where it is not in its place yet.
     """
-    from fewlabels import chapters, data
-    from fewlabels.reference import published
-
-    chapter = chapters.load(name)
-    notebook = chapters.notebook(name)
-    values = profiles.parameters(name, "full")
-    with data.as_in_the_book():
-        settings = chapter.Settings(**values)
-        records = [chapter.store(settings).path(run) for run in chapter.plan(settings)]
-    inputs = chapter.inputs(settings) if hasattr(chapter, "inputs") else []
+    found, notebook = planned(name), chapters.notebook(name)
+    records = {Path(file).stem: _sha256(Path(file)) for file in sorted(found.records)}
     output = output or notebooks.frozen(notebook)
     return {
         "cells": [_cell_hash(cell) for cell in profiles.cells(notebook)],
-        "parameters": values,
-        "records": {file.stem: _sha256(file) for file in sorted(records)},
-        "inputs": {file.name: _sha256(file) for file in sorted(inputs)},
+        "parameters": found.parameters,
+        "records": records,
+        "inputs": {Path(file).name: _sha256(Path(file)) for file in sorted(found.inputs)},
         "claims": published.digests(name),
         "output": {
             file.relative_to(output).as_posix(): _sha256(file)
@@ -114,7 +108,8 @@ def _cell_hash(cell: dict[str, Any]) -> str:
 
 
 def _sha256(file: Path) -> str | None:
-    return files.sha256(file) if file.exists() else None
+    """Of a file's content, or of the record of its name in a file of many; None without either."""
+    return files.sha256(file) if file.exists() else kept.digest(file.parent, file.stem)
 
 
 def differences(frozen: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -165,6 +160,31 @@ def _changed(
     return lines
 
 
+def digest(name: str) -> str:
+    """A hash of a chapter's parameters and of the records of its planned runs."""
+    now = fingerprint(name)
+    content = json.dumps([now["parameters"], now["records"]], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def stale_claims() -> list[str]:
+    """Chapters whose rows in results/claims.csv are of other claims or were made from other
+    records. Raises UserError where the file is missing."""
+    told = {claim.chapter for claim in published.claims().values()}
+    names = [name for name in chapters.names() if name in told]
+    file = paths.RESULTS / "claims.csv"
+    if names and not file.exists():
+        raise UserError(f"{file} is missing: write it with `fewlabels claims`.")
+    rows = [*csv.DictReader(file.open(encoding="utf-8", newline=""))] if names else []
+
+    def fresh(name: str) -> bool:
+        own = [row for row in rows if row.get("chapter") == name]
+        same = {row.get("claim") for row in own} == {*published.claims(name)}
+        return same and {row.get("records") for row in own} == {digest(name)}
+
+    return [name for name in names if not fresh(name)]
+
+
 def freeze(name: str, quarto: Path) -> Path:
     """Execute a chapter once per format and put the result into ``_freeze/``; returns the folder.
 
@@ -174,8 +194,6 @@ def freeze(name: str, quarto: Path) -> Path:
     outputs, other chapters are not executed, and where a cell fails the result frozen before stays
     as it was. ChapterFailed where a cell fails.
     """
-    from fewlabels import chapters
-
     if wrong := profiles.mismatch(name):
         raise UserError(f"{name} cannot be frozen: {wrong}.")
     _require_books_data(name)
@@ -203,11 +221,9 @@ def freeze(name: str, quarto: Path) -> Path:
 
 def _require_books_data(name: str) -> None:
     """Refuse data files other than the book's: the chapter's runs would all be made again."""
-    from fewlabels import chapters
-
     chapter = chapters.load(name)
-    planned = chapter.plan(chapter.Settings(**profiles.parameters(name, "full")))
-    if other := other_data(planned):
+    runs = chapter.plan(chapter.Settings(**profiles.parameters(name, "full")))
+    if other := other_data(runs):
         raise UserError(
             f"{name} cannot be frozen: {', '.join(other)} is another file here than behind the "
             "book's records. Name the folder of the book's own data in FEWLABELS_DATA."

@@ -14,8 +14,8 @@ from fewlabels.chapters import profiles
 from fewlabels.errors import UserError
 from fewlabels.evidence import remeasured
 from fewlabels.reference import published
-from fewlabels.runs import manifest, records
-from fewlabels.runs.records import Record
+from fewlabels.runs import manifest
+from fewlabels.runs.reading import NO_RECORD, Record
 
 OPEN = 1e-4
 """Relative width of a span that is more than the rounding of a mean."""
@@ -54,7 +54,7 @@ def verify() -> Report:
         claimed = dict.fromkeys(claim.chapter for claim in published.claims().values())
         _table(report, "claims.csv", ledger.COLUMNS, ledger.rows, claimed)
         report.wrong += [
-            f"results/claims.csv: {n} has other claims or records" for n in ledger.stale()
+            f"results/claims.csv: {n} has other claims or records" for n in freeze.stale_claims()
         ]
         for name in chapters.names():
             if stale := freeze.status(name).stale:
@@ -90,12 +90,12 @@ def _told(report: Report, what: str) -> Iterator[None]:
 def _records(report: Report) -> dict[str, Record]:
     """Every sound record by its id, compared with its name and with what it keeps."""
     found: dict[str, Record] = {}
-    for name, file in manifest.records().items():
+    for name in manifest.records():
         with _told(report, f"results/{name}"):
-            record = records.read(file)
+            record = manifest.read(name)
             report.records += 1
             own = f"{record.config.get('kind')}-{record.id}.json"
-            if file.name != own:
+            if name.split("/")[1] != own:
                 raise UserError(f"it lies under another name than its own, {own}.")
             if record.id in found:
                 raise UserError(f"another chapter has a record {record.id} as well.")
@@ -111,7 +111,7 @@ def compare(report: Report, record: Record) -> None:
     except remeasured.NoLabels as error:
         report.unchecked[str(error)] += 1
         return
-    except (*records.NO_RECORD, ArithmeticError) as error:
+    except (*NO_RECORD, ArithmeticError) as error:
         raise UserError(f"its metrics cannot be made again: {error}") from error
     kind = record.config["kind"]
     report.without[kind].update(record.metrics.keys() - spans.keys())

@@ -1,7 +1,5 @@
 """Every claim of the sources with its verdict, in one table: results/claims.csv."""
 
-import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from fewlabels import files, paths
-from fewlabels.book import notebooks
+from fewlabels.book import freeze, notebooks
 from fewlabels.chapters import profiles
 from fewlabels.errors import UserError
 from fewlabels.evidence import statistics, verdicts
@@ -198,24 +196,6 @@ def with_unit(figure: str, unit: str) -> str:
     return f"epoch {figure}" if unit == "epoch" else f"{figure} {unit}"
 
 
-def stale() -> list[str]:
-    """Chapters whose rows in results/claims.csv are of other claims or were made from other
-    records."""
-    from fewlabels import chapters
-
-    names = [name for name in _chapters() if name in chapters.names()]
-    if not names:
-        return []
-    table = read()
-
-    def fresh(name: str) -> bool:
-        own = table[table["chapter"] == name]
-        claims = set(published.claims(name))
-        return set(own["claim"]) == claims and set(own["records"]) == {_records(name)}
-
-    return [name for name in names if not fresh(name)]
-
-
 def entries(name: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rows of a chapter's table of claims, for parameters as `profiles.parameters` gives them.
 
@@ -229,7 +209,7 @@ def entries(name: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
     settings = chapter.Settings(**values)
     if values.get("minutes") != 0:
         store = chapter.store(settings)
-        missing = [run for run in chapter.plan(settings) if not store.path(run).exists()]
+        missing = [run for run in chapter.plan(settings) if not store.has(run)]
         if missing:
             raise store.lacks(*missing)
     with reading_only():
@@ -265,16 +245,8 @@ def _made(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
         "run_seconds": round(sum(record.seconds for record in records)),
         "devices": "; ".join(sorted({record.hardware["device"] for record in records})),
         "command": f"fewlabels run {name} --profile full{missing}",
-        "records": _records(name),
+        "records": freeze.digest(name),
     }
-
-
-def _records(name: str) -> str:
-    from fewlabels.book import freeze
-
-    now = freeze.fingerprint(name)
-    content = json.dumps([now["parameters"], now["records"]], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def _rows(row: Mapping[str, Any], made: Mapping[str, Any]) -> list[dict[str, Any]]:

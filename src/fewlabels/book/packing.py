@@ -26,8 +26,9 @@ from fewlabels import chapters, code, data, files, paths
 from fewlabels.book import freeze, integrity
 from fewlabels.chapters import profiles
 from fewlabels.errors import UserError
-from fewlabels.runs import manifest
-from fewlabels.runs.records import NO_RECORD, Damaged, Experiment, Store, read, reading_only
+from fewlabels.runs import kept, manifest
+from fewlabels.runs.reading import NO_RECORD, Damaged, read
+from fewlabels.runs.records import Experiment, Store, reading_only
 
 FILES = {
     "mnist": "MNIST/raw/*.gz",
@@ -48,6 +49,7 @@ NAMED = ("weights/*", "caltech101/101_ObjectCategories/*")
 PLATFORMS = [f"manylinux{tag}_x86_64" for tag in ("_2_28", "_2_27", "_2_17", "2014", "1")]
 LARGEST, MOST = 1 << 28, 20_000
 """Bytes that an archive may unpack to, and files in it."""
+NEW = "new"
 MEMBER = re.compile(r"([a-z0-9-]+)/[a-z0-9-]+-[0-9a-f]{12}\.json")
 
 
@@ -167,9 +169,10 @@ def _weights(store: Store, runs: Sequence[Experiment], root: Path) -> Iterator[s
     for need in needs.keys() - {*runs}:
         lost += not store.has_weights(need)
         if store.has_weights(need):
-            path = store.path(need)
-            _copy(path, root / "results" / store.folder.name / path.name)
-            for file in paths.cache().glob(f"weights/{path.stem}.*"):
+            record = root / "results" / store.folder.name / store.path(need).name
+            files.folder(record.parent)
+            record.write_bytes(kept.text(store.folder, record.stem))
+            for file in paths.cache().glob(f"weights/{record.stem}.*"):
                 _copy(file, root / "cache/weights" / file.name)
     if lost:
         yield f"weights of {lost} runs, which are not in the cache: they are made again there"
@@ -245,7 +248,9 @@ def merge(archives: Sequence[Path]) -> tuple[list[str], int]:
             except (*NO_RECORD, ArithmeticError) as error:
                 why = error.why if isinstance(error, Damaged) else str(error)
                 lines.append("".join(c if c.isprintable() else "?" for c in f"{name}: {why}")[:300])
-    manifest.add()
+    for chapter, what in counts:
+        if what == NEW:
+            manifest.keep(chapter)
     refused = [f"refused {line}" for line in lines]
     return refused + [f"{name}: {n} {what}" for (name, what), n in counts.items()], len(refused)
 
@@ -300,10 +305,11 @@ def _take(name: str, file: Path | None, runs: Mapping[str, Experiment]) -> str:
     integrity.compare(report, record)
     if report.unchecked:
         raise UserError(f"it cannot be checked here: {next(iter(report.unchecked))}")
-    if not target.exists():
+    own = kept.text(target.parent, target.stem)
+    if own is None:
         with files.whole(target) as stream:
             stream.write(file.read_bytes())
-        return "new"
-    if target.read_bytes() != file.read_bytes():
+        return NEW
+    if own != file.read_bytes():
         raise UserError("another record of this run is there, and stays")
     return "already there"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fewlabels.chapters import few_data_caltech as chapter
-from fewlabels.kinds.few_photographs import recogniser_of
+from fewlabels.kinds.recognition import recogniser_of
 from fewlabels.nets.recogniser import Answer, Recogniser
 from fewlabels.runs.sweep import fabric_on
 

@@ -12,10 +12,12 @@ import sys
 import tarfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from fewlabels import files, paths
+from fewlabels import chapters, files, paths
 
 PART = 15_000_000
 """Bytes of records, before they are compressed, that go into one archive."""
@@ -56,26 +58,33 @@ def visit(started: float, minutes: float) -> int:
 
 def compute(end: float) -> None:
     """The runs of the plan in its order; none is started after ``end``."""
-    from fewlabels import chapters
-    from fewlabels.runs import sweep
+    from fewlabels.runs.records import Store
+    from fewlabels.runs.sweep import run_all
 
+    # Parts that are alike are one sweep: no worker waits at the end of each for the slowest.
+    for (folder, device, precision, workers), parts in groupby(_parts(), key=itemgetter(0)):
+        run_all(
+            [run for _, runs in parts for run in runs],
+            Store(folder),
+            device=device,
+            precision=precision,
+            workers=workers,
+            minutes=(end - time.time()) / 60,
+            keep_going=True,
+        )
+
+
+def _parts() -> Iterator[tuple[tuple[Path, str, str, int], list]]:
+    """The runs of every part of ``plan.json``, behind where and how they are made."""
     for part in json.loads((paths.ROOT / "plan.json").read_text()):
         chapter = chapters.load(part["chapter"])
         settings = chapter.Settings(**part["parameters"])
         store = chapter.store(settings)
-        runs = chapters.planned(part["chapter"], settings)
-        planned = {store.path(run).name: run for run in runs}
+        planned = {store.path(run).name: run for run in chapters.planned(chapter.NAME, settings)}
         if others := [name for name in part["runs"] if name not in planned]:
-            print(f"{part['chapter']}: {len(others)} runs are others here and are left out")
-        sweep.run_all(
-            [planned[name] for name in part["runs"] if name in planned],
-            store,
-            device=settings.device,
-            precision=settings.precision,
-            workers=settings.workers,
-            minutes=(end - time.time()) / 60,
-            keep_going=True,
-        )
+            print(f"{chapter.NAME}: {len(others)} runs are others here and are left out")
+        how = store.folder, settings.device, settings.precision, settings.workers
+        yield how, [planned[name] for name in part["runs"] if name in planned]
 
 
 def _archives(made: Sequence[Path], out: Path) -> Iterator[Path]:

@@ -13,17 +13,16 @@ from typing import Annotated, Any, Literal
 from fewlabels import config
 from fewlabels.data import photographs
 from fewlabels.errors import UserError
+from fewlabels.kinds.denoising import READOUTS
 from fewlabels.kinds.few_photographs import (
     AUGMENTATIONS,
     BATCH,
-    PIXELS,
-    READOUTS,
     CornerColours,
-    FeatureClassification,
-    FineTuning,
-    Recognition,
     ScratchClassification,
 )
+from fewlabels.kinds.photograph_features import FeatureClassification, FineTuning
+from fewlabels.kinds.recognition import Recognition
+from fewlabels.kinds.vae import PIXELS
 from fewlabels.learn.training import Recipe
 from fewlabels.nets.pretrained import RANDOM, TORCHVISION, Pretrained, at_hand
 from fewlabels.runs.parameters import Count, Parameters, Range, Some

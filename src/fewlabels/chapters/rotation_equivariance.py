@@ -11,18 +11,9 @@ from typing import Annotated, Literal
 from fewlabels import data
 from fewlabels.data.rotated import SMALLEST_SPAN
 from fewlabels.errors import UserError
-from fewlabels.kinds.angles import (
-    C4,
-    CNN,
-    MLP,
-    AngleRegression,
-    Compact,
-    Equivariance,
-    Network,
-    ResNet,
-    SplitLuck,
-    Stack,
-)
+from fewlabels.kinds.angle_networks import C4, CNN, MLP, Compact, Network, ResNet, Stack
+from fewlabels.kinds.angles import AngleRegression, SplitLuck
+from fewlabels.kinds.equivariance import Equivariance
 from fewlabels.learn.training import Recipe
 from fewlabels.nets.stack import DOWNS
 from fewlabels.runs.parameters import Items, OwnDigits, Parameters, Range, Real, Some

@@ -11,10 +11,9 @@ from functools import partial
 from typing import Annotated, Literal
 
 from fewlabels import config, data
+from fewlabels.kinds.digits import CrossedSeed, DigitClassification
 from fewlabels.kinds.rotnet import (
     PRETEXT_PROTOCOLS,
-    CrossedSeed,
-    DigitClassification,
     FeatureMap,
     MovedTurns,
     RotationPretraining,

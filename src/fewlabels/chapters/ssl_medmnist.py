@@ -249,8 +249,8 @@ def classifier(
     """The source's classifier on a pretrained backbone; ``positions`` is its choice for AIM."""
     if positions is None:
         positions = start.network.startswith("aim")
-    mae = start.method == "mae" and start.course.epochs > 0
-    epochs = _share(s.epochs, 50 if mae else 100)
+    # The source's classifiers on MAE take half the epochs; so does their control.
+    epochs = _share(s.epochs, 50 if start.method == "mae" else 100)
     if start.protocol == "reduced" and backbone == "fine-tuned":
         epochs = _share(s.reduced_epochs, FINE_TUNING_EPOCHS[fraction], 25)
     return Classification(

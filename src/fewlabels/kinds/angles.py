@@ -9,7 +9,6 @@ Deviations from the report: its data are no longer public and are generated anew
 images in the same order in every epoch, here their order is drawn anew.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,14 +23,10 @@ from fewlabels import config, data
 from fewlabels.data.augment import rotated
 from fewlabels.data.rotated import check_span, generate
 from fewlabels.errors import UserError
+from fewlabels.kinds.angle_networks import Network
+from fewlabels.kinds.measured import placed, size
 from fewlabels.learn import angles
-from fewlabels.learn import equivariance as eq
 from fewlabels.learn.training import Recipe, evaluated, fit, predict
-from fewlabels.nets.c4 import C4Net
-from fewlabels.nets.compact import CompactNet
-from fewlabels.nets.report_angle import ACTIVATIONS, AngleCNN, AngleMLP
-from fewlabels.nets.small_resnet import SmallResNet
-from fewlabels.nets.stack import DOWNS, PADDINGS, C4Stack, ConvStack, PointwiseStack
 from fewlabels.runs.records import Experiment, Outcome, Store
 
 PROTOCOLS = ("report", "tuned")
@@ -40,124 +35,6 @@ SHOWN = 2000
 """The report's training loss is that of its first 2,000 training images."""
 BINS = 24
 """Parts of the span by which the error is kept."""
-
-
-@dataclass(frozen=True)
-class MLP:
-    """The report's multi-layer perceptron."""
-
-    hidden: tuple[int, ...] = (128, 128)
-    activation: str = "relu"
-    kind: str = "mlp"
-
-    def __post_init__(self):
-        _check_layers(self, ("hidden",))
-
-    def build(self, outputs: int, pixels: int) -> nn.Module:
-        return AngleMLP(self.hidden, self.activation, outputs, pixels)
-
-
-@dataclass(frozen=True)
-class CNN:
-    """The report's convolutional network."""
-
-    channels: tuple[int, ...] = (16, 32, 48)
-    kernels: tuple[int, ...] = (3, 3, 3)
-    strides: tuple[int, ...] = (1, 1, 1)
-    hidden: tuple[int, ...] = (128,)
-    activation: str = "relu"
-    kind: str = "cnn"
-
-    def __post_init__(self):
-        _check_layers(self, ("channels", "kernels", "strides", "hidden"))
-        if not len(self.channels) == len(self.kernels) == len(self.strides):
-            raise UserError(
-                f"channels, kernels and strides have {len(self.channels)}, {len(self.kernels)} and "
-                f"{len(self.strides)} entries; allowed: one each per convolution"
-            )
-
-    def build(self, outputs: int, pixels: int) -> nn.Module:
-        return AngleCNN(
-            self.channels, self.kernels, self.strides, self.hidden, self.activation, outputs
-        )
-
-
-@dataclass(frozen=True)
-class Compact:
-    """Our convolutional network with batch norm, see `fewlabels.nets.compact`."""
-
-    width: int = 12
-    kind: str = "cnn"
-
-    def build(self, outputs: int, pixels: int) -> nn.Module:
-        return CompactNet(outputs, self.width)
-
-
-@dataclass(frozen=True)
-class ResNet:
-    """See `fewlabels.nets.small_resnet`."""
-
-    width: int = 12
-    kind: str = "resnet"
-
-    def build(self, outputs: int, pixels: int) -> nn.Module:
-        return SmallResNet(self.width, outputs)
-
-
-@dataclass(frozen=True)
-class C4:
-    """Equivariant to quarter turns, see `fewlabels.nets.c4`; its output is on the circle."""
-
-    width: int = 4
-    kind: str = "c4"
-
-    def build(self, outputs: int, pixels: int) -> nn.Module:
-        if outputs != 2:
-            raise UserError("network c4 answers with a vector: its output is circle, not number")
-        return C4Net(self.width, side=math.isqrt(pixels))
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Three convolutions to measure equivariance on, see `fewlabels.nets.stack`."""
-
-    group: str = "plain"
-    """``plain``, ``c4`` or ``pointwise``; the last two do not go down in resolution."""
-    padding: str = "zeros"
-    down: str = "none"
-    kind: str = "stack"
-
-    def __post_init__(self):
-        config.one_of("group", self.group, ("plain", "c4", "pointwise"))
-        config.one_of("padding", self.padding, PADDINGS)
-        config.one_of("down", self.down, DOWNS)
-        if self.group != "plain" and (self.padding, self.down) != ("zeros", "none"):
-            raise UserError(f"group {self.group} goes with padding zeros and down none")
-        if "blurred" in self.down and self.padding != "circular":
-            raise UserError("blurring goes with padding circular")
-        # Names the cell in the tables.
-        parts = (self.group, f"padding {self.padding}", f"down {self.down}")
-        object.__setattr__(self, "kind", f"stack, {', '.join(parts)}")
-
-    def build(self, outputs: int, pixels: int) -> nn.Module:
-        if self.group == "c4":
-            return C4Stack(outputs)
-        if self.group == "pointwise":
-            return PointwiseStack(outputs)
-        return ConvStack(self.padding, self.down, outputs)
-
-
-Network = MLP | CNN | Compact | ResNet | C4 | Stack
-
-
-def _check_layers(network, keys: tuple[str, ...]) -> None:
-    config.one_of("activation", network.activation, ACTIVATIONS)
-    for key in keys:
-        sizes = getattr(network, key)
-        if not sizes:
-            raise UserError(f"{key} is empty; allowed: one whole number per layer")
-        for size in sizes:
-            config.whole(key, size, 1)
 
 
 class Task(NamedTuple):
@@ -296,7 +173,7 @@ class AngleRegression(Experiment):
             metrics=self._metrics(head, errors, outputs, seen)
             | ({name: curves[name][-1] for name in before} if curves["step"] else {}),
             curves=curves | _by_part(errors, seen, self.span),
-            parameters={"total": sum(p.numel() for p in network.parameters())},
+            parameters={"total": size(network)},
             weights=network.state_dict(),
         )
 
@@ -304,7 +181,7 @@ class AngleRegression(Experiment):
         """The network with its initial weights, on the device."""
         pixels = seen.images[0].numel()
         network = self.network.build(1 if self.output == "number" else 2, pixels)
-        return network.to(fabric.device, memory_format=torch.channels_last)
+        return placed(network, fabric)
 
     def head(self, seen: Task) -> angles.Number | angles.Circle:
         """What the outputs mean; a number is standardised with the training angles of the run."""
@@ -406,109 +283,3 @@ class SplitLuck(Experiment):
                 "mae_difference": differences[1].astype(np.float32),
             },
         )
-
-
-@dataclass(frozen=True)
-class Equivariance(Experiment):
-    """How far the feature maps of a :class:`Stack` are from moving and turning with the image.
-
-    Measured on the first test images of the run (turned, grey levels 0..1), none of which is
-    scored. Of the features those of an empty image are taken off: a constant, which the biases
-    make, follows every transform and would only enlarge the denominator.
-
-    With circular padding images lie on a torus and shifts are whole circles; otherwise a shift
-    brings in black, and the error is kept inside and outside the border separately. Outside the
-    inscribed circle a rotation loses part of the image: only the disc counts.
-    """
-
-    kind = "equivariance"
-    recipe = 3
-
-    start: AngleRegression
-    images: int
-
-    def __post_init__(self):
-        config.whole("images", self.images, 1)
-        if not isinstance(self.start.network, Stack):
-            raise UserError("equivariance is measured on networks of the class Stack")
-
-    def cell(self) -> dict[str, str | int]:
-        trained = "trained" if self.start.training.steps else "untrained"
-        method = f"{self.start.network.kind}, {trained}"
-        return self.start.cell() | {"method": method, "protocol": "equivariance"}
-
-    def needs(self) -> Sequence[Experiment]:
-        return (self.start,)
-
-    def execute(self, fabric: Fabric, store: Store) -> Outcome:
-        own = self.start
-        seen = task(own.dataset, own.span, own.seed, own.scored_on, fabric.device)
-        network = own.placed(seen, fabric)
-        network.load_state_dict(store.weights(own, fabric))
-        network.eval()
-        images = prepared(seen.score_images[: self.images], own.protocol)
-        with torch.no_grad():
-            empty = network.features(torch.zeros_like(images[:1]))
-
-        def features(views: Tensor) -> Tensor:
-            return network.features(views) - empty
-
-        if own.network.padding == "circular":
-            curves = _rolled(features, images)
-        else:
-            curves = _shifted(features, images, own.network.padding)
-        curves |= _turned(features, images)
-        metrics = {
-            f"{name}_{value}": curve[curves[axis].index(value)]
-            for axis, value in (("shift", 5), ("degrees", 90))
-            for name, curve in curves.items()
-            if name.startswith(f"{axis}_")
-        }
-        return Outcome(metrics, curves)
-
-
-SHIFTS = tuple(range(1, 9))
-TURNS = tuple(range(0, 360, 15))
-REACH = 3
-"""Pixels that three 3 x 3 convolutions look sideways."""
-
-
-def _rolled(f, images: Tensor) -> dict[str, list[float]]:
-    """Shifts on a torus; the output moves by the same part of its own width."""
-    step = images.shape[3] / f(images[:1]).shape[3]
-    errors = [
-        eq.error_map(f, images, eq.roll(s, s), eq.roll(s / step, s / step)).over() for s in SHIFTS
-    ]
-    return {"shift": [*map(float, SHIFTS)], "shift_all": [*map(_over_images, errors)]}
-
-
-def _shifted(f, images: Tensor, padding: str) -> dict[str, list[float]]:
-    """Shifts that bring in black, down and to the right.
-
-    Inside is what lies as far from every edge as the shift, and with zero padding, which the image
-    did not bring along, the reach of the convolutions as well.
-    """
-    inside, outside = [], []
-    for s in SHIFTS:
-        errors = eq.error_map(f, images, eq.shift(s, s))
-        side = errors.difference.shape[1]
-        mask = eq.interior(side, side, s + (REACH if padding == "zeros" else 0))
-        inside.append(_over_images(errors.over(mask)))
-        outside.append(_over_images(errors.over(~mask)))
-    return {"shift": [*map(float, SHIFTS)], "shift_inside": inside, "shift_outside": outside}
-
-
-def _turned(f, images: Tensor) -> dict[str, list[float]]:
-    """Rotations over the circle, inside the inscribed disc."""
-    errors = []
-    for degrees in TURNS:
-        found = eq.error_map(f, images, eq.rotation(degrees))
-        side = found.difference.shape[1]
-        margin = REACH * side / images.shape[3]
-        errors.append(_over_images(found.over(eq.disc(side, margin))))
-    return {"degrees": [*map(float, TURNS)], "degrees_disc": errors}
-
-
-def _over_images(errors: Tensor) -> float:
-    """Mean over the images that show something where it is measured; the others have no error."""
-    return errors.double().nanmean().item()

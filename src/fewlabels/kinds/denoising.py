@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from fewlabels import config, data
 from fewlabels.data import ImageData, Split
 from fewlabels.errors import UserError
-from fewlabels.learn import evaluation, probes
+from fewlabels.kinds.measured import classified, placed, probed, size
 from fewlabels.learn.image_quality import psnr, quality, squared_error
 from fewlabels.learn.training import Recipe, fit, predict
 from fewlabels.nets.autoencoders import DenoisingAutoencoder, SmallUNet
@@ -132,7 +132,7 @@ class DenoisingTraining(Experiment):
         train, held = (split.to(fabric.device) for split in train_and_held_out(images))
         sheet = self.network == "sheet"
         network = DenoisingAutoencoder(self.output == "sigmoid") if sheet else SmallUNet()
-        network = network.to(fabric.device, memory_format=torch.channels_last)
+        network = placed(network, fabric)
         curves = self._fit(network, train.images[: self.unlabelled], held.images, fabric)
         metrics, pictures = {}, {}
         if self.training.steps:
@@ -143,7 +143,7 @@ class DenoisingTraining(Experiment):
                 self.levels,
                 self.seed,
             )
-        parameters = sum(p.numel() for p in network.parameters())
+        parameters = size(network)
         return Outcome(
             metrics,
             curves,
@@ -361,18 +361,13 @@ class CodeProbe(Experiment):
         else:
             network = DenoisingAutoencoder()
             network.load_state_dict(store.weights(self.start, fabric))
-            network.to(fabric.device, memory_format=torch.channels_last).eval()
+            placed(network, fabric).eval()
             codes = [
                 _encoded(network, labelled.images.to(fabric.device)),
                 self._test_codes(network, images.test.images.to(fabric.device)),
             ]
-        probe = probes.knn if self.readout == "kNN" else probes.linear_probe
-        own, scored_codes = (code.cpu().numpy() for code in codes)
-        probabilities = probe(own, labelled.labels.numpy(), scored_codes, num_classes=10)
-        return Outcome(
-            metrics=evaluation.evaluate(probabilities, images.test.labels.numpy()),
-            predictions={"classes": probabilities.argmax(axis=1).astype(np.uint8)},
-        )
+        probabilities = probed(self.readout, codes[0], labelled.labels, codes[1], 10)
+        return classified(probabilities, images.test.labels)
 
     def _test_codes(self, network: DenoisingAutoencoder, images: Tensor) -> Tensor:
         if self.start.id not in _CODES:

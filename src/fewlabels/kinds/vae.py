@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from fewlabels import config, data
 from fewlabels.kinds.denoising import as_pictures, train_and_held_out
+from fewlabels.kinds.measured import placed, size, sizes
 from fewlabels.learn import evaluation
 from fewlabels.learn.training import Recipe, fit, predict
 from fewlabels.nets import variational
@@ -67,7 +68,7 @@ class DigitReader(Experiment):
         images = data.load(self.dataset)
         train = train_and_held_out(images)[0].to(fabric.device)
         train = train.take(torch.arange(min(self.unlabelled, len(train.labels))))
-        network = CompactNet(10).to(fabric.device, memory_format=torch.channels_last)
+        network = placed(CompactNet(10), fabric)
 
         def loss(module: nn.Module, index: Tensor) -> Tensor:
             return F.cross_entropy(module(train.images[index].float() / 255), train.labels[index])
@@ -83,10 +84,7 @@ class DigitReader(Experiment):
         blends = (real[differ] + real[other][differ]) / 2
         blended = confidence(predict(network, blends).softmax(dim=1))
         metrics |= {f"{key}_blends": value for key, value in blended.items()}
-        count = sum(p.numel() for p in network.parameters())
-        return Outcome(
-            metrics, curves, {}, {"total": count, "trained": count}, network.state_dict()
-        )
+        return Outcome(metrics, curves, {}, sizes(network), network.state_dict())
 
 
 def confidence(probabilities: Tensor) -> dict[str, float]:
@@ -135,7 +133,7 @@ class PlaneVAE(Experiment):
         images = data.load(self.dataset)
         train, held = (split.to(fabric.device) for split in train_and_held_out(images))
         shown = train.images[: self.unlabelled]
-        network = sheet_vae().to(fabric.device, memory_format=torch.channels_last)
+        network = placed(sheet_vae(), fabric)
 
         def loss(module: nn.Module, index: Tensor) -> Tensor:
             clean = shown[index].float() / 255
@@ -158,7 +156,7 @@ class PlaneVAE(Experiment):
 
         reader = CompactNet(10)
         reader.load_state_dict(store.weights(self.reader, fabric))
-        reader.to(fabric.device, memory_format=torch.channels_last).eval()
+        placed(reader, fabric).eval()
         decoded = predict(network.decoder, grid(fabric.device))
         probabilities = predict(reader, decoded).softmax(dim=1)
         top, classes = probabilities.max(dim=1)
@@ -193,7 +191,7 @@ def grid(device: torch.device | str = "cpu") -> Tensor:
 def parameter_counts(network: VariationalAutoencoder) -> dict[str, int]:
     """``total``, ``trained``, and those of ``encoder`` and ``decoder``."""
     parts = {
-        name: sum(p.numel() for p in part.parameters())
+        name: size(part)
         for name, part in (("encoder", network.encoder), ("decoder", network.decoder))
     }
     return {"total": sum(parts.values()), "trained": sum(parts.values())} | parts

@@ -1,13 +1,16 @@
 """results/MANIFEST: the sha256 of every record of the book, so that a release can be compared.
 
-Lines ``sha256  chapter/record.json``, sorted; ``sha256sum -c MANIFEST`` reads them too. Records are
-added by themselves, and none is ever changed or dropped without a word.
+Lines ``sha256  chapter/kind-id.json``, sorted; the sum is that of the text that the run wrote, see
+`fewlabels.runs.kept`. Records are added by themselves, and none is ever changed or dropped without
+a word.
 """
 
 from pathlib import Path
 
 from fewlabels import files, paths
 from fewlabels.errors import UserError
+from fewlabels.runs import kept, reading
+from fewlabels.runs.reading import Record
 
 
 def path() -> Path:
@@ -15,10 +18,18 @@ def path() -> Path:
     return paths.RESULTS / "MANIFEST"
 
 
-def records() -> dict[str, Path]:
-    """Every record of the book that there is: ``chapter/name`` -> file."""
-    found = sorted(paths.RESULTS.glob("*/*.json"))
-    return {file.relative_to(paths.RESULTS).as_posix(): file for file in found}
+def records() -> dict[str, str]:
+    """Every record of the book that there is: ``chapter/kind-id.json`` -> sha256."""
+    return {
+        f"{folder.name}/{name}.json": kept.digest(folder, name)
+        for folder in sorted(paths.RESULTS.glob("*/"))
+        for name in kept.names(folder)
+    }
+
+
+def read(name: str) -> Record:
+    """The record of a name that `records` gives. Raises Damaged."""
+    return reading.found(paths.RESULTS / Path(name).parent, Path(name).stem)
 
 
 def listed() -> dict[str, str]:
@@ -37,13 +48,13 @@ def listed() -> dict[str, str]:
     return found
 
 
-def differences(known: dict[str, str], there: dict[str, Path]) -> list[str]:
+def differences(known: dict[str, str], there: dict[str, str]) -> list[str]:
     """Records that are not, or no longer, the listed ones: one line each."""
     return [
         f"results/{name} is {'not the record' if name in there else 'missing, a record'} that "
         f"{path().name} lists"
         for name, digest in known.items()
-        if name not in there or files.sha256(there[name]) != digest
+        if there.get(name) != digest
     ]
 
 
@@ -63,10 +74,20 @@ def add() -> None:
     new = there.keys() - known.keys()
     if not new:
         return
-    from fewlabels.runs.records import read
-
-    for name in sorted(new):
-        read(there[name])
-        known[name] = files.sha256(there[name])
+    for name in new:
+        read(name)
+        known[name] = there[name]
     with files.whole(path()) as stream:
         stream.write("".join(f"{known[name]}  {name}\n" for name in sorted(known)).encode())
+
+
+def keep(chapter: str) -> int:
+    """List what is new, and move a chapter's files of one record into those of many, see `kept`.
+
+    Returns how many they were. Raises UserError for one that is damaged.
+    """
+    add()
+    folder = paths.RESULTS / chapter
+    for file in folder.glob("*.json"):
+        reading.read(file)
+    return kept.keep(folder)

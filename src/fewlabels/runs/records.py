@@ -2,17 +2,14 @@
 
 A run's identity is a hash of its config, its recipe version and the checksums of its data, so a
 record made from other data or by an older recipe has another name and never counts as the run
-asked for. A record is one JSON file, written under a temporary name and renamed.
+asked for. A record is one JSON file, written under a temporary name and renamed; `kept` has the
+form in which the book collects them.
 """
 
-import base64
 import hashlib
-import json
 import platform
-import re
 import time
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -27,13 +24,13 @@ from lightning.fabric import Fabric
 
 from fewlabels import cached, code, data, files, paths
 from fewlabels.errors import UserError
+from fewlabels.runs import kept
+from fewlabels.runs.reading import Damaged, Record, found, identity, plain, written
+from fewlabels.runs.reading import read as read
 
-FORMAT = 1
 ADDED = {"added": True}
 """Metadata of a field that a kind of run got later: at its default it is left out of the identity,
 so that records from before it stay valid."""
-LARGEST = 1 << 26
-"""Bytes that one array of predictions may have."""
 LIBRARIES = ("torch", "torchvision", "lightning", "numpy", "scikit-learn", "fewlabels")
 
 
@@ -101,91 +98,6 @@ class Experiment:
         return identity(self.describe(), self.checksums())
 
 
-@dataclass(frozen=True)
-class Record:
-    """A finished run as stored. ``config`` holds kind, recipe and every setting."""
-
-    id: str
-    config: dict[str, Any]
-    cell: dict[str, str | int]
-    data: dict[str, str]
-    inputs: dict[str, str]
-    """sha256 of the weights this run started from, by the id of the run that made them."""
-    metrics: dict[str, float]
-    curves: dict[str, list[float]]
-    predictions: dict[str, np.ndarray]
-    parameters: dict[str, int]
-    seconds: float
-    finished: str
-    """UTC time, ISO 8601."""
-    versions: dict[str, str]
-    hardware: dict[str, str | int]
-    weights: str = ""
-    """sha256 of the weights the run left in the cache; empty where it left none."""
-    source: str = ""
-    """Hash of the code that made it, see `fewlabels.code`; records from before it have none."""
-
-
-def identity(config: dict[str, Any], checksums: dict[str, str]) -> str:
-    """The id of a run with this config, from data with these checksums."""
-    content = {"config": config, "data": checksums, "format": FORMAT}
-    return hashlib.sha256(_canonical(content)).hexdigest()[:12]
-
-
-NO_RECORD = (ValueError, LookupError, TypeError, AttributeError, RecursionError, zlib.error)
-"""What reading something else as a record may raise."""
-
-
-class Damaged(UserError):
-    """A file that is no record, and ``why``."""
-
-    def __init__(self, path: Path, why: str):
-        super().__init__(path, why)
-        self.path, self.why = path, why
-
-    def __str__(self) -> str:
-        return (
-            f"{self.path} is damaged: {self.why}. Restore it (git checkout), or delete it and run "
-            "its chapter again."
-        )
-
-
-def read(path: Path) -> Record:
-    """The record in a file. Raises Damaged where it is truncated, altered or something else."""
-    if path.is_dir():
-        raise Damaged(path, "it is a folder")
-    with files.refusals(path):
-        content = path.read_bytes()
-    try:
-        record, format_, right = _parsed(content.decode())
-        numbers = [record.seconds, *record.metrics.values(), *record.parameters.values()]
-        numbers += [point for curve in record.curves.values() for point in curve]
-    except NO_RECORD as error:
-        raise Damaged(path, f"it cannot be read ({type(error).__name__})") from error
-    if format_ != FORMAT:
-        raise Damaged(path, f"it has format {format_}, not {FORMAT}")
-    if not right:
-        raise Damaged(path, "its content does not match its checksum")
-    if not all(type(each) in (int, float) for each in numbers):
-        raise Damaged(path, "its metrics, curves, parameters and seconds are not all numbers")
-    if record.id != identity(record.config, record.data):
-        raise Damaged(path, "its id is not that of its config and data")
-    return record
-
-
-def _parsed(text: str) -> tuple[Record, int, bool]:
-    """The record, the format it says it has, and whether its checksum is right."""
-    content = json.loads(text)
-    body = text.split("\n", 1)[1].rsplit("\n}", 1)[0]
-    right = hashlib.sha256(body.encode()).hexdigest() == content["sha256"]
-    record = content["record"]
-    record["predictions"] = {k: _unpack(v) for k, v in record["predictions"].items()}
-    for told in ("hardware", "versions"):
-        record[told] = {_words(k): _words(v) for k, v in record[told].items()}
-    record["finished"] = _words(record["finished"])
-    return Record(**record), content["format"], right
-
-
 _READING: ContextVar[bool] = ContextVar("reading", default=False)
 
 
@@ -222,32 +134,41 @@ class Store:
         """A chapter's: the book's own (``where="results"``) or the reader's (``"cache"``)."""
         return cls(paths.RESULTS / name if where == "results" else paths.cache() / "runs" / name)
 
+    def name(self, experiment: Experiment) -> str:
+        """``kind-id``, under which the record lies in the folder."""
+        return f"{experiment.kind}-{experiment.id}"
+
     def path(self, experiment: Experiment) -> Path:
-        return self.folder / f"{experiment.kind}-{experiment.id}.json"
+        """The file that the run writes; see `kept` for where its record is."""
+        return self.folder / f"{self.name(experiment)}.json"
+
+    def has(self, experiment: Experiment) -> bool:
+        """Whether there is a record under the run's name, sound or not."""
+        return kept.place(self.folder, self.name(experiment)) is not None
 
     def get(self, experiment: Experiment) -> Record | None:
         """The record of exactly this run, or None.
 
         A file under its name that is damaged or of another run is moved to ``set-aside/`` with a
-        warning and never used; within `reading_only` it stays, and is an error.
+        warning and never used; within `reading_only`, and in a file of many, it is an error.
         """
-        path = self.path(experiment)
-        if not path.exists():
-            return None
         try:
-            record = read(path)
-            if record.config != _plain(experiment.describe()) or record.id != experiment.id:
-                raise Damaged(path, "it is the record of another run")
+            record = found(self.folder, self.name(experiment))
+            if record is None:
+                return None
+            if record.config != plain(experiment.describe()) or record.id != experiment.id:
+                place = kept.place(self.folder, self.name(experiment))
+                raise Damaged(place, "it is the record of another run")
         except Damaged as error:
-            if is_reading():
+            if is_reading() or error.path != self.path(experiment):
                 raise UserError(str(error)) from error
-            return cached.set_aside(path, error.why)
+            return cached.set_aside(error.path, error.why)
         # What tables call it is the code's to say.
         return replace(record, cell=experiment.cell())
 
     def records(self) -> list[Record]:
         """Every record in the folder, in the order of their names. Raises Damaged."""
-        return [read(path) for path in sorted(self.folder.glob("*.json"))]
+        return [found(self.folder, name) for name in kept.names(self.folder)]
 
     def run(self, experiment: Experiment, fabric: Fabric) -> Record:
         """The record of this run, computed if it is not there yet.
@@ -328,7 +249,7 @@ class Store:
                 stream.write(files.sha256(weights).encode())
         record = Record(
             id=experiment.id,
-            config=_plain(experiment.describe()),
+            config=plain(experiment.describe()),
             cell=experiment.cell(),
             data=experiment.checksums(),
             inputs={need.id: files.sha256(self._weights_path(need)) for need in experiment.needs()},
@@ -343,20 +264,11 @@ class Store:
             weights="" if outcome.weights is None else files.sha256(weights),
             source=code.digest(type(experiment).__module__),
         )
-        self._write(self.path(experiment), record)
+        # Where weights were computed again for a run whose record stands, it is not touched.
+        if not self.has(experiment):
+            with files.whole(self.path(experiment)) as stream:
+                stream.write(written(record))
         return record
-
-    def _write(self, path: Path, record: Record) -> None:
-        if path.exists():
-            # Weights were computed again for a run whose record stands: the record is not touched.
-            return
-        content = asdict(record)
-        content["predictions"] = {k: _pack(v) for k, v in record.predictions.items()}
-        body = json.dumps(content, indent=1, sort_keys=True)
-        digest = hashlib.sha256(body.encode()).hexdigest()
-        with files.whole(path) as stream:
-            head = f'{{"format": {FORMAT}, "sha256": "{digest}", "record":\n'
-            stream.write(f"{head}{body}\n}}\n".encode())
 
     def _weights_path(self, experiment: Experiment) -> Path:
         return paths.cache() / "weights" / f"{experiment.kind}-{experiment.id}.pt"
@@ -377,34 +289,6 @@ def hardware(fabric: Fabric) -> dict[str, str | int]:
         "precision": str(fabric._precision.precision),
         "devices": fabric.world_size,
     }
-
-
-def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _plain(value: Any) -> Any:
-    """As it will be after a trip through JSON (tuples become lists)."""
-    return json.loads(_canonical(value))
-
-
-def _pack(array: np.ndarray) -> dict[str, Any]:
-    packed = base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 9)).decode()
-    return {"dtype": str(array.dtype), "shape": list(array.shape), "zlib_base64": packed}
-
-
-def _unpack(packed: dict[str, Any]) -> np.ndarray:
-    # A record may be anybody's: a few kilobytes unpack to as many gigabytes as they like.
-    stream = zlib.decompressobj()
-    raw = stream.decompress(base64.b64decode(packed["zlib_base64"]), LARGEST)
-    if not stream.eof:
-        raise ValueError("predictions are cut short, or larger than any run's")
-    return np.frombuffer(raw, packed["dtype"]).reshape(packed["shape"])
-
-
-def _words(value: str | int) -> str | int:
-    """Free text of a record without what is markup in a page: the record may be anybody's."""
-    return value if isinstance(value, int) else re.sub(r"[^\w .,:;()/+@-]", "?", value)
 
 
 def _version(library: str) -> str:

@@ -1,0 +1,121 @@
+"""Runs of chapter 2 that measure how far a network is from equivariance."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+
+from fewlabels import config
+from fewlabels.errors import UserError
+from fewlabels.kinds.angle_networks import Stack
+from fewlabels.kinds.angles import AngleRegression, prepared, task
+from fewlabels.learn import equivariance as eq
+from fewlabels.runs.records import Experiment, Outcome, Store
+
+
+@dataclass(frozen=True)
+class Equivariance(Experiment):
+    """How far the feature maps of a :class:`Stack` are from moving and turning with the image.
+
+    Measured on the first test images of the run (turned, grey levels 0..1), none of which is
+    scored. Of the features those of an empty image are taken off: a constant, which the biases
+    make, follows every transform and would only enlarge the denominator.
+
+    With circular padding images lie on a torus and shifts are whole circles; otherwise a shift
+    brings in black, and the error is kept inside and outside the border separately. Outside the
+    inscribed circle a rotation loses part of the image: only the disc counts.
+    """
+
+    kind = "equivariance"
+    recipe = 3
+
+    start: AngleRegression
+    images: int
+
+    def __post_init__(self):
+        config.whole("images", self.images, 1)
+        if not isinstance(self.start.network, Stack):
+            raise UserError("equivariance is measured on networks of the class Stack")
+
+    def cell(self) -> dict[str, str | int]:
+        trained = "trained" if self.start.training.steps else "untrained"
+        method = f"{self.start.network.kind}, {trained}"
+        return self.start.cell() | {"method": method, "protocol": "equivariance"}
+
+    def needs(self) -> Sequence[Experiment]:
+        return (self.start,)
+
+    def execute(self, fabric: Fabric, store: Store) -> Outcome:
+        own = self.start
+        seen = task(own.dataset, own.span, own.seed, own.scored_on, fabric.device)
+        network = own.placed(seen, fabric)
+        network.load_state_dict(store.weights(own, fabric))
+        network.eval()
+        images = prepared(seen.score_images[: self.images], own.protocol)
+        with torch.no_grad():
+            empty = network.features(torch.zeros_like(images[:1]))
+
+        def features(views: Tensor) -> Tensor:
+            return network.features(views) - empty
+
+        if own.network.padding == "circular":
+            curves = _rolled(features, images)
+        else:
+            curves = _shifted(features, images, own.network.padding)
+        curves |= _turned(features, images)
+        metrics = {
+            f"{name}_{value}": curve[curves[axis].index(value)]
+            for axis, value in (("shift", 5), ("degrees", 90))
+            for name, curve in curves.items()
+            if name.startswith(f"{axis}_")
+        }
+        return Outcome(metrics, curves)
+
+
+SHIFTS = tuple(range(1, 9))
+TURNS = tuple(range(0, 360, 15))
+REACH = 3
+"""Pixels that three 3 x 3 convolutions look sideways."""
+
+
+def _rolled(f, images: Tensor) -> dict[str, list[float]]:
+    """Shifts on a torus; the output moves by the same part of its own width."""
+    step = images.shape[3] / f(images[:1]).shape[3]
+    errors = [
+        eq.error_map(f, images, eq.roll(s, s), eq.roll(s / step, s / step)).over() for s in SHIFTS
+    ]
+    return {"shift": [*map(float, SHIFTS)], "shift_all": [*map(_over_images, errors)]}
+
+
+def _shifted(f, images: Tensor, padding: str) -> dict[str, list[float]]:
+    """Shifts that bring in black, down and to the right.
+
+    Inside is what lies as far from every edge as the shift, and with zero padding, which the image
+    did not bring along, the reach of the convolutions as well.
+    """
+    inside, outside = [], []
+    for s in SHIFTS:
+        errors = eq.error_map(f, images, eq.shift(s, s))
+        side = errors.difference.shape[1]
+        mask = eq.interior(side, side, s + (REACH if padding == "zeros" else 0))
+        inside.append(_over_images(errors.over(mask)))
+        outside.append(_over_images(errors.over(~mask)))
+    return {"shift": [*map(float, SHIFTS)], "shift_inside": inside, "shift_outside": outside}
+
+
+def _turned(f, images: Tensor) -> dict[str, list[float]]:
+    """Rotations over the circle, inside the inscribed disc."""
+    errors = []
+    for degrees in TURNS:
+        found = eq.error_map(f, images, eq.rotation(degrees))
+        side = found.difference.shape[1]
+        margin = REACH * side / images.shape[3]
+        errors.append(_over_images(found.over(eq.disc(side, margin))))
+    return {"degrees": [*map(float, TURNS)], "degrees_disc": errors}
+
+
+def _over_images(errors: Tensor) -> float:
+    """Mean over the images that show something where it is measured; the others have no error."""
+    return errors.double().nanmean().item()

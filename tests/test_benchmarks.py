@@ -1,0 +1,31 @@
+"""The benchmarks run: one step each, on the CPU. What they measure is for idle machines."""
+
+import subprocess
+import sys
+
+from fewlabels import paths
+
+
+def run(script, *options):
+    command = [sys.executable, paths.ROOT / "benchmarks" / script, *options]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_without_a_card_the_card_benchmark_says_so():
+    import torch
+
+    if not torch.cuda.is_available():
+        assert run("card.py") == "no card on this machine: nothing is measured\n"
+
+
+def test_the_card_benchmark_runs_a_step_of_every_kind():
+    methods = ("supervised", "moco")
+    options = ("--steps", "1", "--tiny", "--processes", "2", "--methods", *methods)
+    lines = run("card.py", "--device", "cpu", *options).splitlines()
+    rows = [line.split(" | ") for line in lines if line.startswith("| ")]
+    assert [row[0].removeprefix("| ") for row in rows[1:3]] == [*methods]
+    for row in rows[1:3]:
+        plain, captured = map(float, row[1:3])
+        assert plain > 0 and captured > 0
+    assert rows[2][-1].removesuffix(" |").replace(",", "").isdigit()
+    assert rows[-1][0] == "| 2"
