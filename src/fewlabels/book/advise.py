@@ -34,7 +34,7 @@ DRAWS = ((0, 1, 2), (3, 4))
 """Label draws: all methods with the first ones come before any with the others."""
 STEPS, BATCH = 300, 64
 """Of a classifier."""
-PAIR_STEPS, PAIR_BATCH = 128, 256
+PAIR_STEPS, PAIR_BATCH = 256, 256
 """Of SimCLR's pretraining."""
 FIXMATCH_STEPS = 150
 REFRESHED = 5
