@@ -29,3 +29,23 @@ def test_the_card_benchmark_runs_a_step_of_every_kind():
         assert plain > 0 and captured > 0
     assert rows[2][-1].removesuffix(" |").replace(",", "").isdigit()
     assert rows[-1][0] == "| 2"
+
+
+def test_the_benchmark_of_sweeps_has_a_row_for_everything():
+    options = ("--runs", "2", "--steps", "2", "--records", "20", "--workers", "1")
+    rows = [line.split(" | ") for line in run("sweeps.py", *options).splitlines()[2:]]
+    assert [row[0].removeprefix("| ") for row in rows] == [
+        "runs an hour, 1 at once",
+        "store, each run",
+        "store and Dask, each run, two workers",
+        "20 records read",
+    ]
+
+
+def test_every_mutant_fits_the_code_and_names_tests_that_there_are(monkeypatch):
+    monkeypatch.syspath_prepend(paths.ROOT / "benchmarks")
+    import mutants
+
+    for mutant in mutants.MUTANTS:
+        assert mutants.mutated(mutant) != (mutants.SOURCE / mutant.file).read_text()
+        assert (paths.ROOT / "tests" / mutant.tests.split()[0]).exists()

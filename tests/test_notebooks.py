@@ -1,7 +1,9 @@
 import json
 from typing import Literal
 
+import papermill
 import pytest
+from papermill.exceptions import PapermillExecutionError
 
 from fewlabels import chapters, paths
 from fewlabels.book import notebooks
@@ -76,6 +78,7 @@ def test_parameters_are_defaults_then_profile_then_overrides(toy):
         ("quick", {"epoch": "1"}, "'epoch': choose from epochs, dataset, rate, sizes"),
         ("quick", {"epochs": "2.5"}, "epochs is 2.5: give a value of type int"),
         ("quick", {"epochs": "true"}, "epochs is True: give a value of type int"),
+        ("quick", {"epochs": "1:30"}, "epochs is '1:30': give a value of type int"),
         ("quick", {"sizes": "[1,"}, "sizes is '[1,': give a value of type list"),
         ("quick", {"sizes": "7"}, "sizes is 7: give a value of type list"),
         ("quick", {"sizes": "[1, x]"}, "sizes is 'x': give a value of type int"),
@@ -95,6 +98,12 @@ def test_what_does_not_exist_is_refused_with_what_does(toy, profile, overrides, 
 def test_markup_within_a_list_is_refused_too():
     with pytest.raises(UserError, match="classes is 'a`b'"):
         profiles._refuse_markup("classes", ["x y.pth", "a`b"])
+
+
+def test_numbers_are_read_as_people_write_them(toy):
+    typed = {"epochs": "010", "sizes": "[08, -1]", "rate": ".5e1"}
+    found = profiles.parameters("toy", "full", typed)
+    assert (found["epochs"], found["sizes"], found["rate"]) == (10, [8, -1], 5.0)
 
 
 def test_text_stays_text(toy):
@@ -126,6 +135,7 @@ def test_executing_passes_parameters_and_keeps_outputs(toy, tmp_path, capsys):
     [
         ("from fewlabels.errors import UserError; raise UserError('take 10')", "^take 10$"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("import os; os.kill(os.getpid(), 9)", "^the notebook's process was killed .*-p workers 1"),
     ],
 )
 def test_an_error_in_a_cell_becomes_its_message(toy, tmp_path, code, told):
@@ -146,6 +156,16 @@ def test_a_full_disk_in_a_cell_stays_an_error_of_the_disk(toy, tmp_path):
     source.write_text(json.dumps(content))
     with pytest.raises(DiskError, match=r"^full$"):
         notebooks.execute(source, tmp_path / "out.ipynb", {"epochs": 1})
+
+
+def test_plain_papermill_shows_a_user_error_in_a_line(toy, tmp_path):
+    source = toy / "chapters/02-other.ipynb"
+    content = json.loads(source.read_text())
+    content["cells"][2]["source"] = "from fewlabels.errors import UserError; raise UserError('ten')"
+    source.write_text(json.dumps(content))
+    with pytest.raises(PapermillExecutionError) as caught:
+        papermill.execute_notebook(source, tmp_path / "out.ipynb", progress_bar=False)
+    assert caught.value.traceback == ["UserError: ten"]
 
 
 @pytest.mark.parametrize("name", chapters.names())

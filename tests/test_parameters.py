@@ -51,3 +51,10 @@ def test_a_type_says_what_a_value_may_be(hint, good, bad):
     for value in bad:
         with pytest.raises(UserError, match=r"key is .*; allowed: "):
             check("key", value, hint)
+
+
+def test_a_value_that_is_no_parameter_is_refused_and_what_a_notebook_holds_is_not():
+    names = USUAL | {"epochs": 3, "sizes": [1, 0], "dataset": "digits"}
+    Settings.of(names | {"In": ["epochs = 3"], "Out": {}, "LABELS": 100, "chapter": object})
+    with pytest.raises(UserError, match=r"no parameter 'epoch': choose from store, .*epochs"):
+        Settings.of(names | {"epoch": 4})

@@ -16,7 +16,15 @@ from fewlabels.errors import UserError
 from fewlabels.learn import features
 from fewlabels.learn.features import View
 from fewlabels.nets import pretrained
-from fewlabels.nets.pretrained import TORCHVISION, Pretrained, backbone, split, stages
+from fewlabels.nets.pretrained import (
+    TORCHVISION,
+    Pretrained,
+    backbone,
+    last_maps,
+    require_fits,
+    split,
+    stages,
+)
 
 
 @pytest.fixture
@@ -108,6 +116,7 @@ def test_stages_from_the_input_to_the_features():
     network = backbone(Pretrained("resnet18", "random"))
     assert stages(network)[-1] is network.body.layer4
     assert len(stages(network)) == 6
+    assert last_maps(network.eval(), torch.zeros(1, 3, 32, 32)) is network.body.layer4
     assert stages(backbone(Pretrained("mobilenet_v2", "random")))[0].__class__ is not nn.Sequential
 
 
@@ -285,3 +294,16 @@ def test_torchvision_in_place_of_a_files_name_means_its_own_weights():
     fourth = profiles.settings("few-data-caltech", networks=["resnet18:torchvision"])
     sources += few_data_caltech.networks(fourth)
     assert [source.weights for source in sources] == [TORCHVISION] * 3
+
+
+def test_the_last_maps_of_a_network_with_layers_behind_them_are_those_of_a_convolution():
+    network = backbone(Pretrained("alexnet", "random"))
+    assert isinstance(stages(network)[-1], nn.Sequential)
+    assert last_maps(network, torch.zeros(1, 3, 64, 64)) is network.body.features[10]
+
+
+def test_a_size_that_a_network_does_not_take_is_refused_with_the_remedy():
+    require_fits("vit_b_16", 224)
+    require_fits("vgg16", 64)
+    with pytest.raises(UserError, match=r"^size is 64, which vit_b_16 does not take .* try 224"):
+        require_fits("vit_b_16", 64)

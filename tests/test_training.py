@@ -205,6 +205,16 @@ def test_a_frozen_backbone_does_not_move_nor_do_its_statistics(fabric, points):
     assert moved == {"head.weight", "head.bias"}
 
 
+@pytest.mark.parametrize("optimiser", ["adamw", "plain sgd"])
+def test_weights_decay_by_hand(fabric, optimiser):
+    """Without a gradient, what is left after every step is 1 - rate * decay."""
+    module = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(module.weight)
+    own = recipe(6, optimiser=optimiser, weight_decay=0.1, evaluations=0)
+    fit(module, lambda module, index: module(torch.zeros(1, 1)).sum(), 200, own, fabric)
+    assert module.weight.item() == pytest.approx((1 - 0.05 * 0.1) ** 6, rel=1e-6)
+
+
 def test_predict_in_batches_is_predict_at_once():
     torch.manual_seed(0)
     module = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).double()

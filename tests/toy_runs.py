@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,8 @@ class Toy(Experiment):
     """A linear classifier on random points, from the weights of ``start`` where there is one.
 
     Every execution adds a line with its draw to the file that ``TOY_LOG`` names and then waits
-    for ``TOY_PAUSE`` seconds; for ever, where its draw is ``TOY_STOP`` or above.
+    for ``TOY_PAUSE`` seconds; for ever, where its draw is ``TOY_STOP`` or above. Every step of its
+    training takes ``TOY_STEP`` seconds.
     """
 
     kind = "toy"
@@ -34,7 +36,7 @@ class Toy(Experiment):
     draw: int
     start: "Toy | None" = None
     fails: bool | str = False
-    """True, or the name of an error of ``fewlabels.learn.training``."""
+    """True, ``killed``, or the name of an error of ``fewlabels.learn.training``."""
 
     def cell(self):
         return {"dataset": self.dataset, "labels": 10, "method": "toy", "protocol": "report"}
@@ -48,6 +50,8 @@ class Toy(Experiment):
         while self.draw >= float(os.environ.get("TOY_STOP", "inf")):
             time.sleep(1)
         time.sleep(float(os.environ.get("TOY_PAUSE", 0)))
+        if self.fails == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.fails:
             error = RuntimeError if self.fails is True else getattr(training, self.fails)
             raise error(f"toy {self.draw} fails")
@@ -57,13 +61,12 @@ class Toy(Experiment):
         network = nn.Linear(8, 2)
         if self.start is not None:
             network.load_state_dict(store.weights(self.start, fabric))
-        curves = fit(
-            network,
-            lambda module, index: F.cross_entropy(module(points[index]), classes[index]),
-            64,
-            RECIPE,
-            fabric,
-        )
+
+        def loss(module: nn.Module, index: torch.Tensor) -> torch.Tensor:
+            time.sleep(float(os.environ.get("TOY_STEP", 0)))
+            return F.cross_entropy(module(points[index]), classes[index])
+
+        curves = fit(network, loss, 64, RECIPE, fabric)
         probabilities = network(points).softmax(dim=1).detach()
         return Outcome(
             metrics={
@@ -109,20 +112,21 @@ def run_one(folder: str) -> None:
 
 
 def linear_update(fabric: Fabric) -> list[float]:
-    """Weights of a linear model after four steps on data that every process has."""
+    """Weights of a linear model after four steps on data that every process has, and its losses."""
     torch.manual_seed(0)
     points = torch.randn(16, 3)
     targets = points.sum(dim=1, keepdim=True)
     network = nn.Linear(3, 1)
-    recipe = Recipe(steps=4, batch_size=8, rate=0.1, optimiser="sgd", evaluations=0)
-    fit(
+    recipe = Recipe(steps=4, batch_size=8, rate=0.1, optimiser="sgd", evaluations=4)
+    curves = fit(
         network,
         lambda module, index: F.mse_loss(module(points[index]), targets[index]),
         16,
         recipe,
         fabric,
     )
-    return [number for p in network.parameters() for number in p.flatten().tolist()]
+    weights = [number for p in network.parameters() for number in p.flatten().tolist()]
+    return weights + curves["train_loss"]
 
 
 def linear_update_of_two() -> list[float]:

@@ -4,8 +4,13 @@
 class UserError(ValueError):
     """Something the user can mend: the message names the thing and the remedy.
 
-    The command line prints it as a single line; in Python it is an ordinary ``ValueError``.
+    The command line and notebooks print it as a single line; in Python it is an ordinary
+    ``ValueError``.
     """
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows, and papermill with it."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 class DiskError(UserError):

@@ -2,8 +2,11 @@
 
 import argparse
 import math
+import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +20,32 @@ from fewlabels.errors import UserError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 2 for bad input, 1 for a failed chapter."""
     given = _parser().parse_args(arguments)
+    with suppress(ValueError):  # Only the main thread hears of signals.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return given.command(given) or 0
     except UserError as error:
-        print(f"fewlabels: {error}", file=sys.stderr)
+        _say(error)
         return 2
     except OSError as error:
-        print(f"fewlabels: {files.in_words(error)}", file=sys.stderr)
+        _say(files.in_words(error))
         return 2
     except notebooks.ChapterFailed as error:
-        print(f"fewlabels: {error}", file=sys.stderr)
+        _say(error)
         return 1
-    except KeyboardInterrupt:
-        print("\nfewlabels: interrupted; finished runs are kept", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        remains = f"; {stop}" if str(stop) else ""
+        print(f"\nfewlabels: interrupted; finished runs are kept{remains}", file=sys.stderr)
         return 130
+
+
+def _say(error: object) -> None:
+    print(f"fewlabels: {_printable(str(error))}", file=sys.stderr)
+
+
+def _printable(text: str) -> str:
+    """Without what would steer the terminal: a file may have any name."""
+    return "".join(each if each.isprintable() or each == "\n" else "?" for each in text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
         "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="overrides"
     )
     run.add_argument("--output", type=Path, metavar="FILE", help="the executed notebook (.ipynb)")
+    run.add_argument(
+        "--scheduler", metavar="ADDRESS", help="of a Dask scheduler whose workers make the runs"
+    )
     keep = add("keep", _keep, "collect the book's records, one file a run, in one file a chapter")
     keep.add_argument("chapter", metavar="CHAPTER", nargs="?")
     freeze = add("freeze", _freeze, "execute a chapter (or all) for the book with Quarto")
@@ -115,6 +133,8 @@ def _run(given: argparse.Namespace) -> None:
     source = chapters.notebook(given.chapter)
     output = given.output or paths.ROOT / "_runs" / f"{given.chapter}-{given.profile}.ipynb"
     _check_output(output)
+    if given.scheduler:
+        os.environ["FEWLABELS_SCHEDULER"] = given.scheduler  # The notebook's process inherits it.
     # Said before the runs, not after them.
     files.folder(output.parent)
     files.folder(paths.cache())
@@ -238,10 +258,10 @@ def _classify(given: argparse.Namespace) -> int:
     refused = 0
     for path in given.images:
         try:
-            print("\n".join(recognise.in_words(recogniser(path))))
+            print(_printable("\n".join(recognise.in_words(recogniser(path)))))
         except UserError as error:
             refused += 1
-            print(f"fewlabels: {error}", file=sys.stderr)
+            _say(error)
     return 2 if refused else 0
 
 

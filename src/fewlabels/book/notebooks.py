@@ -1,15 +1,20 @@
 """Running a chapter's notebook through papermill, and where its output is frozen."""
 
 import logging
+import os
 import re
+import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fewlabels import files, paths
 from fewlabels.chapters import profiles
 from fewlabels.errors import DiskError
+from fewlabels.runs import under_way
 
 
 class ChapterFailed(RuntimeError):
@@ -24,21 +29,34 @@ def frozen(notebook: Path) -> Path:
 def execute(notebook: Path, output: Path, values: dict[str, Any]) -> None:
     """Run a notebook with these parameters and keep the executed copy at ``output``.
 
-    A progress bar on a terminal, one line per finished cell elsewhere. ChapterFailed where a cell
-    raises; a UserError's message is passed on as it is. DiskError where the system refuses a file.
+    Progress bars on a terminal; one line per finished run and cell elsewhere. ChapterFailed where a
+    cell raises; a UserError's message is passed on as it is. DiskError where the system refuses a
+    file. The first Ctrl-C or SIGTERM lets the cell end by itself, as `fewlabels.runs.sweep` says;
+    then, and at once with the second, KeyboardInterrupt.
     """
     import papermill
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient.exceptions import DeadKernelError
     from papermill.engines import NBClientEngine, papermill_engines
     from papermill.exceptions import PapermillExecutionError
+
+    kernels: list[AsyncKernelManager] = []
+
+    class Known(AsyncKernelManager):
+        def __init__(self, **more):
+            super().__init__(**more)
+            kernels.append(self)
 
     class CellByCell(NBClientEngine):
         @classmethod
         def execute_managed_notebook(cls, nb_man, kernel_name, **options):
             # The kernel warns that it listens on a local port, at every start.
             options["extra_arguments"] = ["--log-level=CRITICAL"]
+            options["kernel_manager_class"] = Known
             if nb_man.pbar is not None:
                 options["stdout_file"] = _Caption(nb_man.pbar)
             else:
+                options["stdout_file"] = _Lines()
                 nb_man.cell_complete = _reporting(nb_man.cell_complete, len(nb_man.nb.cells))
             return super().execute_managed_notebook(nb_man, kernel_name, **options)
 
@@ -49,7 +67,7 @@ def execute(notebook: Path, output: Path, values: dict[str, Any]) -> None:
         logging.getLogger(told).setLevel(logging.CRITICAL)
     files.folder(output.parent)
     try:
-        with files.refusals(output):
+        with files.refusals(output), under_way.signals(_to(kernels)), _bars():
             papermill.execute_notebook(
                 str(notebook),
                 str(output),
@@ -58,7 +76,14 @@ def execute(notebook: Path, output: Path, values: dict[str, Any]) -> None:
                 kernel_name="python3",
                 progress_bar={"desc": notebook.stem} if sys.stderr.isatty() else False,
             )
+    except DeadKernelError:
+        raise ChapterFailed(
+            "the notebook's process was killed by the system, often because memory is short. "
+            "Finished runs are kept: start again with fewer workers (-p workers 1)."
+        ) from None
     except PapermillExecutionError as error:
+        if error.ename == "KeyboardInterrupt":
+            raise KeyboardInterrupt(error.evalue) from None
         if error.ename == "UserError":
             raise ChapterFailed(error.evalue) from None
         if error.ename == "DiskError":
@@ -78,6 +103,45 @@ def evaluate(notebook: Path, values: dict[str, Any], *wanted: str) -> dict[str, 
             exec(compile(cell["source"], notebook.name, "exec"), names)
             names |= values if "parameters" in profiles.tags(cell) else {}
     return names
+
+
+def _to(kernels: list) -> Callable[[], None]:
+    """Passes a signal on to the kernel, which knows how to stop."""
+
+    def stop() -> None:
+        pids = [pid for kernel in kernels if (pid := getattr(kernel.provisioner, "pid", None))]
+        if not pids:
+            raise KeyboardInterrupt
+        os.kill(pids[-1], signal.SIGINT)
+        print("\nStopping; what trains keeps its state. Once more: at once.", file=sys.stderr)
+
+    return stop
+
+
+@contextmanager
+def _bars() -> Iterator[None]:
+    """On a terminal, bars for the sweep that the kernel makes."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    os.environ[under_way.NAME] = under_way.own_name()
+    try:
+        with under_way.bars(under_way.place(under_way.own_name())):
+            yield
+    finally:
+        del os.environ[under_way.NAME]
+
+
+class _Lines:
+    """A file for the kernel's standard output: what a sweep says of its runs stands in the log."""
+
+    def write(self, text: str) -> None:
+        for line in text.splitlines():
+            if re.match(r"\d+/\d+  |\d+ runs? remains?", line):
+                print(line, flush=True)
+
+    def flush(self) -> None:
+        pass
 
 
 class _Caption:

@@ -23,6 +23,8 @@ PART = 15_000_000
 """Bytes of records, before they are compressed, that go into one archive."""
 RESERVE = 5
 """Seconds for writing the archives."""
+KEEPING = 3
+"""Seconds for keeping the state of what is under way, for the next visit to the same machine."""
 
 
 def visit(started: float, minutes: float) -> int:
@@ -32,11 +34,11 @@ def visit(started: float, minutes: float) -> int:
     started: since when the minutes count, in seconds since 1970.
     """
     end = started + 60 * minutes - RESERVE
-    runs = multiprocessing.get_context("spawn").Process(target=compute, args=(end,))
+    runs = multiprocessing.get_context("spawn").Process(target=compute, args=(end - KEEPING,))
     runs.start()
     runs.join(max(0, end - time.time()))
     late = runs.is_alive()
-    runs.kill()  # What is under way would be too late; workers end with their parent.
+    runs.kill()  # What is still under way would be too late; workers end with their parent.
     runs.join()
     stopped = time.time()
     plan = json.loads((paths.ROOT / "plan.json").read_text())

@@ -23,7 +23,15 @@ from fewlabels.kinds.denoising import (
 )
 from fewlabels.kinds.vae import BinaryVAE, DigitReader, PlaneVAE
 from fewlabels.learn.training import Recipe
-from fewlabels.runs.parameters import Count, OwnDigits, Parameters, Positive, Range, Some
+from fewlabels.runs.parameters import (
+    OwnDigits,
+    Parameters,
+    Positive,
+    Range,
+    Repeats,
+    Some,
+    SomeRepeats,
+)
 from fewlabels.runs.records import Experiment, Store
 
 NAME = "autoencoders-vae"
@@ -51,13 +59,13 @@ class Settings(Parameters):
     """Training images used, at most."""
     denoising_images: Annotated[int, Range(100)]
     """Training images of the denoising networks, at most; the long ones take ``unlabelled``."""
-    denoising_seeds: Some
+    denoising_seeds: SomeRepeats
     """Seeds of the sheet's network under each loss, of its untrained floor and of the filters."""
     denoising_epochs: Some
     """Passes over the training images; the sheet makes 20."""
-    long_denoising_seeds: Count
+    long_denoising_seeds: Repeats
     """Seeds trained for the sheet's 20 epochs as well, where ``denoising_epochs`` are others."""
-    extra_seeds: Some
+    extra_seeds: SomeRepeats
     """Seeds of the sigmoid under MSE, of fresh and mixed noise and of the U-Net, at most
     ``denoising_seeds``."""
     unet_epochs: Some
@@ -68,9 +76,9 @@ class Settings(Parameters):
     """Test images that are restored at every level, at even distances in the test set."""
     choice_images: Some
     """Held-out training images on which the filters' settings are chosen."""
-    probe_draws: Some
+    probe_draws: SomeRepeats
     """Label draws of the probes on the code."""
-    vae_seeds: Some
+    vae_seeds: SomeRepeats
     """Seeds of the sheet's VAE for each of ``weights``."""
     vae_epochs: Some
     """Passes over the training images; the sheet makes 15."""
@@ -82,9 +90,9 @@ class Settings(Parameters):
     """Passes over the training images for ``long_weights``."""
     reader_epochs: Some
     """Passes of the classifier that judges decoded images."""
-    latent_numbers: list[Some]
+    latent_numbers: list[Annotated[int, Range(1, 4096)]]
     """Latent dimensions of the Bernoulli VAE, one or more."""
-    binary_seeds: Some
+    binary_seeds: SomeRepeats
     """Seeds of the Bernoulli VAE for each of ``latent_numbers``."""
     binary_epochs: Some
     """Passes of the Bernoulli VAE over the training images."""

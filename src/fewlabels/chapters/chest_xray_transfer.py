@@ -20,8 +20,8 @@ from fewlabels.kinds.chest_xray import (
     UnmatchedImages,
 )
 from fewlabels.learn.training import Recipe
-from fewlabels.nets.pretrained import NORMALISATIONS, Pretrained, at_hand
-from fewlabels.runs.parameters import Count, OwnImages, Parameters, Range, Some
+from fewlabels.nets.pretrained import NORMALISATIONS, RESNETS, Pretrained, at_hand, require_fits
+from fewlabels.runs.parameters import OwnImages, Parameters, Range, Repeats, Some, SomeRepeats
 from fewlabels.runs.records import Experiment, Store
 
 NAME = "chest-xray-transfer"
@@ -34,7 +34,7 @@ NAMED = ("chest_xray", "generated_xrays")
 BATCH = 32
 TUNED_BATCH = 128
 
-Side = Annotated[int, Range(32)]
+Side = Annotated[int, Range(32, 1024)]
 """Pixels a side of an image."""
 
 
@@ -58,23 +58,23 @@ class Settings(Parameters):
     """Random crops of every training image in protocol ``report``, shared by the epochs."""
     test_crops: Some
     """Random crops of every test image there; seeds take turns over them."""
-    seeds: Some
+    seeds: SomeRepeats
     """Of runs on frozen features."""
     epochs: Some
     """Of the head in protocol ``report``."""
     tuned_epochs: Some
     """Of the head in protocol ``tuned``."""
-    choice_draws: Some
+    choice_draws: SomeRepeats
     """Splits behind the choices of protocol ``tuned``, on held-out training images."""
-    three_class_seeds: Count
+    three_class_seeds: Repeats
     """Of the task normal, bacterial, viral."""
     cnn_size: Side
     """Pixels a side of the report's network of ten convolutions; the report: 224."""
     cnn_epochs: Some
     """Of the network of ten convolutions; the report: 15."""
-    cnn_seeds: Count
+    cnn_seeds: Repeats
     """Of the network of ten convolutions."""
-    cnn_weighted_seeds: Count
+    cnn_weighted_seeds: Repeats
     """Of the same with class weights."""
     fine_tuned: str
     """The ResNet whose last block, or all layers, are trained."""
@@ -84,11 +84,11 @@ class Settings(Parameters):
     """Pixels a side that it sees."""
     fine_tuned_epochs: Some
     """Of its last block, and of all its layers."""
-    fine_tuned_seeds: Count
+    fine_tuned_seeds: Repeats
     """Of its last block, on stored outputs of the layers before, and of a head on it."""
-    all_layers_seeds: Count
+    all_layers_seeds: Repeats
     """Of all its layers."""
-    report_all_seeds: Count
+    report_all_seeds: Repeats
     """Of protocol ``report`` with all layers trained, on the smaller ResNet."""
     report_all_size: Side
     """Pixels a side there."""
@@ -96,20 +96,20 @@ class Settings(Parameters):
     """Pixels a side of our network from scratch."""
     small_steps: Some
     """Its steps with few labels; with all labels twice as many, of twice the images."""
-    small_seeds: Some
+    small_seeds: SomeRepeats
     """Of our network from scratch."""
     label_numbers: list[Annotated[int, Range(2, 2000)]]
     """Labelled images on the learning curve, half of them normal, beside all of them."""
     curve_steps: Some
     """Steps of a head with few labels."""
-    shift_seeds: Some
+    shift_seeds: SomeRepeats
     """Of the folds that tell training from test images."""
     unmatched: bool
     """Look for the PneumoniaMNIST test images that no file was matched to."""
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.fine_tuned.startswith(("resnet", "resnext", "wide_resnet")):
+        if not self.fine_tuned.startswith(RESNETS):
             raise UserError(
                 f"fine_tuned is {self.fine_tuned!r}; allowed: a ResNet of torchvision, as resnet18"
             )
@@ -124,6 +124,7 @@ class Settings(Parameters):
             raise UserError(f"label_numbers has {odd[0]}; allowed: even numbers")
         # Names the parameter at fault before anything is computed.
         frozen_source(self), fine_tuned_source(self)
+        require_fits(self.architecture, self.size)
 
 
 def store(s: Settings) -> Store:

@@ -25,7 +25,7 @@ from fewlabels.kinds.recognition import Recognition
 from fewlabels.kinds.vae import PIXELS
 from fewlabels.learn.training import Recipe
 from fewlabels.nets.pretrained import RANDOM, TORCHVISION, Pretrained, at_hand
-from fewlabels.runs.parameters import Count, Parameters, Range, Some
+from fewlabels.runs.parameters import Parameters, Range, Repeats, Some, SomeRepeats
 from fewlabels.runs.records import Experiment, Store
 
 NAME = "few-data-caltech"
@@ -42,7 +42,7 @@ CARELESS_RATE = 1e-4
 HALVES = ("outside", "inside")
 """What is covered, of an image that is not shown whole."""
 
-Side = Annotated[int, Range(16)]
+Side = Annotated[int, Range(16, 1024)]
 """Pixels a side, a multiple of 8."""
 
 
@@ -64,33 +64,33 @@ class Settings(Parameters):
     """Pixels a side where a pretrained network is trained on."""
     scratch_size: Side
     """Pixels a side where the small network is trained on many splits."""
-    splits: Some
+    splits: SomeRepeats
     """Random splits of the main comparisons; the numbers of splits below are at most as many."""
-    native_splits: Count
+    native_splits: Repeats
     """Splits of the small network at ``size``, which takes long."""
     augmentations: list[Literal[(*AUGMENTATIONS,)[1:]]]
     """Tried on the small network, beside none."""
-    augmentation_splits: Count
+    augmentation_splits: Repeats
     """Splits of the small network under each augmentation."""
     feature_augmentations: list[Literal[(*AUGMENTATIONS,)[1:]]]
     """Tried on frozen features, beside none."""
-    covered_splits: Count
+    covered_splits: Repeats
     """Splits of the small network on covered images."""
-    curve_splits: Count
+    curve_splits: Repeats
     """Splits of the small network and of fine-tuning at each number of images per class."""
-    feature_curve_splits: Count
+    feature_curve_splits: Repeats
     """Splits of frozen features at each number of images per class."""
-    concatenated_splits: Count
+    concatenated_splits: Repeats
     """Splits of the concatenation that is not trained."""
-    tuning_splits: Count
+    tuning_splits: Repeats
     """Splits where the last block is trained on."""
-    deep_splits: Count
+    deep_splits: Repeats
     """Splits where more than one block is trained on."""
-    careless_splits: Count
+    careless_splits: Repeats
     """Splits of fine-tuning at a rate too high, from the trained head and from a new one."""
-    choice_splits: Some
+    choice_splits: SomeRepeats
     """Splits of the choices, whose validation images are scored."""
-    recognition_splits: Count
+    recognition_splits: Repeats
     """Splits whose network names test photographs as image files."""
     labels_per_class: list[Some]
     """Numbers of training images per class, beside the whole training part."""

@@ -13,7 +13,7 @@ from fewlabels.chapters import ssl_medmnist
 from fewlabels.chapters.ssl_medmnist import FRACTIONS, SOURCE_METHODS, Grid
 from fewlabels.errors import UserError
 from fewlabels.kinds.ssl import Classification
-from fewlabels.runs.parameters import Some
+from fewlabels.runs.parameters import SomeRepeats
 from fewlabels.runs.records import Store
 
 NAME = "fusion"
@@ -23,7 +23,7 @@ NAME = "fusion"
 class Settings(Grid):
     """The notebook's parameters, which mean what they mean in chapter 5."""
 
-    seeds: Some
+    seeds: SomeRepeats
     """Draws of every method."""
     methods: list[Literal[(*SOURCE_METHODS,)]]
     """Those that are fused, two to four: chapter 5 keeps the probabilities of these alone."""

@@ -110,13 +110,30 @@ def _stored(name: str, profile: str) -> dict[str, Any]:
     return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
 
 
+class _Typed(yaml.SafeLoader):
+    """Numbers as people write them: YAML 1.1 reads 010 as 8, 1:30 as 90 and 1e-3 as text."""
+
+    yaml_implicit_resolvers: typing.ClassVar = {
+        first: [(tag, form) for tag, form in pairs if not tag.endswith((":int", ":float"))]
+        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+for _tag, _form, _read in (
+    ("int", r"[-+]?\d+", int),
+    ("float", r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?", float),
+):
+    _name = f"tag:yaml.org,2002:{_tag}"
+    _Typed.add_implicit_resolver(_name, re.compile(f"^(?:{_form})$"), list("-+.0123456789"))
+    _Typed.add_constructor(_name, lambda _, node, read=_read: read(node.value))
+
+
 def _as_type_of(default: Any, value: Any, key: str) -> Any:
     """``value`` (from YAML, or text from the command line) in the type of the default."""
     wanted = type(default)
-    if isinstance(value, str) and wanted not in (str, float):
-        # float is left out because YAML reads 1e-3 as text.
+    if isinstance(value, str) and wanted is not str:
         with contextlib.suppress(yaml.YAMLError):
-            value = yaml.safe_load(value)
+            value = yaml.load(value, _Typed)
     if wanted is list and isinstance(value, list | tuple):
         return [_as_type_of(default[0], item, key) if default else item for item in value]
     if wanted is type(value) or default is None:

@@ -16,7 +16,7 @@ from fewlabels.kinds.angles import AngleRegression, SplitLuck
 from fewlabels.kinds.equivariance import Equivariance
 from fewlabels.learn.training import Recipe
 from fewlabels.nets.stack import DOWNS
-from fewlabels.runs.parameters import Items, OwnDigits, Parameters, Range, Real, Some
+from fewlabels.runs.parameters import Items, OwnDigits, Parameters, Range, Real, Some, SomeRepeats
 from fewlabels.runs.records import Experiment, Store
 
 NAME = "rotation-equivariance"
@@ -52,7 +52,7 @@ class Settings(Parameters):
     """The source's angles are uniform in -span..span degrees."""
     seeds: Annotated[int, Range(1, HELD_OUT)]
     """Seeds of protocol ``tuned``."""
-    report_seeds: Some
+    report_seeds: SomeRepeats
     """Seeds of protocol ``report``."""
     epochs: Some
     """Passes over the training images in protocol ``report``; the source made 50."""
@@ -86,7 +86,7 @@ class Settings(Parameters):
     """Training images along the curves of protocol ``tuned``."""
     curve_steps: Some
     """Updates along the curves, and of the candidates on validation images."""
-    choice_seeds: Some
+    choice_seeds: SomeRepeats
     """Seeds of every candidate."""
     best_steps: Some
     """Updates of the chosen networks at both spans."""

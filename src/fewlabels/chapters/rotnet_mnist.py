@@ -20,7 +20,15 @@ from fewlabels.kinds.rotnet import (
     RotationStart,
 )
 from fewlabels.learn.training import Recipe
-from fewlabels.runs.parameters import Count, OwnDigits, Parameters, Range, Some
+from fewlabels.runs.parameters import (
+    Count,
+    OwnDigits,
+    Parameters,
+    Range,
+    Repeats,
+    Some,
+    SomeRepeats,
+)
 from fewlabels.runs.records import Experiment, Store
 
 NAME = "rotnet-mnist"
@@ -38,31 +46,31 @@ class Settings(Parameters):
 
     dataset: Literal["mnist", "digits"] | OwnDigits
     """Images of digits: MNIST, or scikit-learn's small ones, which need no download."""
-    label_draws: Some
+    label_draws: SomeRepeats
     """Label draws in protocol ``report``."""
-    curve_draws: Some
+    curve_draws: SomeRepeats
     """Label draws at the other numbers of labels."""
-    crossed_draws: Some
+    crossed_draws: SomeRepeats
     """Label draws of the plain network that are each run with several seeds, to tell apart what
     is due to either."""
-    crossed_seeds: Some
+    crossed_seeds: SomeRepeats
     """Seeds that each of these label draws is run with."""
-    longer_draws: Some
+    longer_draws: SomeRepeats
     """Label draws at 100 labels of S4L, FixMatch and the centred RotNet."""
-    fixmatch_curve_draws: Count
+    fixmatch_curve_draws: Repeats
     """Label draws of FixMatch at the other numbers of labels."""
-    choice_draws: Some
+    choice_draws: SomeRepeats
     """Label draws behind the choices of protocol ``tuned``, on held-out training images."""
-    tuned_draws: Some
+    tuned_draws: SomeRepeats
     """Label draws at 100 labels in protocol ``tuned``."""
-    start_seeds: Some
+    start_seeds: SomeRepeats
     """Seeds of which protocol ``report`` takes the first steps, to see how often it learns."""
     start_steps: Some
     """How many steps these are."""
     report_seeds: list[Count]
     """Pretraining seeds behind the digits of protocol ``report``, one or more: those that learned,
     judged by the validation accuracy of their first steps."""
-    pretraining_seeds: Some
+    pretraining_seeds: SomeRepeats
     """Pretraining seeds in every protocol."""
     label_numbers: list[Literal[(*range(10, 101, 10), 200, 500, 1000)]]
     """Numbers of labels at which protocol ``tuned`` is measured, besides 100."""

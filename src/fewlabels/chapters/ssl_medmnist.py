@@ -20,7 +20,7 @@ from fewlabels.errors import UserError
 from fewlabels.kinds.ssl import Classification, DuplicateSearch, Pretraining
 from fewlabels.learn.pretext.methods import METHODS, backbone_name
 from fewlabels.learn.training import Course
-from fewlabels.runs.parameters import Count, Parameters, Share, Some
+from fewlabels.runs.parameters import Count, Parameters, Repeats, Share, Some
 from fewlabels.runs.records import Experiment, Store
 
 NAME = "ssl-medmnist"
@@ -46,6 +46,8 @@ CONTROLS = {
 STATIC_RATES = (1e-3, 1e-4)
 TWICE = "twice the epochs"
 CHOICE_DRAW = 1000
+FEWEST = 100
+"""Images of which a quarter still shows every class."""
 UPDATES = 2000
 """Of the weights, at least, in protocol ``tuned``: a hundred passes over 1% of the labels are not
 a tenth of that."""
@@ -72,7 +74,7 @@ class Grid(Parameters):
     there, a negative number is no limit."""
     budget: Literal["reduced", "source"]
     """What the runs may take: two CPU cores' reduced one, or the source's, for a graphics card."""
-    seeds: Count
+    seeds: Repeats
     """Draws of every method in the source's grid."""
     methods: list[Literal[(*METHODS,)]]
     """Pretext tasks of the grid."""
@@ -83,7 +85,7 @@ class Grid(Parameters):
     """Of pretraining with budget reduced; fine-tuning takes three fifths of them with all labels
     and twice that with a quarter."""
     images: Count
-    """At most this many training images, the first ones; 0 takes all."""
+    """At most this many training images, the first ones, a hundred or more; 0 takes all."""
     tiny: bool
     """Networks that a test can train."""
 
@@ -94,6 +96,8 @@ class Grid(Parameters):
             if name in list(medmnist.SETS):
                 data.train_size(name)  # says why one with several labels per image is refused
             data.check(key, name, DATASETS)
+        if 0 < self.images < FEWEST:
+            raise UserError(f"images is {self.images}; allowed: 0 for all, or {FEWEST} and more")
         if not self.methods:
             raise UserError(f"methods is []; allowed: one or more of {', '.join(METHODS)}")
 
@@ -112,11 +116,11 @@ class Grid(Parameters):
 class Settings(Grid):
     """The notebook's parameters."""
 
-    side_seeds: Count
+    side_seeds: Repeats
     """Draws of the small comparisons: blur, epochs, rates, ResNet-34, extra cells, imbalance."""
-    tuned_seeds: Count
+    tuned_seeds: Repeats
     """Draws of protocol tuned."""
-    choice_seeds: Count
+    choice_seeds: Repeats
     """Draws behind the choices of protocol tuned, scored on validation images."""
     tuned_methods: list[Literal[(*METHODS,)]]
     """Pretext tasks of protocol tuned; with the reduced budget those of a residual network."""

@@ -13,11 +13,9 @@ from fewlabels import chapters, data
 from fewlabels.chapters import profiles
 from fewlabels.errors import UserError
 from fewlabels.evidence.statistics import shared_luck
+from fewlabels.runs.expected import REPEATED
 from fewlabels.runs.records import Experiment, Record, Store
 from fewlabels.runs.sweep import run_all
-
-REPEATED = ("draw", "split", "seed")
-"""Fields that say which repetition a run is, the first that it has."""
 
 
 def runs(chapter: ModuleType, settings: Any) -> pd.DataFrame:

@@ -37,7 +37,7 @@ from fewlabels.errors import UserError
 from fewlabels.learn import evaluation, features
 from fewlabels.learn.features import View
 from fewlabels.learn.training import Recipe, fit, predict
-from fewlabels.nets.pretrained import Pretrained, backbone, split, stages
+from fewlabels.nets.pretrained import Pretrained, backbone, last_maps, split
 from fewlabels.nets.xray_cnn import SmallXrayNet, TenConvolutions
 from fewlabels.runs.records import Experiment, Outcome, Store
 
@@ -671,9 +671,10 @@ class Heatmaps(Experiment):
         with torch.no_grad():
             predicted = network.head((scored - network.mean) / network.deviation).argmax(dim=1)
         predicted = predicted.cpu()
-        method = LayerGradCam(network, stages(body)[-1])
         metrics, kept = {}, {"position": [], "map": [], "predicted": []}
         resize = whole(images.images, own.size).transform or (lambda batch: batch)
+        one = resize(images.images[:1]).to(fabric.device).float()
+        method = LayerGradCam(network, last_maps(body, one))
         for true in range(own.classes):
             for guess in range(own.classes):
                 group = ((images.labels == true) & (predicted == guess)).nonzero().squeeze(1)

@@ -7,7 +7,7 @@ loss on them, update. A method is a function ``loss(module, index) -> scalar`` o
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fewlabels import config
 from fewlabels.errors import UserError
 from fewlabels.learn.captured import Captured
+from fewlabels.learn.resume import Kept
 
 Loss = Callable[[nn.Module, Tensor], Tensor]
 Evaluate = Callable[[nn.Module], dict[str, float]]
@@ -141,6 +142,8 @@ def fit(
 ) -> Curves:
     """Train ``module`` in place.
 
+    A run that was stopped in its midst goes on, see `fewlabels.learn.resume`.
+
     Only parameters with ``requires_grad`` are trained. A module that is frozen has to be put into
     evaluation mode by its owner as well (override ``train``), or its batch norm goes on moving.
 
@@ -166,12 +169,16 @@ def fit(
 
     Raises:
         NonFiniteLoss: names the first bad step and the run.
+        Stopped: the run was told to.
     """
     if recipe.keep == "best" and evaluate is None:
         raise UserError("keep is 'best' but nothing is evaluated; pass evaluate, or keep 'last'")
-    optimiser = _optimiser(_groups(module, slower, recipe), recipe, fabric.device)
-    rates = [(group, float(group["lr"])) for group in optimiser.param_groups]
-    wrapped, optimiser = fabric.setup(module, optimiser)
+    own = _optimiser(_groups(module, slower, recipe), recipe, fabric.device)
+    rates = [float(group["lr"]) for group in own.param_groups]
+    wrapped, optimiser = fabric.setup(module, own)
+    kept = Kept(module, own, fabric, recipe, count)
+    state = _State(**(kept.load() or {"losses": torch.zeros(recipe.steps, device=fabric.device)}))
+    groups = [*zip(own.param_groups, rates, strict=True)]
 
     def update(index: Tensor) -> Tensor:
         optimiser.zero_grad(set_to_none=True)
@@ -183,36 +190,57 @@ def fit(
     if captured and fabric.device.type == "cuda" and recipe.steps:
         update = Captured(update, recipe.batch_size, fabric.device)
     points = {round(recipe.steps * (i + 1) / recipe.evaluations) for i in range(recipe.evaluations)}
-    losses = torch.zeros(recipe.steps, device=fabric.device)
-    curves: Curves = {"step": [], "train_loss": []}
-    best_loss, best_state = float("inf"), None
-    checked = 0
+    losses, curves = state.losses, state.curves
 
     wrapped.train()
     factor = 1.0
-    for step, index in enumerate(_batches(count, recipe, fabric), start=1):
-        if (now := _factor(step - 1, recipe)) != factor:
-            _set_rates(rates, factor := now)
-        losses[step - 1] = update(index)
+    for index in _batches(count, recipe, fabric, state):
+        if (now := _factor(state.step, recipe)) != factor:
+            _set_rates(groups, factor := now)
+        losses[state.step] = update(index)
+        state.step += 1
 
+        step = state.step
         if step % CHECK_EVERY == 0 or step in points or step == recipe.steps:
-            _require_finite(losses[checked:step], checked, recipe, label)
-            checked = step
+            _require_finite(losses[state.checked : step], state.checked, recipe, label)
+            state.checked = step
         if step in points:
             since = int(curves["step"][-1]) if curves["step"] else 0
             curves["step"].append(float(step))
-            curves["train_loss"].append(losses[since:step].mean().item())
+            mean = losses[since:step].mean()
+            if fabric.world_size > 1:
+                mean = fabric.all_reduce(mean, reduce_op="mean")
+            curves["train_loss"].append(mean.item())
             if evaluate is not None:
                 measured = evaluated(module, evaluate)
                 for name, number in measured.items():
                     curves.setdefault(name, []).append(number)
-                if recipe.keep == "best" and measured["valid_loss"] < best_loss:
-                    best_loss = measured["valid_loss"]
-                    best_state = {k: v.detach().clone() for k, v in module.state_dict().items()}
-    if best_state is not None:
-        module.load_state_dict(best_state)
+                if recipe.keep == "best" and measured["valid_loss"] < state.best_loss:
+                    state.best_loss = measured["valid_loss"]
+                    state.best = {k: v.detach().clone() for k, v in module.state_dict().items()}
+        kept.step(step, recipe.steps, vars(state))
+    if state.best is not None:
+        module.load_state_dict(state.best)
     module.eval()
     return curves
+
+
+@dataclass
+class _State:
+    """Where a training stands, beside the network and its optimiser."""
+
+    losses: Tensor
+    """Of every step [steps]."""
+    curves: Curves = field(default_factory=lambda: {"step": [], "train_loss": []})
+    step: int = 0
+    """Steps made."""
+    order: Tensor | None = None
+    """Positions of the images in this epoch."""
+    checked: int = 0
+    """Losses that were found finite."""
+    best_loss: float = math.inf
+    best: dict[str, Tensor] | None = None
+    """State dict with that loss."""
 
 
 def evaluated(module: nn.Module, evaluate: Evaluate) -> dict[str, float]:
@@ -231,19 +259,18 @@ def predict(module: Callable[[Tensor], Tensor], images: Tensor, batch_size: int 
     return torch.cat([module(part).float() for part in images.split(batch_size)])
 
 
-def _batches(count: int, recipe: Recipe, fabric: Fabric) -> Iterator[Tensor]:
-    """``recipe.steps`` batches of positions; with several devices, this device's part of each."""
-    steps = 0
-    while steps < recipe.steps:
-        order = torch.randperm(count, device=fabric.device)
-        if fabric.world_size > 1:
-            order = fabric.broadcast(order)
-        if recipe.drop_last:
-            order = order[: count - count % recipe.batch_size]
-        for index in order.split(recipe.batch_size):
+def _batches(count: int, recipe: Recipe, fabric: Fabric, state: _State) -> Iterator[Tensor]:
+    """Batches of positions up to ``recipe.steps``; with several devices, this device's part of
+    each. ``state.step`` counts those that are done."""
+    shown = count - count % recipe.batch_size if recipe.drop_last else count
+    epoch = max(1, -(-shown // recipe.batch_size))
+    while state.step < recipe.steps:
+        if state.step % epoch == 0:
+            order = torch.randperm(count, device=fabric.device)
+            state.order = fabric.broadcast(order) if fabric.world_size > 1 else order
+        for index in state.order[:shown].split(recipe.batch_size)[state.step % epoch :]:
             yield index[fabric.global_rank :: fabric.world_size]
-            steps += 1
-            if steps == recipe.steps:
+            if state.step == recipe.steps:
                 return
 
 

@@ -29,6 +29,8 @@ NORMALISATIONS = {
 """Mean and deviation per channel, of pixels in 0..1."""
 TORCHVISION = "torchvision"
 RANDOM = "random"
+RESNETS = ("resnet", "resnext", "wide_resnet")
+"""How their names begin."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,43 @@ def tensor_sizes(architecture: str) -> list[int]:
     with torch.device("meta"):
         network = torchvision.models.get_model(architecture, weights=None)
     return [parameter.numel() for parameter in network.parameters()]
+
+
+@lru_cache
+def require_fits(architecture: str, size: int) -> None:
+    """Raise UserError where a classifier of torchvision does not take images of ``size`` pixels."""
+    if architecture.startswith(RESNETS):
+        return
+    with torch.device("meta"):
+        options = _options(Pretrained(architecture, RANDOM))
+        network = torchvision.models.get_model(architecture, weights=None, **options)
+        try:
+            network.eval()(torch.zeros(1, 3, size, size))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise UserError(
+                f"size is {size}, which {architecture} does not take ({reason}); try 224, or a "
+                "ResNet, which takes any"
+            ) from error
+
+
+def last_maps(backbone: Backbone, images: Tensor) -> nn.Module:
+    """The last of the backbone's `stages` that turns images [N, C, H, W] into maps [N, D, h, w].
+
+    In the mode that the backbone is in.
+    """
+    found = []
+
+    def note(module: nn.Module, _, out: Tensor) -> None:
+        if isinstance(out, Tensor) and out.ndim == 4:
+            found.append(module)
+
+    hooks = [stage.register_forward_hook(note) for stage in stages(backbone)]
+    with torch.no_grad():
+        backbone(images)
+    for hook in hooks:
+        hook.remove()
+    return found[-1]
 
 
 def stages(backbone: Backbone) -> list[nn.Module]:

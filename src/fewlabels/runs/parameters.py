@@ -4,6 +4,7 @@ The values stand once, in the notebook's cell tagged ``parameters``; a chapter d
 each of them may be, and the cell below makes an instance of them: ``Settings.of(globals())``.
 """
 
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -48,14 +49,24 @@ OwnImages = Annotated[str, Own()]
 """The path of a reader's own images."""
 OwnDigits = Annotated[str, Own(digits=True)]
 """The same, like MNIST's: ten classes, grey, 28 x 28 pixels."""
-Count = Annotated[int, Range(0)]
-"""A whole number, 0 or more."""
-Some = Annotated[int, Range(1)]
-"""A whole number, 1 or more."""
+MOST, MOST_REPEATED = 1_000_000, 1000
+"""More than anybody runs: planning still ends, and seeds stay apart from those of the choices."""
+Count = Annotated[int, Range(0, MOST)]
+"""How many of something, or how long."""
+Some = Annotated[int, Range(1, MOST)]
+"""The same, and not nothing."""
+Repeats = Annotated[int, Range(0, MOST_REPEATED)]
+"""Seeds, draws or splits."""
+SomeRepeats = Annotated[int, Range(1, MOST_REPEATED)]
+"""The same, at least one."""
 Positive = Annotated[float, Real(0)]
 """A finite number above zero."""
 Share = Annotated[float, Real(0, 1)]
 """A number above 0 and at most 1."""
+
+
+PLAIN = (bool, int, float, str, list)
+"""Kinds of values that parameters have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +80,16 @@ class Checked:
 
     @classmethod
     def of(cls, names: Mapping[str, Any], **changes: Any) -> Self:
-        """The parameters among ``names``, such as a notebook's ``globals()``."""
+        """The parameters among ``names``, such as a notebook's ``globals()``.
+
+        UserError where one is missing, and where a value stands there that is no parameter: plain
+        papermill only warns of a name that it does not know.
+        """
+        own = [item.name for item in fields(cls)]
+        given = [name for name, value in names.items() if isinstance(value, PLAIN)]
+        # Constants and what IPython adds are named otherwise.
+        if more := [name for name in given if re.match("[a-z]", name) and name not in own]:
+            raise UserError(f"there is no parameter {more[0]!r}: choose from {', '.join(own)}.")
         if missing := [item.name for item in fields(cls) if item.name not in {*names, *changes}]:
             raise UserError(f"the parameters cell lacks {', '.join(missing)}.")
         given = {item.name: names[item.name] for item in fields(cls) if item.name in names}

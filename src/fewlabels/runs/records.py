@@ -8,10 +8,11 @@ form in which the book collects them.
 
 import hashlib
 import platform
+import shutil
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -24,6 +25,7 @@ from lightning.fabric import Fabric
 
 from fewlabels import cached, code, data, files, paths
 from fewlabels.errors import UserError
+from fewlabels.learn.resume import resumable
 from fewlabels.runs import kept
 from fewlabels.runs.reading import Damaged, Record, found, identity, plain, written
 from fewlabels.runs.reading import read as read
@@ -184,7 +186,7 @@ class Store:
     def weights(self, experiment: Experiment, fabric: Fabric) -> dict[str, torch.Tensor]:
         """State dict that the run left, computed again where the cache has lost or damaged it."""
         self.require_weights(experiment, fabric)
-        path = self._weights_path(experiment)
+        path = self.weights_path(experiment)
         return torch.load(path, map_location=fabric.device, weights_only=True)
 
     def require_weights(self, experiment: Experiment, fabric: Fabric) -> None:
@@ -211,7 +213,7 @@ class Store:
 
         Another file is set aside, with a warning.
         """
-        path = self._weights_path(experiment)
+        path = self.weights_path(experiment)
         record = self.get(experiment)
         if record is None or not path.exists():
             return False
@@ -239,10 +241,12 @@ class Store:
         for need in experiment.needs():
             # Before the run seeds itself: in its midst they would shift its random numbers.
             self.require_weights(need, fabric)
-        start = time.perf_counter()
-        outcome = experiment.execute(fabric, self)
-        seconds = time.perf_counter() - start
-        weights = self._weights_path(experiment)
+        source = code.digest(type(experiment).__module__)
+        unfinished = paths.cache() / "unfinished" / f"{experiment.kind}-{experiment.id}"
+        with resumable(unfinished, source) as run:
+            outcome = experiment.execute(fabric, self)
+        seconds = run.seconds()
+        weights = self.weights_path(experiment)
         if outcome.weights is not None:
             cached.save(outcome.weights, weights)
             with files.whole(weights.with_suffix(".sha256")) as stream:
@@ -252,7 +256,7 @@ class Store:
             config=plain(experiment.describe()),
             cell=experiment.cell(),
             data=experiment.checksums(),
-            inputs={need.id: files.sha256(self._weights_path(need)) for need in experiment.needs()},
+            inputs={need.id: files.sha256(self.weights_path(need)) for need in experiment.needs()},
             metrics=outcome.metrics,
             curves=outcome.curves,
             predictions=outcome.predictions,
@@ -262,21 +266,46 @@ class Store:
             versions={name: _version(name) for name in LIBRARIES} | {"python": _python()},
             hardware=hardware(fabric),
             weights="" if outcome.weights is None else files.sha256(weights),
-            source=code.digest(type(experiment).__module__),
+            source=source,
         )
-        # Where weights were computed again for a run whose record stands, it is not touched.
-        if not self.has(experiment):
-            with files.whole(self.path(experiment)) as stream:
-                stream.write(written(record))
+        self._write(record)
+        shutil.rmtree(unfinished, ignore_errors=True)
         return record
 
-    def _weights_path(self, experiment: Experiment) -> Path:
-        return paths.cache() / "weights" / f"{experiment.kind}-{experiment.id}.pt"
+    def take(self, record: Record, weights: bytes | None) -> None:
+        """Keep what another machine has computed; a record that is there stays."""
+        if weights is not None:
+            path = self._weights(f"{record.config['kind']}-{record.id}")
+            digest = hashlib.sha256(weights).hexdigest().encode()
+            for file, content in ((path, weights), (path.with_suffix(".sha256"), digest)):
+                with files.whole(file) as stream:
+                    stream.write(content)
+        self._write(record)
 
-    def _lock(self, experiment: Experiment) -> AbstractContextManager:
+    def _write(self, record: Record) -> None:
+        name = f"{record.config['kind']}-{record.id}"
+        # Where weights were computed again for a run whose record stands, it is not touched.
+        if kept.place(self.folder, name) is None:
+            with files.whole(self.folder / f"{name}.json") as stream:
+                stream.write(written(record))
+
+    def weights_path(self, experiment: Experiment) -> Path:
+        """Where its weights are kept."""
+        return self._weights(f"{experiment.kind}-{experiment.id}")
+
+    def _weights(self, name: str) -> Path:
+        return paths.cache() / "weights" / f"{name}.pt"
+
+    @contextmanager
+    def _lock(self, experiment: Experiment) -> Iterator[None]:
         where = hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:8]
         name = f"{experiment.kind}-{experiment.id}-{where}.lock"
-        return files.locked(paths.cache() / "locks" / name)
+        path = paths.cache() / "locks" / name
+        with files.locked(path):
+            yield
+            # Done for all: who waits for this file, or comes later to a new one, has nothing to do.
+            with suppress(OSError):
+                path.unlink()
 
 
 def hardware(fabric: Fabric) -> dict[str, str | int]:

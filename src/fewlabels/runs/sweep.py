@@ -1,37 +1,48 @@
-"""A grid of runs onto processes.
+"""A grid of runs onto processes of this machine, or onto a cluster.
 
 Every run has one CPU thread, so that its result does not depend on how many run beside it; on a
-GPU the workers share the card. A sweep that is stopped loses only the runs under way: started
-again, it goes on with what is missing.
+GPU the workers share the card. A sweep that is stopped goes on where it was: runs under way keep
+their state, and started again it takes up what is missing.
 """
 
 import math
-import multiprocessing
 import os
-import signal
+import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from functools import lru_cache, partial
-from itertools import islice
+from pathlib import Path
 
 import torch
 from lightning.fabric import Fabric
 from threadpoolctl import threadpool_limits
 
+from fewlabels import paths
 from fewlabels.errors import UserError
+from fewlabels.learn.resume import STOP, TELL, Stopped
 from fewlabels.learn.training import NonFiniteLoss
+from fewlabels.runs import executors, under_way
+from fewlabels.runs.executors import Place
+from fewlabels.runs.expected import Expected
+from fewlabels.runs.graph import computed
 from fewlabels.runs.records import Experiment, Record, Store, is_reading
+
+SCHEDULER = "FEWLABELS_SCHEDULER"
+"""Environment variable: the address of a Dask scheduler, see `run_all`."""
 
 Progress = Callable[[int, int, Record], None]
 
 
 def print_line(done: int, total: int, record: Record) -> None:
     """One line per finished run, for notebooks and logs."""
-    cell = " ".join(str(part) for part in record.cell.values() if part != "")
-    print(f"{done}/{total}  {cell}  {record.id}  {record.seconds:.0f} s", flush=True)
+    print(f"{done}/{total}  {_label(record.cell)}  {record.id}  {record.seconds:.0f} s", flush=True)
+
+
+def _label(cell: Mapping[str, str | int]) -> str:
+    return " ".join(str(part) for part in cell.values() if part != "")
 
 
 def run_all(
@@ -43,43 +54,82 @@ def run_all(
     progress: Progress = print_line,
     minutes: float = math.inf,
     keep_going: bool = False,
+    scheduler: str = "",
 ) -> list[Record | None]:
     """Records of all experiments, in their order; those that are missing are computed.
 
     A run is started as soon as what it needs is there, earlier ones of ``experiments`` first. What
     they need is computed as well, also where it has a record and the cache has lost its weights.
 
+    Ctrl-C, SIGTERM and the end of the time do the same: nothing more is started, what trains keeps
+    its state and stops, and a line says what remains. After either signal KeyboardInterrupt is
+    raised with that line; a second one does not wait.
+
     Args:
         device: a Fabric accelerator: ``auto``, ``cpu``, ``cuda``, ``mps``.
         precision: a Fabric precision, ``32-true`` or ``bf16-mixed`` for example.
         workers: processes at once; 0 means one per CPU core, 1 computes in this process.
-        progress: called as ``progress(done, missing, record)`` after each computed run.
-        minutes: no run is started later than this after the call; those not started stay None.
-        keep_going: a run whose loss is no longer finite, or for which the card has too little
-            memory, is told in a warning and stays None, with all that needs it, instead of ending
-            the sweep.
+        progress: called as ``progress(done, missing, record)`` after each computed run. On a
+            terminal, bars take the place of the lines.
+        minutes: the time. A run that would not end within it, as past records say, is not started,
+            unless it takes longer than all of it: it goes on the next time. Those that were not
+            made stay None.
+        keep_going: a run whose loss is no longer finite, for which the card has too little memory,
+            or whose process is killed, is told in a warning and stays None, with all that needs it,
+            instead of ending the sweep.
+        scheduler: address of a Dask scheduler whose workers compute instead of this machine; where
+            it is empty, ``FEWLABELS_SCHEDULER`` may name one.
+
+    Raises:
+        UserError: a run's process was killed twice, after all others were made; or see
+            `fewlabels.runs.executors.dask` and `fabric_on`.
     """
     end = time.time() + 60 * minutes
-    jobs = _missing(experiments, store)
+    expected = Expected(cpu=device == "cpu" or not _accelerated())
+    jobs = _missing(experiments, store, expected)
     if jobs and is_reading():
         raise store.lacks(*jobs)  # Workers would not know.
-    count = min(workers or os.cpu_count() or 1, len(jobs))
-    compute = _in_order if count <= 1 else partial(_side_by_side, workers=count)
+    scheduler = scheduler or os.environ.get(SCHEDULER, "")
     if jobs and time.time() < end:
-        found = compute(jobs, partial(_compute, store, device, precision, end, keep_going), end)
-        for done, record in enumerate(found, start=1):
-            progress(done, len(jobs), record)
+        sweep = _Sweep(jobs, store, expected, end, 60 * minutes, keep_going)
+        with ExitStack() as stack:
+            folder = stack.enter_context(under_way.opened())
+            if scheduler:
+                place = executors.dask(scheduler, device != "cpu", folder)
+                place = stack.enter_context(place)
+            else:
+                place = executors.local(min(workers or os.cpu_count() or 1, len(jobs)))
+            drawn = sys.stderr.isatty() and under_way.NAME not in os.environ
+            stack.enter_context(under_way.bars(folder) if drawn else nullcontext())
+            stop = partial(under_way.closed, folder)
+            stopped = stack.enter_context(under_way.signals(stop))
+            told = (lambda *_: None) if drawn and progress is print_line else progress
+            sweep.compute(place, folder, (device, precision), told, stopped)
+        sweep.end(stopped())
     return [store.get(run) for run in experiments]
 
 
-def _missing(experiments: Sequence[Experiment], store: Store) -> dict[Experiment, bool]:
-    """The runs to compute, each behind what it needs, and whether others start from its weights."""
+def _accelerated() -> bool:
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
+def _missing(
+    experiments: Sequence[Experiment], store: Store, expected: Expected
+) -> dict[Experiment, bool]:
+    """The runs to compute, each behind what it needs, and whether others start from its weights.
+
+    Those that are there say how long such runs take.
+    """
     jobs: dict[Experiment, bool] = {}
 
     def add(run: Experiment, needed: bool) -> None:
         if run in jobs:
             jobs[run] |= needed
-        elif store.get(run) is None or (needed and not store.has_weights(run)):
+            return
+        record = store.get(run)
+        if record is not None:
+            expected.learn(record)
+        if record is None or (needed and not store.has_weights(run)):
             for need in run.needs():
                 add(need, True)
             jobs[run] = needed
@@ -89,82 +139,180 @@ def _missing(experiments: Sequence[Experiment], store: Store) -> dict[Experiment
     return jobs
 
 
-def _in_order(jobs: dict[Experiment, bool], compute: Callable, end: float) -> Iterator[Record]:
-    """Compute one after the other in this process."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    failed = set()
-    try:
-        for run, needed in jobs.items():
-            if time.time() >= end:
-                return
-            record = None if failed & {*run.needs()} else compute(run, needed, 0)
-            if record is None:
-                failed.add(run)
-            else:
-                yield record
-    finally:
-        torch.set_num_threads(threads)
+class _Sweep:
+    """The missing runs of a sweep, and what is known of them."""
+
+    def __init__(
+        self,
+        jobs: dict[Experiment, bool],
+        store: Store,
+        expected: Expected,
+        end: float,
+        seconds: float,
+        keep_going: bool,
+    ):
+        self.jobs, self.store, self.expected = jobs, store, expected
+        self.end_time, self.seconds, self.keep_going = end, seconds, keep_going
+        self.runs = list(jobs)
+        self.left = dict.fromkeys(self.runs)
+        self.killed: list[Experiment] = []
+        self.at_once = 1
+
+    def compute(
+        self,
+        place: Place,
+        folder: Path,
+        how: tuple[str, str],
+        progress: Progress,
+        stopped: Callable[[], bool],
+    ) -> None:
+        """Compute what can be until the end."""
+        self.at_once = min(place.at_once, len(self.runs))
+        shared = folder if place.shared else None
+        task = partial(_compute, shared, self.end_time, *how, self.keep_going)
+        if place.cluster:
+            task = partial(_alone, task)
+
+        def submit(pool, i):
+            run = self.runs[i]
+            store = self.store
+            if not place.shared:
+                store = _Away(store.folder.name, [self._kept(need) for need in run.needs()])
+            return pool.submit(task, store, run, self.jobs[run], i, self._latest(run))
+
+        self._say(folder)
+        for i, result in computed(
+            self.runs,
+            place,
+            submit,
+            lambda i: not stopped() and time.time() < self._latest(self.runs[i]),
+            lambda: stopped() and not place.shared,
+            lambda i: self._was_killed(self.runs[i]),
+        ):
+            run, (record, weights) = self.runs[i], result if place.cluster else (result, None)
+            if record.id != run.id:
+                raise UserError(
+                    f"a worker of the cluster has other data than this machine: it made "
+                    f"{record.id} where {run.id} was asked for. Give it the same FEWLABELS_DATA."
+                )
+            if place.cluster:
+                self.store.take(record, weights)
+            del self.left[run]
+            self.expected.learn(record)
+            progress(len(self.runs) - len(self.left), len(self.runs), record)
+            self._say(folder)
+
+    def end(self, interrupted: bool) -> None:
+        """Say what remains, and raise what has to be."""
+        told = self.expected.left(self.left, self.at_once)
+        if interrupted:
+            raise KeyboardInterrupt(told)
+        if self.left and math.isfinite(self.seconds):
+            print(f"{told}. Started again, the sweep goes on.", flush=True)
+        if self.killed and not self.keep_going:
+            raise UserError(_killed(self.killed[0]))
+
+    def _latest(self, run: Experiment) -> float:
+        """When the run may be started at the latest: to end in time, or to be taken up again."""
+        seconds = self.expected.seconds(run) or 0
+        return self.end_time - (seconds if seconds <= self.seconds else 0)
+
+    def _say(self, folder: Path) -> None:
+        told = self.expected.left(self.left, self.at_once)
+        done = len(self.runs) - len(self.left)
+        under_way.say(folder, "sweep", label=told, done=done, of=len(self.runs))
+
+    def _was_killed(self, run: Experiment) -> None:
+        self.killed.append(run)
+        if self.keep_going:
+            warnings.warn(f"left out: {_killed(run)}", stacklevel=2)
+
+    def _kept(self, need: Experiment) -> tuple[Record, bytes]:
+        return self.store.get(need), self.store.weights_path(need).read_bytes()
 
 
-def _side_by_side(
-    jobs: dict[Experiment, bool], compute: Callable, end: float, workers: int
-) -> Iterator[Record]:
-    """Compute in several processes: whenever one is free, the first run that can start."""
-    place = {run: i for i, run in enumerate(jobs)}
-    needs = [{place[need] for need in run.needs() if need in place} for run in jobs]
-    runs, waiting = list(jobs), dict.fromkeys(range(len(jobs)))
-    running: dict[Future, int] = {}
-    made: set[int] = set()
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start_worker) as pool:
-        try:
-            while True:
-                # A run that needs one that has failed is never ready.
-                ready = (i for i in waiting if needs[i] <= made)
-                for i in list(islice(ready, workers - len(running))):
-                    if time.time() < end:
-                        del waiting[i]
-                        running[pool.submit(compute, runs[i], jobs[runs[i]], i)] = i
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    i, record = running.pop(future), future.result()
-                    if record is not None:
-                        made.add(i)
-                        yield record
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+def _killed(run: Experiment) -> str:
+    return (
+        f"the process of {_label(run.cell())} ({run.kind}-{run.id}) was killed by the system, "
+        "often because memory is short. All else is kept: start again with fewer workers "
+        "(-p workers 1)."
+    )
+
+
+class _Away:
+    """A store on a machine that shares no folder with the one that asks.
+
+    Args:
+        name: of the folder, which is in that machine's cache.
+        brought: records and weights that the run starts from.
+    """
+
+    def __init__(self, name: str, brought: list[tuple[Record, bytes]]):
+        self._name, self._brought = name, brought
+
+    def here(self) -> Store:
+        store = Store(paths.cache() / "runs" / self._name)
+        for record, weights in self._brought:
+            store.take(record, weights)
+        return store
+
+
+_ONE = threading.Lock()
+
+
+def _alone(
+    task: Callable, store: Store | _Away, run: Experiment, needed: bool, *more
+) -> tuple[Record, bytes | None] | None:
+    """The task on a worker of a cluster, whose threads would share their random numbers; with the
+    weights, where they are needed and have to travel."""
+    with _ONE:
+        torch.set_num_threads(1)
+        own = store.here() if isinstance(store, _Away) else store
+        record = task(own, run, needed, *more)
+        if record is None:
+            return None
+        travel = needed and isinstance(store, _Away)
+        return record, own.weights_path(run).read_bytes() if travel else None
 
 
 def _compute(
-    store: Store,
+    folder: Path | None,
+    end: float,
     device: str,
     precision: str,
-    end: float,
     keep_going: bool,
+    store: Store,
     run: Experiment,
     needed: bool,
     place: int,
+    latest: float,
 ) -> Record | None:
-    """The record, or None once the clock has passed ``end`` or where the run may fail and does.
+    """The record, or None where it is too late, the run was stopped, or may fail and does.
 
     ``place`` spreads the runs over several cards.
     """
-    if time.time() >= end:
+    watch = under_way.Watch(folder, end, _label(run.cell()))
+    if time.time() >= latest or watch.stop():
         return None
     cards = torch.cuda.device_count() if device in ("auto", "cuda", "gpu") else 0
     fabric = fabric_on(device, precision, place % cards if cards else None)
-    with threadpool_limits(1):
-        try:
+    tokens = STOP.set(watch.stop), TELL.set(watch.tell)
+    try:
+        with threadpool_limits(1):
             if needed:
                 store.require_weights(run, fabric)
             return store.run(run, fabric)
-        except (NonFiniteLoss, torch.OutOfMemoryError) as error:
-            if not keep_going:
-                raise
-            warnings.warn(f"left out: {error}", stacklevel=2)
-            return None
+    except Stopped:
+        return None
+    except (NonFiniteLoss, torch.OutOfMemoryError) as error:
+        if not keep_going:
+            raise
+        warnings.warn(f"left out: {error}", stacklevel=2)
+        return None
+    finally:
+        STOP.reset(tokens[0])
+        TELL.reset(tokens[1])
+        watch.over()
 
 
 @lru_cache(maxsize=8)
@@ -182,12 +330,3 @@ def fabric_on(device: str, precision: str, card: int | None = None) -> Fabric:
         )
     devices = 1 if card is None else [card]
     return Fabric(accelerator=device, devices=devices, precision=precision)
-
-
-def _start_worker() -> None:
-    torch.set_num_threads(1)
-    # Ctrl-C is for the process that was started by hand; it ends its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A worker whose parent was killed must not go on by itself.
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

@@ -1,0 +1,153 @@
+"""Where runs are computed: executors with the interface of `concurrent.futures`."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fewlabels.errors import UserError
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a sweep's runs are computed."""
+
+    opened: Callable[[], AbstractContextManager[Executor]]
+    """A new executor; another one is opened where it breaks."""
+    at_once: int
+    """Runs that are handed to it at once."""
+    cluster: bool = False
+    """Whether runs may share a process there."""
+    shared: bool = True
+    """Whether those who compute see this machine's cache and results."""
+
+
+class _InThisProcess(Executor):
+    """Computes at once what it is given."""
+
+    def submit(self, function, /, *args, **kwargs) -> Future:
+        future: Future = Future()
+        try:
+            future.set_result(function(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@contextmanager
+def _in_this_process() -> Iterator[Executor]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield _InThisProcess()
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _processes(count: int) -> Iterator[Executor]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, context, _start_worker) as pool:
+        try:
+            yield pool
+        except KeyboardInterrupt:
+            for worker in multiprocessing.active_children():
+                worker.kill()
+            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    # Signals are for the process that was started by hand; it tells its workers to stop.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    # A worker whose parent was killed must not go on by itself.
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def local(workers: int) -> Place:
+    """This process, or several of this machine."""
+    if workers <= 1:
+        return Place(_in_this_process, 1)
+    return Place(partial(_processes, workers), workers)
+
+
+@contextmanager
+def dask(address: str, cards: bool, sign: Path) -> Iterator[Place]:
+    """The workers of a running Dask scheduler.
+
+    Args:
+        address: of the scheduler, ``tcp://host:port``.
+        cards: runs may use a card: where workers offer ``GPU``, each run takes one of it.
+        sign: a file that exists; workers that see it share this machine's folders.
+
+    Raises:
+        UserError: ``distributed`` is not installed, or no scheduler or worker answers.
+    """
+    try:
+        # Not by name: a folder that is packed for elsewhere does without.
+        client_of = import_module("distributed").Client
+    except ImportError:
+        raise UserError(
+            "a scheduler needs Dask, on this machine and on the workers: "
+            "pip install -e '.[cluster]' in the checkout."
+        ) from None
+    try:
+        client = client_of(address, timeout=20, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no Dask scheduler answers at {address} ({error}): start one with `dask scheduler`, "
+            "or name the address that it prints."
+        ) from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=600)
+        except TimeoutError:
+            raise UserError(
+                f"the Dask scheduler at {address} has no worker after ten minutes: start some with "
+                f"`dask worker {address} --nthreads 1`."
+            ) from None
+        offers = [each["resources"] for each in client.scheduler_info(-1)["workers"].values()]
+        resources = {"GPU": 1} if cards and any("GPU" in each for each in offers) else {}
+        try:
+            shared = all(client.run(_sees, str(sign)).values())
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"a worker of {address} has no {error.name}: start it in an environment in which "
+                "this checkout is installed."
+            ) from None
+        opened = partial(_dask_executor, client, resources)
+        # All that can start is handed over: clusters grow with what is waiting.
+        yield Place(opened, sys.maxsize, cluster=True, shared=shared)
+
+
+@contextmanager
+def _dask_executor(client: Any, resources: dict[str, int]) -> Iterator[Executor]:
+    executor = client.get_executor(pure=False, **({"resources": resources} if resources else {}))
+    try:
+        yield executor
+    finally:
+        executor.shutdown(wait=False)
+
+
+def _sees(sign: str) -> bool:
+    return Path(sign).exists()
+
+
+def was_killed(error: BaseException) -> bool:
+    """Whether Dask gave a run up whose workers died, one after the other."""
+    return type(error).__name__ == "KilledWorker"

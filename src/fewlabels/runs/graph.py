@@ -1,0 +1,97 @@
+"""A graph of runs, each behind those whose weights it needs, onto an executor."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    wait,
+)
+from contextlib import ExitStack
+from itertools import islice
+from typing import TypeVar
+
+from fewlabels.runs.executors import Place, was_killed
+from fewlabels.runs.records import Experiment
+
+Result = TypeVar("Result")
+
+
+def computed(
+    runs: Sequence[Experiment],
+    place: Place,
+    submit: Callable[[Executor, int], Future],
+    may_start: Callable[[int], bool],
+    cancelled: Callable[[], bool],
+    killed: Callable[[int], None],
+) -> Iterator[tuple[int, object]]:
+    """Positions of runs with what they return, as they end; None does not count as made.
+
+    Whenever there is room, the first run is started that can be. A run that needs one that was not
+    made is never started. An error of a run surfaces at once. Where a process is killed, those that
+    were under way are tried again, one at a time; the one that is under way then is at fault if it
+    happens again.
+
+    Args:
+        runs: each once, behind what it needs; needs that are not among them are there already.
+        submit: starts the run at a position.
+        may_start: whether the run at a position may start now.
+        cancelled: whether to give up those that are under way, on a cluster that sees nothing else.
+        killed: told of a run whose process was killed each time.
+    """
+    position = {run: i for i, run in enumerate(runs)}
+    needs = [{position[need] for need in run.needs() if need in position} for run in runs]
+    waiting = dict.fromkeys(range(len(runs)))
+    made: set[int] = set()
+    alone: list[int] = []
+    running: dict[Future, int] = {}
+    with ExitStack() as stack:
+        pool = stack.enter_context(place.opened())
+        while True:
+            # Lazily: time passes while runs are started.
+            ready = (i for i in alone or waiting if needs[i] <= made and may_start(i))
+            hit = []
+            for i in islice(ready, (1 if alone else place.at_once) - len(running)):
+                try:
+                    running[submit(pool, i)] = i
+                except BrokenExecutor:
+                    hit.append(i)
+                    break
+            for i in running.values():
+                waiting.pop(i, None)
+            if not running and not hit:
+                return
+            if cancelled():
+                return
+            for future in wait(running, 1, FIRST_COMPLETED).done if not hit else ():
+                i = running.pop(future)
+                try:
+                    result = future.result()
+                except BrokenExecutor:
+                    hit.append(i)
+                    continue
+                except CancelledError:
+                    continue
+                except Exception as error:
+                    if not was_killed(error):
+                        raise
+                    killed(i)
+                    continue
+                if i in alone:
+                    alone.remove(i)
+                if result is not None:
+                    made.add(i)
+                    yield i, result
+            if hit:
+                hit += running.values()
+                running.clear()
+                pool = stack.enter_context(place.opened())
+                if alone:
+                    alone.remove(hit[0])
+                    killed(hit[0])
+                else:
+                    alone = sorted(hit)
+                    for i in alone:
+                        waiting.pop(i, None)
