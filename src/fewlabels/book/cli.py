@@ -23,6 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with suppress(ValueError):  # Only the main thread hears of signals.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        if not paths.IN_CHECKOUT and given.command in OF_THE_BOOK:
+            raise UserError(
+                "this command works on the book's own records and pages, which a wheel does not "
+                "carry: clone the repository and `pip install -e .` there."
+            )
         return given.command(given) or 0
     except UserError as error:
         _say(error)
@@ -131,7 +136,10 @@ def _run(given: argparse.Namespace) -> None:
     overrides = dict(given.overrides)
     values = profiles.parameters(given.chapter, given.profile, overrides)
     source = chapters.notebook(given.chapter)
-    output = given.output or paths.ROOT / "_runs" / f"{given.chapter}-{given.profile}.ipynb"
+    if not paths.IN_CHECKOUT and values["store"] == "results":
+        raise UserError("the book's own records are not here: pass -p store cache.")
+    home = paths.ROOT if paths.IN_CHECKOUT else Path.cwd()
+    output = given.output or home / "_runs" / f"{given.chapter}-{given.profile}.ipynb"
     _check_output(output)
     if given.scheduler:
         os.environ["FEWLABELS_SCHEDULER"] = given.scheduler  # The notebook's process inherits it.
@@ -343,3 +351,9 @@ def _preview(given: argparse.Namespace) -> None:
 def _book(given: argparse.Namespace) -> None:
     for page in render.build():
         print(page)
+
+
+OF_THE_BOOK = (
+    *(_keep, _freeze, _status, _summary, _claims, _verify, _pack, _merge, _preview, _book),
+)
+"""Commands that need a checkout."""
