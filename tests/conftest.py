@@ -126,7 +126,7 @@ def move_in(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(chapters, "names", lambda: list(known))
     monkeypatch.setattr(chapters, "load", load)
-    monkeypatch.setattr(chapters, "notebook", lambda name: root / "chapters" / files[name])
+    monkeypatch.setattr(chapters, "notebook", lambda n: load(n) and root / "chapters" / files[n])
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import math
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -36,7 +37,7 @@ from fewlabels.kinds.chest_xray import (
 )
 from fewlabels.learn.features import extract
 from fewlabels.learn.training import Recipe
-from fewlabels.nets.pretrained import Pretrained, backbone, tensor_sizes
+from fewlabels.nets.pretrained import Pretrained, backbone, last_maps, tensor_sizes
 from fewlabels.nets.xray_cnn import SmallXrayNet, TenConvolutions
 
 CPU = torch.device("cpu")
@@ -154,7 +155,7 @@ def test_decoded_images_that_are_damaged_are_decoded_again(folder, tmp_path, con
 
 def test_missing_and_broken_files_are_named_with_the_remedy(folder, monkeypatch):
     (folder / "test/PNEUMONIA/person1_virus_6.jpeg").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"person1_virus_6.jpeg cannot be read as an image"):
+    with pytest.raises(UserError, match=r"person1_virus_6.jpeg is no image that can be read"):
         chest_xray.load()
     (folder / "test/PNEUMONIA/person1_virus_6.jpeg").unlink()
     chest_xray._checksum.cache_clear()
@@ -170,6 +171,101 @@ def test_missing_and_broken_files_are_named_with_the_remedy(folder, monkeypatch)
     with pytest.raises(UserError, match="chest_xray is missing"):
         chest_xray.load()
     assert chest_xray.md5() == chest_xray.RESIZED
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("train/NORMAL/x.JPEG", None),
+        ("train/NORMAL/._IM-0001-0001.jpeg", None),
+        ("train/.DS_Store", None),
+        ("train/NORMAL/notes.txt", r"train/NORMAL/notes\.txt is no image file"),
+        ("train/COVID/x.jpeg", r"train/COVID belongs to no class"),
+        ("test/x.jpeg", r"test/x\.jpeg belongs to no class"),
+    ],
+)
+def test_nothing_in_the_folder_is_passed_over_in_silence(folder, name, told):
+    (folder / name).parent.mkdir(exist_ok=True)
+    Image.new("L", (30, 20)).save(folder / name, format="JPEG")
+    if told:
+        with pytest.raises(UserError, match=told):
+            chest_xray.load()
+    else:
+        assert len(chest_xray.load().train.labels) == 5 + name.endswith("JPEG")
+
+
+@pytest.fixture
+def own_folder(folder, monkeypatch):
+    """36 training and 21 test images of a reader's own, under names that tell nothing."""
+    shutil.rmtree(folder)
+    counts = {"train/NORMAL": 12, "train/PNEUMONIA": 24, "test/NORMAL": 10, "test/PNEUMONIA": 11}
+    for place, count in counts.items():
+        (folder / place).mkdir(parents=True)
+        for k in range(count):
+            Image.new("L", (32, 32), k).save(folder / place / f"film {k}.png")
+    monkeypatch.setattr(data, "_load", data._load.__wrapped__)
+    data._md5.cache_clear()
+    yield folder
+    data._md5.cache_clear()
+
+
+OWN = {"dataset": "chest_xray", "three_class_seeds": 0, "unmatched": False, "label_numbers": [8]}
+
+
+def test_steps_and_titles_follow_from_the_images_that_are_there(own_folder):
+    s = profiles.settings(chapter.NAME, "full", **OWN, epochs=1)
+    # 29 of 36 images train: one batch of 32.
+    assert chapter.report_recipe(s).steps == 1
+    found = data.load("chest_xray")
+    assert found.title == "a folder of 57 chest X-rays, resized to 224 x 224"
+    table = xrays.overview(found)
+    assert table["Images"].tolist() == [12, 24, 10, 11]
+    assert {*table["Patients"]} == {"unknown"}
+    assert {*table["Bacterial / viral"]} == {"\N{EN DASH}"}
+    assert xrays.kinds(found)[0] == ("normal", "pneumonia")
+    with data.as_in_the_book():
+        book = profiles.settings(chapter.NAME, "full", epochs=1)
+        assert chapter.report_recipe(book).steps == 131
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"three_class_seeds": 1}, "do not say which pneumonia"),
+        ({"unmatched": True}, "not Kaggle's images; allowed: false"),
+        ({"label_numbers": [8, 20]}, r"label_numbers is \[8, 20\]; allowed .* at most 18"),
+    ],
+)
+def test_what_a_folder_cannot_show_is_refused_at_once(own_folder, changed, told):
+    with pytest.raises(UserError, match=told):
+        chapter.plan(profiles.settings(chapter.NAME, "full", **OWN | changed))
+
+
+def test_a_folder_of_too_few_images_is_refused(own_folder):
+    (own_folder / "test/NORMAL/film 3.png").unlink()
+    with pytest.raises(UserError, match=r"test/NORMAL has images of 9 patients: at least 10"):
+        chapter.plan(profiles.settings(chapter.NAME, "full", **OWN))
+    with data.as_in_the_book():
+        chapter.plan(profiles.settings(chapter.NAME, "full"))
+
+
+def test_a_pneumonia_of_an_unknown_kind_is_never_taken_for_a_normal_image(images):
+    assert xrays.tell_kinds(["person1_bacteria_1.png", "IM-1.png"], [1, 0])
+    assert not xrays.tell_kinds(["film.png", "IM-1.png"], [1, 0])
+    assert not xrays.tell_kinds(["person1_bacteria_1.png", "virus.png"], [1, 0])
+    assert not xrays.tell_kinds([], [])
+    k = next(i for i, label in enumerate(images.train.labels) if label)
+    renamed = (*images.train_files[:k], "PNEUMONIA/film.png", *images.train_files[k + 1 :])
+    with pytest.raises(UserError, match="classes is 3, but the names"):
+        xrays.three_classes(replace(images, train_files=renamed))
+
+
+def test_a_test_file_that_has_gone_is_named(monkeypatch, fabric, store):
+    table = pd.DataFrame({"split": "test", "confident": 1, "kermany_file": ["gone.jpeg"]})
+    monkeypatch.setattr(pneumonia_mnist, "matches", lambda: table)
+    monkeypatch.setattr(runs.data, "load", lambda name: generated_xrays.load())
+    with pytest.raises(UserError, match=r"chest_xray has no gone\.jpeg.*unmatched=false"):
+        runs.UnmatchedImages("generated_xrays").execute(fabric, store)
 
 
 def test_pneumoniamnist_from_another_file_is_refused(tmp_path, monkeypatch):
@@ -462,6 +558,43 @@ def test_grad_cam_of_a_linear_head_on_averaged_maps_is_its_closed_form(store, fa
     expected = 255 * expected / expected.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
     difference = (torch.tensor(kept["map"].astype(float)) - expected).abs()
     assert difference.max().item() <= 1.5
+
+
+SMALLEST = (  # Of every family that torchvision has; 224 pixels where it takes no others.
+    *("alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s"),
+    *("googlenet", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_x_400mf"),
+    *("regnet_y_400mf", "resnet18", "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_0"),
+    *("squeezenet1_1", "swin_t", "swin_v2_t", "vgg11", "vgg11_bn", "inception_v3", "maxvit_t"),
+)
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_grad_cam_of_every_family_equals_what_autograd_gives(name, store, fabric, monkeypatch):
+    size = {"inception_v3": 96, "maxvit_t": 224}.get(name, 64)
+    body = backbone(Pretrained(name, "random")).eval()
+    torch.manual_seed(0)
+    state = {"weight": torch.randn(2, body.features), "bias": torch.zeros(2)}
+    state |= {"mean": torch.zeros(body.features), "deviation": torch.ones(body.features)}
+    network = Scored(body, state).eval()
+    layer, image = last_maps(name, size), 255 * torch.rand(1, 1, size, size)
+    found = runs.class_maps(network, layer, image, 1)
+
+    # By hand: the maps are cut out of the pass and fed back in as a leaf.
+    kept = {}
+
+    def cut(module, inputs, output):
+        kept["maps"] = output.detach().clone().requires_grad_()
+        return kept["maps"].clone()
+
+    handle = body.body.get_submodule(layer).register_forward_hook(cut)
+    network(image)[0, 1].backward()
+    handle.remove()
+    weight = kept["maps"].grad.mean(dim=(2, 3), keepdim=True)
+    expected = (weight * kept["maps"].detach()).sum(dim=1, keepdim=True).relu()
+    assert found.shape == expected.shape and found.shape[2] == found.shape[3] > 1
+    assert torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * expected.max().item() + 1e-12)
+    over = F.interpolate(found, size=(size, size), mode="bilinear")
+    assert over.shape == image.shape
 
 
 def test_share_outside_the_middle_by_hand():

@@ -164,6 +164,9 @@ def test_interrupting_a_run_ends_it_cleanly(toy, tmp_path):
         "profiles.parameters = lambda *_: {};"
         "from fewlabels import chapters; from pathlib import Path;"
         f"chapters.notebook = lambda name: Path({str(path)!r});"
+        "from types import SimpleNamespace; from fewlabels.runs.records import Store;"
+        "chapter = SimpleNamespace(Settings=dict, store=lambda settings: Store('elsewhere/x'));"
+        "chapters.load = lambda name: chapter;"
         f"sys.exit(cli.main(['run', 'x', '--output', {str(tmp_path / 'out.ipynb')!r}]))"
     )
     process = subprocess.Popen(

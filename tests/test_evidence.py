@@ -307,3 +307,33 @@ def test_dots_and_maps():
     assert [ax.get_title() for ax in fig.axes] == ["right", "wrong"]
     assert [ax.title.get_fontweight() for ax in fig.axes] == ["normal", "bold"]
     assert fig.axes[0].images[1].get_array().shape == (8, 8)
+
+
+def test_classes_of_a_group_are_mixed_up_more_often_than_others_by_hand():
+    truth = np.array([0, 0, 1, 1, 2, 2])
+    found = ev.mixed_up(
+        made(
+            record=[
+                SimpleNamespace(predictions={"classes": np.array(each)})
+                for each in ([0, 1, 1, 1, 2, 0], [0, 0, 1, 1, 2, 2])
+            ]
+        ),
+        truth,
+        [0, 1],
+    )
+    # 0 to 1: half, 1 to 0: none. Of the other four pairs 2 to 0 alone: half.
+    assert found["mixed_up"].tolist() == [pytest.approx(1 / 4 - 1 / 8), 0]
+    rows = made(record=[None])
+    assert ev.mixed_up(rows, truth, [0, 1]).empty
+
+
+def test_the_variance_of_other_test_images_by_hand():
+    rows = made(recall_class_0=[0.4, 0.6], recall_class_1=[0.8, 0.8])
+    truth = np.array([0, 0, 0, 1])
+    # Three images right with 0.5 and one with 0.8, each a quarter of the accuracy.
+    by_image = 2 * (3 * 0.5 * 0.5 + 0.8 * 0.2) / 4**2
+    assert ev.split_variance(rows, truth) == pytest.approx(by_image)
+    # The mean of 0.5 and 0.8, each half of the mean class accuracy.
+    by_class = 2 * (0.5 * 0.5 / 3 + 0.8 * 0.2 / 1) / 2**2
+    assert ev.split_variance(rows, truth, "mean_class_accuracy") == pytest.approx(by_class)
+    assert ev.split_variance(rows.assign(record=None), truth) == 0

@@ -99,6 +99,18 @@ def test_what_is_chosen_follows_from_validation_images_alone():
     assert right == model(alone, 0).metrics["accuracy"]
 
 
+@pytest.mark.parametrize("known", ["valid", "test"])
+def test_stacking_is_chosen_where_it_is_right_on_validation_images(monkeypatch, known):
+    own = members()
+    labels = {"valid": own.valid_labels, "test": own.test_labels}
+    said = {
+        part: np.eye(4)[each if part == known else (each + 1) % 4] for part, each in labels.items()
+    }
+    monkeypatch.setattr(fusion, "stacking", lambda *_: (said["test"], said["valid"]))
+    choice = fused._fused(own, complete=True)[fused.CHOSEN][1]
+    assert choice.startswith(fused.STACKING) == (known == "valid")
+
+
 def test_temperatures_follow_from_validation_images_alone():
     sure = {m: model(m, 0, flat=0.3 * k) for k, m in enumerate(METHODS, start=1)}
     own = fused.members(sure, "cells")

@@ -11,7 +11,8 @@ from fewlabels.book import cli
 def test_dependencies_are_locked_with_hashes():
     locked = (paths.ROOT / "requirements.txt").read_text()
     project = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    extras = project["optional-dependencies"].values()
+    wanted = [*project["dependencies"], *(each for extra in extras for each in extra)]
     for each in wanted:
         name, lowest = each.split(">=")
         lowest = lowest.split(",")[0]

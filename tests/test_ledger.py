@@ -194,7 +194,8 @@ def test_settings_name_what_is_wrong(change, message):
 def test_the_chapter_runs_nothing_and_is_made_from_the_table_and_the_claims():
     chapter, settings = chapters.load(NAME), profiles.settings(NAME)
     assert chapter.plan(settings) == []
-    assert chapter.inputs(settings) == [paths.RESULTS / "claims.csv", published.CLAIMS]
+    files = [paths.RESULTS / name for name in ("claims.csv", "summary.csv")]
+    assert chapter.inputs(settings) == [*files, published.CLAIMS]
 
 
 def made_up(**verdicts):
@@ -330,11 +331,14 @@ def test_the_summary_counts_claims_apart_from_questions_and_names_them(monkeypat
     # A second figure of one claim is not a second claim.
     monkeypatch.setattr(ledger, "read", lambda: pd.concat([table, table[:1]], ignore_index=True))
     found = shown()
-    text = next(each.data for each in found.values() if "In short" in getattr(each, "data", ""))
-    assert "make 4 claims and ask 2 questions" in text
-    assert "Printed figures and counts: agrees **1** (R1), contradicted **1** (R3)." in text
-    assert "Differences, orders and limits: holds **1** (R5), undecided **1** (R7)." in text
-    assert "Questions: yes **1** (D5), no **1** (D2)." in text
+    texts = [each.data for each in found.values() if hasattr(each, "data")]
+    (answer,) = (text for text in texts if "#answer-" in text)
+    assert "Of the 4 claims of five sources, [2]{.number} are confirmed, [1]{.number} are" in answer
+    assert "1 cannot be decided with our runs, and 0 are not tested" in answer
+    (strip,) = (text for text in texts if "#strip" in text)
+    assert strip.count("](08-replication-ledger.ipynb#") == 6
+    counts = found["tbl-ledger-counts"].frame
+    assert [*counts["Verdict"]][-2:] == ["[yes]{.verdict .yes}", "[no]{.verdict .no}"]
     refuted = found["tbl-ledger-refuted"].frame["Claim"]
     assert [claim.split("**")[1] for claim in refuted] == ["R3", "D2"]
     assert found["tbl-ledger-figures"].frame["Figure"].tolist() == ["none"]

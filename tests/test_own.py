@@ -125,11 +125,13 @@ def test_every_unreadable_file_is_named(tmp_path):
     assert "a/0.png" in said and "b/3.png" in said
 
 
-def test_other_files_are_left_out_and_said(tmp_path):
+def test_other_files_are_refused_and_hidden_ones_passed_over(tmp_path):
     place = folder(tmp_path / "mine", {"a": 5, "b": 5})
-    (place / "a" / "notes.txt").write_text("mine")
     (place / "a" / ".DS_Store").write_text("")
-    assert any("notes.txt" in note for note in data.load(str(place)).notes)
+    assert len(data.load(str(place)).train.labels)
+    (place / "a" / "notes.txt").write_text("mine")
+    data._load.cache_clear()
+    assert "notes.txt is no image file" in refusal(place)
 
 
 @pytest.mark.parametrize(

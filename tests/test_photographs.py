@@ -11,7 +11,8 @@ import torch
 from PIL import EpsImagePlugin, Image, ImageOps
 
 from fewlabels.data import chest_xray, photographs
-from fewlabels.data.photographs import read, squeezed
+from fewlabels.data.photographs import squeezed
+from fewlabels.data.reading import SUFFIXES, images_in, read
 from fewlabels.errors import UserError
 
 CLASSES = ("disc", "square")
@@ -143,7 +144,7 @@ def test_no_file_starts_another_program(tmp_path, monkeypatch):
     assert started.exists()
     started.unlink()
     refused(tmp_path / "x.jpg", "no image that can be read")
-    with pytest.raises(UserError, match=r"x\.jpg cannot be read as an image"):
+    with pytest.raises(UserError, match=r"x\.jpg is no image that can be read"):
         chest_xray._grey(tmp_path / "x.jpg")
     assert not started.exists()
 
@@ -185,6 +186,108 @@ def test_an_image_of_a_few_pixels_is_refused(tmp_path):
     refused(tmp_path / "x.png", "100 x 15")
 
 
+@pytest.mark.parametrize(
+    ("name", "save"),
+    [
+        ("x.png", lambda ramp, path: Image.fromarray(ramp).save(path)),
+        ("x.tiff", lambda ramp, path: Image.fromarray(ramp).save(path)),
+        ("big-endian.tiff", lambda ramp, path: Image.fromarray(ramp.astype(">u2")).save(path)),
+        ("x.pgm", lambda ramp, path: path.write_bytes(b"P5 64 64 65535\n" + big(ramp))),
+        ("12 bits.pgm", lambda ramp, path: path.write_bytes(b"P5 64 64 4095\n" + big(ramp >> 4))),
+        ("12 bits.tiff", lambda ramp, path: path.write_bytes(tiff(ramp >> 4, bits=12))),
+        ("white is 0.tiff", lambda ramp, path: path.write_bytes(tiff(65535 - ramp, white=0))),
+        ("x.jpg", lambda ramp, path: Image.fromarray((ramp >> 8).astype(np.uint8)).save(path)),
+    ],
+)
+@pytest.mark.parametrize("reader", [lambda path: np.asarray(read(path).image), chest_xray._grey])
+def test_a_ramp_of_any_depth_has_the_mean_of_a_ramp(tmp_path, name, save, reader):
+    ramp = np.linspace(0, 65535, 64 * 64).round().astype(np.uint16).reshape(64, 64)
+    save(ramp, tmp_path / name)
+    found = reader(tmp_path / name)
+    assert found.dtype == np.uint8 and found.mean() == pytest.approx(127.5, abs=0.6)
+    assert found.min() <= 1 and found.max() >= 254 and found[0, 0].max() < found[-1, -1].min()
+
+
+def big(values):
+    return values.astype(">u2").tobytes()
+
+
+def tiff(values, bits=16, white=1):
+    """A grey TIFF, little-endian, uncompressed; ``white``: its entry PhotometricInterpretation."""
+    content = values.astype("<u2").tobytes()
+    if bits == 12:  # Two values in three bytes, the first bits first.
+        first, second = values.reshape(-1, 2).astype(int).T
+        triples = [first >> 4, (first & 15) << 4 | second >> 8, second & 255]
+        content = np.stack(triples, axis=1).astype(np.uint8).tobytes()
+    height, width = values.shape
+    entries = {256: width, 257: height, 258: bits, 259: 1, 262: white, 273: 8, 277: 1}
+    entries |= {278: height, 279: len(content)}
+    table = b"".join(struct.pack("<HHII", key, 4, 1, value) for key, value in entries.items())
+    head = struct.pack("<2sHI", b"II", 42, 8 + len(content))
+    return head + content + struct.pack("<H", len(entries)) + table + bytes(4)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_an_x_ray_is_turned_upright_too(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(np.tile(np.linspace(0, 255, 224).astype(np.uint8), (224, 1)))
+    image.save(tmp_path / "x.png", exif=exif)
+    turn = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_270}[orientation]
+    assert np.array_equal(chest_xray._grey(tmp_path / "x.png"), np.asarray(image.transpose(turn)))
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 255])
+def test_an_orientation_that_does_not_exist_turns_nothing(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture().save(tmp_path / "x.png", exif=exif)
+    found = read(tmp_path / "x.png")
+    assert same(found.image, picture()) and not found.turned
+
+
+def test_inks_have_the_colours_that_they_print(tmp_path):
+    inks = {"white": (0, 0, 0, 0), "black": (0, 0, 0, 255), "red": (0, 255, 255, 0)}
+    for name, ink in inks.items():
+        Image.new("CMYK", (32, 32), ink).save(tmp_path / f"{name}.jpg", quality=95)
+    shown = {name: read(tmp_path / f"{name}.jpg").image.getpixel((9, 9)) for name in inks}
+    for name, colour in {"white": (255,) * 3, "black": (0,) * 3, "red": (255, 0, 0)}.items():
+        assert np.abs(np.subtract(shown[name], colour)).max() <= 3
+
+
+def test_colours_of_an_unknown_kind_are_refused_by_name(tmp_path):
+    Image.new("LAB", (20, 20)).save(tmp_path / "x.tiff")
+    refused(tmp_path / "x.tiff", "colours of the kind LAB")
+
+
+# Folders
+
+
+@pytest.mark.parametrize("name", ["a.JPEG", "a.jpe", "a.PNG", "a.Tif"])
+def test_no_ending_of_an_image_is_passed_over(tmp_path, name):
+    picture().save(tmp_path / name, format="PNG")
+    for litter in (".DS_Store", "._a.JPEG", "Thumbs.db", "desktop.ini"):
+        (tmp_path / litter).write_bytes(b"litter")
+    (tmp_path / "__MACOSX").mkdir()
+    assert [path.name for path in images_in(tmp_path)] == [name]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "a.jpg.part", "folder/", "a.jpeg/", "noending"])
+def test_what_is_no_image_in_a_folder_of_images_is_refused_by_name(tmp_path, name):
+    picture().save(tmp_path / "a.png")
+    (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).touch()
+    (tmp_path / "zzz").touch()
+    with pytest.raises(UserError, match=rf"{name.strip('/')} \(and 1 more\) is no image file"):
+        images_in(tmp_path)
+
+
+def test_every_ending_names_a_format_that_is_read():
+    known = Image.registered_extensions()
+    from fewlabels.data.reading import FORMATS
+
+    assert {known[suffix] for suffix in SUFFIXES} == {*FORMATS}
+
+
 def test_numbers_of_32_bits_are_refused(tmp_path):
     Image.fromarray(np.ones((20, 20), np.float32)).save(tmp_path / "x.tiff")
     refused(tmp_path / "x.tiff", "32-bit")
@@ -220,7 +323,7 @@ def folder(tmp_path, monkeypatch):
             for p in sorted((root / name).iterdir())
         )
         known[name] = (6, hashlib.md5(lines.encode()).hexdigest())
-    (root / "cup" / "notes.txt").write_text("no image")
+    (root / "cup" / ".DS_Store").write_text("no image")
     monkeypatch.setenv("FEWLABELS_DATA", str(tmp_path))
     monkeypatch.setattr(photographs, "OFFICIAL", known)
     forget()
@@ -251,6 +354,45 @@ def test_the_checksum_is_known_without_the_files(folder, monkeypatch):
     monkeypatch.setenv("FEWLABELS_DATA", str(folder / "nowhere"))
     assert photographs.md5("caltech101", ("lamp", "cup")) == expected
     assert photographs.md5("caltech101", ("cup", "lamp")) != expected
+
+
+def test_an_unpacking_that_was_cut_off_leaves_nothing_and_is_begun_again(tmp_path, monkeypatch):
+    calls = []
+
+    def unpack(root, download):
+        calls.append(root)
+        folder = root / "caltech101" / "101_ObjectCategories"
+        for k in range(101 if len(calls) > 1 else 3):
+            (folder / f"class {k}").mkdir(parents=True)
+        if len(calls) == 1:
+            raise OSError("cut off")
+
+    monkeypatch.delenv("FEWLABELS_DATA", raising=False)
+    monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path))
+    monkeypatch.setattr(photographs, "Caltech101", unpack)
+    with pytest.raises(UserError, match="cut off"):
+        photographs._folder()
+    assert list((tmp_path / "data").iterdir()) == []
+    assert len(list(photographs._folder().iterdir())) == 101
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["caltech101"]
+    photographs._folder()
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("where", ["FEWLABELS_DATA", "cache"])
+def test_a_half_made_folder_is_named_with_the_path_to_delete(tmp_path, monkeypatch, where):
+    folder = tmp_path / "data" / "caltech101" / "101_ObjectCategories"
+    folder.mkdir(parents=True)
+    if where == "cache":
+        monkeypatch.delenv("FEWLABELS_DATA", raising=False)
+        (folder / "anchor").mkdir()
+    else:
+        monkeypatch.setenv("FEWLABELS_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path))
+    count = 1 if where == "cache" else 0
+    told = rf"{folder} is incomplete, {count} of 101 classes lie in it: delete it"
+    with pytest.raises(UserError, match=told):
+        photographs._folder()
 
 
 @pytest.mark.parametrize("change", ["missing file", "another file", "one more"])

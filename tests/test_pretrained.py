@@ -1,5 +1,6 @@
 import hashlib
 import lzma
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,9 +22,7 @@ from fewlabels.nets.pretrained import (
     Pretrained,
     backbone,
     last_maps,
-    require_fits,
     split,
-    stages,
 )
 
 
@@ -112,12 +111,83 @@ def test_a_split_resnet_computes_the_same_features(images):
     assert count == 9 * 512 * (256 + 3 * 512) + 256 * 512 + 5 * 1024
 
 
-def test_stages_from_the_input_to_the_features():
-    network = backbone(Pretrained("resnet18", "random"))
-    assert stages(network)[-1] is network.body.layer4
-    assert len(stages(network)) == 6
-    assert last_maps(network.eval(), torch.zeros(1, 3, 32, 32)) is network.body.layer4
-    assert stages(backbone(Pretrained("mobilenet_v2", "random")))[0].__class__ is not nn.Sequential
+@pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d", "wide_resnet50_2"])
+def test_the_layer_of_residual_networks_is_known_without_a_pass(name, monkeypatch):
+    monkeypatch.setattr(pretrained, "RESNETS", ("none",))
+    assert last_maps.__wrapped__(name, 64) == "layer4"
+    assert last_maps.__wrapped__(name, 32) != "layer4"  # 1 x 1 there.
+
+
+LAYERS = {
+    **{"alexnet": "avgpool", "vgg11": "avgpool", "densenet121": "features"},
+    **{"googlenet": "inception5b", "inception_v3": "Mixed_7c", "mobilenet_v3_small": "features"},
+    **{"squeezenet1_1": "classifier.2", "regnet_y_128gf": "trunk_output"},
+    **{"swin_t": "permute", "convnext_tiny": "features", "shufflenet_v2_x0_5": "conv5"},
+    "maxvit_t": "blocks.3",
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_last_maps_are_found_by_what_modules_put_out(name):
+    assert last_maps(name, 224) == LAYERS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "told"),
+    [
+        ("vit_b_16", 224, "ends in tokens"),
+        ("vit_b_16", 64, "size is 64, which .* does not take"),
+        ("swin_t", 32, "ends in tokens"),
+        ("inception_v3", 64, "size is 64, which .* does not take"),
+        ("maxvit_t", 64, "size is 64, which .* does not take"),
+        ("alexnet", 32, "size is 32, which .* does not take"),
+    ],
+)
+def test_a_network_without_maps_is_refused_before_any_training(name, size, told):
+    with pytest.raises(UserError, match=told):
+        last_maps(name, size)
+    from fewlabels.chapters import profiles
+
+    with pytest.raises(UserError, match=told):
+        profiles.settings("chest-xray-transfer", "smoke", architecture=name, size=size)
+
+
+@pytest.mark.parametrize("name", ["vgg11_bn", "densenet121", "squeezenet1_1", "mnasnet0_5"])
+@pytest.mark.parametrize("change", ["as it is", "DataParallel", "other classes", "no last layer"])
+def test_a_weights_file_of_the_same_body_is_taken(name, change, tmp_path):
+    torch.manual_seed(1)
+    options = {"num_classes": 7} if change == "other classes" else {}
+    network = models.get_model(name, weights=None, **options)
+    state = network.state_dict()
+    last = pretrained._last_layer(network)[0]
+    if change == "DataParallel":
+        state = {f"module.{key}": tensor for key, tensor in state.items()}
+    if change == "no last layer":
+        state = {key: tensor for key, tensor in state.items() if not key.startswith(last)}
+    torch.save(state, tmp_path / "mine.pth")
+    own = backbone(Pretrained(name, str(tmp_path / "mine.pth")))
+    network.set_submodule(last, nn.Identity())
+    for key, tensor in network.state_dict().items():
+        assert torch.equal(own.body.state_dict()[key], tensor)
+
+
+def test_old_names_within_a_densenet_are_known(tmp_path):
+    state = models.densenet121(weights=None).state_dict()
+    old = {re.sub(r"(norm|conv)([12]\.)", r"\1.\2", key): t for key, t in state.items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, tmp_path / "old.pth")
+    backbone(Pretrained("densenet121", str(tmp_path / "old.pth")))
+
+
+def test_the_first_tensors_that_differ_are_named(tmp_path):
+    state = models.resnet18(weights=None).state_dict()
+    del state["layer1.0.conv1.weight"]
+    state["conv1.weight"] = torch.zeros(64, 3, 3, 3)
+    state["more"] = torch.zeros(2)
+    torch.save(state, tmp_path / "mine.pth")
+    told = r"conv1.weight is \[64, 3, 3, 3\] in the file and \[64, 3, 7, 7\] in the network"
+    with pytest.raises(UserError, match=rf"{told} \(and 2 more\)"):
+        backbone(Pretrained("resnet18", str(tmp_path / "mine.pth")))
 
 
 def refusal(*arguments, **settings):
@@ -294,16 +364,3 @@ def test_torchvision_in_place_of_a_files_name_means_its_own_weights():
     fourth = profiles.settings("few-data-caltech", networks=["resnet18:torchvision"])
     sources += few_data_caltech.networks(fourth)
     assert [source.weights for source in sources] == [TORCHVISION] * 3
-
-
-def test_the_last_maps_of_a_network_with_layers_behind_them_are_those_of_a_convolution():
-    network = backbone(Pretrained("alexnet", "random"))
-    assert isinstance(stages(network)[-1], nn.Sequential)
-    assert last_maps(network, torch.zeros(1, 3, 64, 64)) is network.body.features[10]
-
-
-def test_a_size_that_a_network_does_not_take_is_refused_with_the_remedy():
-    require_fits("vit_b_16", 224)
-    require_fits("vgg16", 64)
-    with pytest.raises(UserError, match=r"^size is 64, which vit_b_16 does not take .* try 224"):
-        require_fits("vit_b_16", 64)

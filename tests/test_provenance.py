@@ -12,3 +12,20 @@ def test_commands_are_the_usual_ones_and_the_chapters_own():
         "- More epochs: `fewlabels run toy -p epochs 40`"
         in provenance.rerun_box("toy", [], found).data
     )
+
+
+def test_a_caption_names_data_and_weights_in_short_and_refers_to_the_box():
+    assert provenance.short("MNIST") == "MNIST"
+    assert provenance.short("BloodMNIST at 28 px (a rebuild, not the official file)") == (
+        "BloodMNIST at 28 px\N{DAGGER}"
+    )
+    assert provenance.short("resnet18, weights trained on ImageNet (`x.pth.xz`)") == (
+        "resnet18\N{DAGGER}"
+    )
+    assert "X-rays" in provenance.data_box([], ["X-rays."]).data
+
+
+def test_an_answer_can_be_found_by_its_id():
+    assert provenance.answer("toy", "Yes.").data.splitlines() == [
+        *("::: {#answer-toy .answer}", "Yes.", ":::")
+    ]

@@ -65,8 +65,8 @@ def classification(protocol, method="cnn", backbone="scratch", labels=50, **sett
     return DigitClassification("digits", protocol, method, backbone, labels, **common)
 
 
-def frozen(protocol, start, **settings):
-    return classification(protocol, "rotnet", "frozen", pretraining=start, **settings)
+def frozen(protocol, start, backbone="frozen", **settings):
+    return classification(protocol, "rotnet", backbone, pretraining=start, **settings)
 
 
 REPORT_START, TUNED_START = pretraining("report"), pretraining("tuned")
@@ -396,6 +396,12 @@ def test_a_map_places_every_image_in_the_plane(store, fabric):
         {"method": "fixmatch", "unlabelled": 100, "protocol": "report"},
         {"method": "rotnet", "backbone": "frozen"},
         {"method": "rotnet", "pretraining": TUNED_START},
+        {"architecture": "two convolutions"},
+        {"architecture": "seven convolutions", "protocol": "report"},
+        {
+            **{"protocol": "report", "method": "rotnet", "backbone": "frozen"},
+            **{"pretraining": REPORT_START, "architecture": "two convolutions"},
+        },
         {"method": "rotnet", "backbone": "fine-tuned", "pretraining": REPORT_START},
         {
             "method": "rotnet",
@@ -486,6 +492,9 @@ NUMBERS = profiles.settings(
     report_seeds=[0, 5],
     pretraining_seeds=4,
     label_numbers=[10, 50, 100, 200],
+    architecture_draws=12,
+    architecture_seeds=5,
+    architecture_steps=30,
 )
 
 
@@ -507,10 +516,38 @@ def test_the_plan_has_the_runs_counted_by_hand():
         # probes on two backbones.
         (DigitClassification, "report"): 11 * 9,
         (CrossedSeed, "report"): 9 * 3,
+        # Two architectures: five networks each, pretrained and not; two rates and four starts.
+        (RotationPretraining, "architectures crossed"): 2 * 2 * 5,
+        (DigitClassification, "architectures crossed"): 2 * 2 * 4 * 12,
         # At 100 labels six supervised rows, and on fewer draws two from centred images, S4L and
         # FixMatch; at three other numbers the six and FixMatch; seven candidates.
         (DigitClassification, "tuned"): 8 * 6 + 7 * (2 + 2) + 3 * (3 * 6 + 2) + 5 * 7,
     }
+
+
+def test_an_architecture_is_built_from_scratch_and_from_its_own_pretraining(store, fabric, fitted):
+    two, six = (
+        replace(REPORT_START, architecture=name)
+        for name in ("two convolutions", "six convolutions")
+    )
+    classification("report", architecture="six convolutions").execute(fabric, store)
+    frozen("report", two, architecture="two convolutions", backbone="fine-tuned").execute(
+        fabric, store
+    )
+    built = [type(module).__name__ for module, _ in fitted]
+    # From scratch; the pretraining of the other, which is made first; and what starts from it.
+    assert built == ["RotNet", "PlainCNN", "PlainCNN"]
+    weights = store.weights(two, fabric)
+    _, state = fitted[-1]
+    assert torch.equal(state["backbone.2.weight"], weights["backbone.2.weight"])
+    assert torch.equal(state["head.0.weight"], weights["head.0.weight"])
+    assert state["head.3.weight"].shape == (10, 1024)
+    assert {run.cell()["protocol"] for run in (two, six)} == {"architectures crossed"}
+
+
+def test_a_run_that_names_no_architecture_keeps_its_identity():
+    assert "architecture" not in classification("report").describe()
+    assert "architecture" not in REPORT_START.describe()
 
 
 def test_draws_and_seeds_are_crossed_fully():
@@ -531,6 +568,8 @@ def test_every_method_meets_the_same_draws_and_no_choice_was_made_on_them():
     for (scored_on, _, labels, method, _, protocol), found in draws.items():
         if scored_on == "validation":
             expected = range(1000, 1005)
+        elif protocol == "architectures crossed":
+            expected = range(12)
         elif labels == 100:
             longer = method in ("s4l", "fixmatch") or "centred" in method
             expected = range(7 if longer else 11 if protocol == "report" else 8)
@@ -546,7 +585,7 @@ def test_the_report_is_repeated_to_the_letter():
     ]
     # 60,000 images turned four ways, four fifths of them in batches of 256: 750 steps an epoch.
     assert rotations[0].steps == 20 * 750
-    digits = [run for run in runs if run.kind == "digits" and run.protocol == "report"]
+    digits = [run for run in runs if run.kind == "digits" and run.cell()["protocol"] == "report"]
     for recipe in [rotations[0], *(run.training for run in digits)]:
         assert (recipe.optimiser, recipe.rate, recipe.schedule) == ("adam", 0.01, "constant")
         assert recipe.keep == "last"
@@ -635,7 +674,7 @@ def claims(few_images, monkeypatch):
 )
 def test_whether_pretraining_is_worse_follows_the_differences(claims, gain, word):
     rows = claims(gain)
-    assert list(rows) == [f"R{n}" for n in range(1, 10)]
+    assert list(rows) == [f"R{n}" for n in range(1, 12)]
     assert rows["R5"]["verdict"].word == word
     assert rows["R5"]["ours"].n == 3
     assert "6 label draws on 3 networks." in rows["R5"]["note"]

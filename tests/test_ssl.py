@@ -21,6 +21,7 @@ from fewlabels.chapters import ssl_medmnist as chapter
 from fewlabels.chapters.ssl_medmnist import SOURCE_METHODS
 from fewlabels.data.images import Split
 from fewlabels.errors import UserError
+from fewlabels.evidence.tables import percent
 from fewlabels.kinds import ssl
 from fewlabels.kinds.ssl import (
     Classification,
@@ -168,6 +169,30 @@ def test_the_weighted_loss_is_the_sources(store, fabric, monkeypatch):
     classification(course=course).execute(fabric, store)
     # Class k weighs (t - e_k) / t with e_k of t images.
     assert used[0].tolist() == pytest.approx([0.5, 0.75, 0.85, 0.9])
+    classification(course=course, inverse=True).execute(fabric, store)
+    # The inverse of the shares one half, a quarter, 15% and a tenth.
+    assert used[-1].tolist() == pytest.approx([2, 4, 1 / 0.15, 10])
+    classification(course=course, weighted=False).execute(fabric, store)
+    assert used[-1] is None
+    assert "inverse" not in classification().describe()
+
+
+def test_probes_on_imagenet_features_start_from_features_computed_once(store, fabric, monkeypatch):
+    runs = [*chapter.transfer_runs(replace(SETTINGS, transfer_draws=2))]
+    assert {run.features for run in runs} == {runs[0].features}
+    kept = store.weights(runs[0].features, fabric)
+    whole = data.load("cells")
+    sizes = {"train": len(whole.train.labels), "test": len(whole.test.labels)}
+    assert {part: kept[part].shape for part in sizes} == {k: (n, 512) for k, n in sizes.items()}
+    record = store.run(runs[0], fabric)
+    truth = whole.test.labels.numpy()
+    right = record.predictions["classes"] == truth
+    assert record.metrics["accuracy"] == pytest.approx(right.mean())
+    assert record.metrics["recall_class_0"] == pytest.approx(right[truth == 0].mean())
+    # Discs of four sizes are told apart even by random features.
+    assert record.metrics["accuracy"] > 0.5 and record.cell["protocol"] == "transfer"
+    with pytest.raises(UserError, match="dataset is bloodmnist"):
+        replace(runs[0], dataset="bloodmnist")
 
 
 def test_probes_and_floors(store, fabric):
@@ -389,6 +414,8 @@ def test_every_method_meets_the_same_draws(budget):
     for (protocol, scored_on, name), found in draws.items():
         if scored_on == "validation":
             assert found == {1000}
+        elif name.endswith(tuple(chapter.WEIGHTS)):
+            assert found == set(range(5))
         elif protocol == "tuned" or name.endswith(longer):
             # What the smaller budget costs is shown by one draw.
             assert found == {0}
@@ -480,7 +507,7 @@ def words(rows):
 
 def test_the_sources_own_figures_confirm_its_claims(claims):
     found = words(claims(as_printed(), budget="source"))
-    assert list(found) == [f"S{k}" for k in range(1, 21)]
+    assert list(found) == [f"S{k}" for k in range(1, 22)]
     measured = [f"S{k}" for k in (*range(1, 12), 17, 18, 20)]
     figures = dict.fromkeys(("S1", "S2", "S3", "S20"), "agrees")
     assert {name: found[name] for name in measured} == dict.fromkeys(measured, "holds") | figures
@@ -541,6 +568,46 @@ def test_without_runs_every_claim_is_not_tested(claims):
     # What is in the data set needs no network.
     found.pop("S16")
     assert set(found.values()) == {"not tested"}
+
+
+def test_without_a_search_nothing_is_said_about_equal_images(claims):
+    runs = as_printed()
+    runs.loc[runs["kind"] == "duplicates", "record"] = None
+    row = claims(runs)["S16"]
+    assert (row["verdict"].word, row["verdict"].reason, row["ours"]) == (
+        "not tested",
+        "not run",
+        None,
+    )
+
+
+def test_the_floors_are_means_of_frozen_untrained_networks_under_the_same_head(monkeypatch):
+    def at(accuracy, draw, **changes):
+        facts = {"kind": "classes", "dataset": "bloodmnist", "labels": ALL, "backbone": "frozen"}
+        facts |= {"readout": "head", "method": "random resnet18", "draw": draw, "luck": None}
+        return facts | {"overlap": None, "record": object(), MEAN: accuracy} | changes
+
+    others = [{"readout": "kNN"}, {"backbone": "fine-tuned"}, {"labels": QUARTER}]
+    others += [{"method": "random aim"}, {"dataset": "dermamnist"}, {"record": None}]
+    rows = [at(value, k) for k, value in enumerate((0.50, 0.52, 0.54))]
+    rows += [at(0.99, k, **change) for k, change in enumerate(others)]
+    names = {"ev": ev, "pd": pd, "at_source": pd.DataFrame(rows), "shown": ["moco", "simclr"]}
+    names |= {"settings": SimpleNamespace(budget="reduced"), "source": "", "MEAN": MEAN}
+    names |= {"blood": "bloodmnist", "derma": "dermamnist", "ALL": ALL, "FEW": QUARTER}
+    names |= {"SHARES": {ALL: "all labels", QUARTER: "a quarter"}, "NO_FIGURE": "-"}
+    names |= {"CALLED": {"moco": "MoCo", "simclr": "SimCLR"}, "percent": percent}
+    names |= {"backbone_name": backbone_name, "printed": lambda *_: {("MoCo", "frozen"): "61.00"}}
+    shown = []
+    monkeypatch.setattr(ev, "show", lambda frame, *_: shown.append(frame))
+    cells = profiles.cells(chapters.notebook(chapter.NAME))
+    (cell,) = [each["source"] for each in cells if 'tbl-ssl-floors"' in each["source"]]
+    exec(cell, names)
+    (frame,) = shown
+    assert len(frame) == 8
+    moco, simclr, *_ = frame.to_dict("records")
+    # Student's quantile 4.302653 times 2 / sqrt(3) points around 52.
+    assert (moco["n"], moco["Source"], moco["Untrained"]) == ("3", "61.00", "52.0 [47.0, 57.0]")
+    assert (simclr["n"], simclr["Source"]) == ("3", "-")
 
 
 def test_every_printed_figure_has_a_cell_of_ours():

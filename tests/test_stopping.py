@@ -167,6 +167,17 @@ def test_what_a_run_says_is_seen_and_what_killed_sweeps_left_is_cleared(store):
         assert under_way.Watch(folder, time.time() + 100, "toy").stop()
 
 
+def test_bars_say_what_the_folder_says(store, capsys):
+    with under_way.opened() as folder, under_way.bars(folder):
+        under_way.say(folder, "sweep", label="2 runs remain", done=1, of=3)
+        under_way.say(folder, "worker", label="toy 7", done=5, of=6)
+        told, end = "", time.monotonic() + 60
+        while "5/6" not in told and time.monotonic() < end:
+            time.sleep(0.1)
+            told += capsys.readouterr().err
+    assert "2 runs remain" in told and "1/3" in told and "toy 7" in told
+
+
 CHAPTER = """
 from pathlib import Path
 from fewlabels.book import notebooks

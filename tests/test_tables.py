@@ -133,17 +133,38 @@ def test_claims_table():
         },
         {"claim": published.claim("R8"), "ours": None, "verdict": "not tested"},
     ]
-    header, first, second = cells(tables.claims_table(rows, "tbl-x", "Caption."))
+    table = tables.claims_table(rows, "tbl-x", "Caption.")
+    header, first, second = cells(table)
     assert header == ["Claim", "Published", "Ours", "n", "Verdict"]
     assert first == [
-        "**C5** The transfer model trains 13,696 parameters, the CNN 2,326,082. *Counted.* *In the "
-        "source, a 2048-to-2 head has 4,098 parameters; the printed CNN has 2,262,434.*",
+        "[**C5**](08-replication-ledger.ipynb#C5) The transfer model trains 13,696 parameters, the "
+        "CNN 2,326,082.",
         "trainable transfer 13,696; trainable cnn 2,326,082",
         "4,098 and 2,262,434",
         "1",
-        "contradicted",
+        "[contradicted]{.verdict .contradicted}",
     ]
-    assert second[1:] == ["\N{EN DASH}", "not run", "0", "not tested"]
+    assert second[1:] == ["\N{EN DASH}", "not run", "0", "[not tested]{.verdict .not-tested}"]
+    assert "- **C5** [contradicted]{.verdict .contradicted} Counted. In the source, " in table.below
+
+
+def test_a_deviation_that_claims_share_stands_once():
+    rows = [
+        {"claim": published.claim(id), "ours": None, "verdict": "not tested", "deviation": "Short."}
+        for id in ("R1", "R8")
+    ]
+    below = tables.claims_table(rows, "tbl-x", "Caption.").below
+    assert below.count("Short.") == 1
+    assert "How our runs differ (R1, R8): Short." in below
+
+
+def test_markup_takes_no_width():
+    plain = pd.DataFrame({"Claim": ["R1 a text of a few words, too long for a line"], "n": ["3"]})
+    marked = plain.replace("R1", "[**R1**](08-replication-ledger.ipynb#R1)", regex=True)
+    rules = [
+        str(tables.show(each, "tbl-x", "Caption.")).splitlines()[3] for each in (plain, marked)
+    ]
+    assert abs(len(rules[0]) - len(rules[1])) <= len("****")
 
 
 def test_every_claim_of_the_book_can_be_a_row():
@@ -153,14 +174,14 @@ def test_every_claim_of_the_book_can_be_a_row():
     table = tables.claims_table(rows, "tbl-x", "Caption.")
     assert len(cells(table)) == 1 + 57
     published_ranges = dict(zip(table.frame["Claim"], table.frame["Published"], strict=True))
-    e6 = next(text for claim, text in published_ranges.items() if claim.startswith("**E6**"))
+    e6 = next(text for claim, text in published_ranges.items() if claim.startswith("[**E6**]"))
     assert e6 == "seconds mlp 69 to 99; seconds cnn 55 to 81"
 
 
 def test_a_question_is_printed_with_the_hypothesis_that_is_answered():
     row = {"claim": published.claim("D2"), "ours": None, "verdict": "not tested"}
-    (_, (claim, *_)) = cells(tables.claims_table([row], "tbl-x", "Caption."))
-    assert "*Hypothesis: The sheet's example, a vertical flip, raises test accuracy.*" in claim
+    below = tables.claims_table([row], "tbl-x", "Caption.").below
+    assert "Hypothesis: The sheet's example, a vertical flip, raises test accuracy." in below
 
 
 def test_a_row_with_a_wrong_key_names_the_right_ones():

@@ -19,6 +19,12 @@ from fewlabels import paths
 from fewlabels.book import crossref, markdown, notebooks
 from fewlabels.book.crossref import Chapter, Label, Node
 
+TAKEN = re.compile(
+    r'^::: \{\.from[^}\n]*chapter="(?P<chapter>[^"]+)"[^}\n]*ids="(?P<ids>[^"]+)"[^}\n]*\}\n:::$',
+    flags=re.MULTILINE,
+)
+"""Where the front page takes over blocks of a chapter."""
+
 
 def book(folder: Path) -> tuple[Path, list[str]]:
     """Write every page of the book into ``folder``.
@@ -102,10 +108,28 @@ def _markdown(source: Path, scratch: Path) -> str:
     result = notebooks.frozen(source) / "execute-results" / "html.json"
     if result.exists():
         text = json.loads(result.read_text(encoding="utf-8"))["result"]["markdown"]
-        return text.replace(f"{source.stem}_files/", "")
+        return text.replace(f"{source.stem}_files/", "").replace(".ipynb#", ".html#")
     if source.suffix == ".ipynb":
-        return markdown.from_notebook(source, scratch)
-    return source.read_text(encoding="utf-8")
+        return markdown.from_notebook(source, scratch).replace(".ipynb#", ".html#")
+    return _filled(source.read_text(encoding="utf-8"))
+
+
+def _filled(text: str) -> str:
+    """A page with the blocks of frozen chapters that it takes over, as styles/front.lua does."""
+
+    def blocks(match: re.Match) -> str:
+        chapter = paths.CHAPTERS / f"{match['chapter']}.ipynb"
+        result = notebooks.frozen(chapter) / "execute-results" / "html.json"
+        if not result.exists():
+            return ""
+        frozen = json.loads(result.read_text(encoding="utf-8"))["result"]["markdown"]
+        found = [
+            re.search(rf"^::: {{#{id}[ }}].*?^:::$", frozen, flags=re.DOTALL | re.MULTILINE)
+            for id in match["ids"].split()
+        ]
+        return "\n\n".join(each[0] for each in found if each).replace(".ipynb#", ".html#")
+
+    return TAKEN.sub(blocks, text)
 
 
 def _resources(source: Path, scratch: str) -> list[str]:

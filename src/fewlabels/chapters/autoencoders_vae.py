@@ -189,6 +189,7 @@ def sheet(s: Settings, seed: int) -> DenoisingTraining:
         levels=tuple(s.levels),
         test_images=s.test_images,
         unlabelled=s.denoising_images,
+        similarity=True,
     )
 
 
@@ -216,7 +217,7 @@ def long_denoising(s: Settings) -> list[DenoisingTraining]:
         return []
     whole = recipe(s, s.unlabelled, SHEET_EPOCHS["denoising"], DENOISING_BATCH)
     return [
-        replace(sheet(s, seed), training=whole, unlabelled=s.unlabelled)
+        replace(sheet(s, seed), training=whole, unlabelled=s.unlabelled, similarity=False)
         for seed in range(s.long_denoising_seeds)
     ]
 
@@ -228,7 +229,7 @@ def probes(s: Settings) -> list[Experiment]:
     """
     trained = [sheet(s, seed) for seed in range(s.denoising_seeds)]
     nothing = Recipe(steps=0, batch_size=1, rate=SHEET_RATE, evaluations=0)
-    floor = [replace(run, training=nothing) for run in trained]
+    floor = [replace(run, training=nothing, similarity=False) for run in trained]
     return floor + [
         CodeProbe(s.dataset, start, readout, LABELS, draw)
         for draw in range(s.probe_draws)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from fewlabels import data
+from fewlabels.data.chest_xray import OFFICIAL
+from fewlabels.data.xrays import CLASSES, tell_kinds
 from fewlabels.errors import UserError
 from fewlabels.kinds.chest_xray import (
     HELD_OUT,
@@ -20,7 +22,7 @@ from fewlabels.kinds.chest_xray import (
     UnmatchedImages,
 )
 from fewlabels.learn.training import Recipe
-from fewlabels.nets.pretrained import NORMALISATIONS, RESNETS, Pretrained, at_hand, require_fits
+from fewlabels.nets.pretrained import NORMALISATIONS, RESNETS, Pretrained, at_hand, last_maps
 from fewlabels.runs.parameters import OwnImages, Parameters, Range, Repeats, Some, SomeRepeats
 from fewlabels.runs.records import Experiment, Store
 
@@ -31,6 +33,7 @@ DATASETS = (
 )
 NAMED = ("chest_xray", "generated_xrays")
 """Data sets whose files' names tell the patient and the kind of pneumonia."""
+KAGGLE_TEST = OFFICIAL[0][1]
 BATCH = 32
 TUNED_BATCH = 128
 
@@ -124,7 +127,7 @@ class Settings(Parameters):
             raise UserError(f"label_numbers has {odd[0]}; allowed: even numbers")
         # Names the parameter at fault before anything is computed.
         frozen_source(self), fine_tuned_source(self)
-        require_fits(self.architecture, self.size)
+        last_maps(self.architecture, self.size)
 
 
 def store(s: Settings) -> Store:
@@ -147,7 +150,9 @@ def _source(s: Settings, architecture: str, weights: str) -> Pretrained:
 
 
 def plan(s: Settings) -> list[Experiment]:
-    """Every run of the chapter."""
+    """Every run of the chapter. UserError for what the images of a reader's own folder lack."""
+    if found := data.file_names(s.dataset):
+        _check_folder(s, found)
     first = tuned_head(s)
     found = [
         *report_heads(s),
@@ -156,7 +161,7 @@ def plan(s: Settings) -> list[Experiment]:
         *candidates(s),
         *(replace(first, seed=seed, classes=3) for seed in range(s.three_class_seeds)),
         *shifts(s),
-        Heatmaps(s.dataset, first),
+        Heatmaps(s.dataset, first, layer=last_maps(s.architecture, s.size)),
         *([UnmatchedImages(s.dataset)] if s.unmatched else []),
         *ten_convolutions(s),
         *small_networks(s),
@@ -164,6 +169,23 @@ def plan(s: Settings) -> list[Experiment]:
     ]
     # With one ResNet for both, some runs would be there twice.
     return list(dict.fromkeys(found))
+
+
+def _check_folder(s: Settings, found: dict[str, tuple[str, ...]]) -> None:
+    labels = {part: [int(not f.startswith(CLASSES[0])) for f in found[part]] for part in found}
+    if s.three_class_seeds and not all(tell_kinds(found[p], labels[p]) for p in found):
+        raise UserError(
+            f"three_class_seeds is {s.three_class_seeds}, but the names of the files do not say "
+            "which pneumonia; allowed: 0"
+        )
+    if s.unmatched and len(found["test"]) != KAGGLE_TEST:
+        raise UserError("unmatched is true, but these are not Kaggle's images; allowed: false")
+    ill = sum(labels["train"])
+    most = 2 * int((1 - HELD_OUT) * min(ill, len(labels["train"]) - ill))
+    if max(s.label_numbers, default=0) > most:
+        raise UserError(
+            f"label_numbers is {s.label_numbers}; allowed with these images: at most {most}"
+        )
 
 
 def report_heads(s: Settings) -> Iterator[HeadTraining]:

@@ -13,18 +13,16 @@ from typing import Annotated, Any, Literal
 from fewlabels import config
 from fewlabels.data import photographs
 from fewlabels.errors import UserError
-from fewlabels.kinds.denoising import READOUTS
 from fewlabels.kinds.few_photographs import (
     AUGMENTATIONS,
     BATCH,
     CornerColours,
     ScratchClassification,
 )
-from fewlabels.kinds.photograph_features import FeatureClassification, FineTuning
+from fewlabels.kinds.photograph_features import PIXELS, READOUTS, FeatureClassification, FineTuning
 from fewlabels.kinds.recognition import Recognition
-from fewlabels.kinds.vae import PIXELS
 from fewlabels.learn.training import Recipe
-from fewlabels.nets.pretrained import RANDOM, TORCHVISION, Pretrained, at_hand
+from fewlabels.nets.pretrained import RANDOM, RESNETS, TORCHVISION, Pretrained, at_hand
 from fewlabels.runs.parameters import Parameters, Range, Repeats, Some, SomeRepeats
 from fewlabels.runs.records import Experiment, Store
 
@@ -113,7 +111,8 @@ class Settings(Parameters):
         if not self.networks:
             raise UserError("networks is []; allowed: one or more, as ['vgg16']")
         for name in self.networks:
-            _source(name)
+            if not _source(name).architecture.startswith((*RESNETS, "vgg")):
+                raise UserError(f"networks has {name!r}; allowed: ResNets and VGGs, as resnet18")
         for key in ("size", "tuning_size", "scratch_size"):
             if getattr(self, key) % 8:
                 raise UserError(f"{key} is {getattr(self, key)}; allowed: a multiple of 8")

@@ -1,6 +1,7 @@
 """Chapter 8: every claim of the sources, and what became of it.
 
-The chapter runs nothing: it reads results/claims.csv, which is made from the records of the others.
+The chapter runs nothing: it reads results/claims.csv, which is made from the records of the others,
+and draws three of their curves from the same records, of which results/summary.csv has every mean.
 """
 
 from dataclasses import dataclass
@@ -41,4 +42,4 @@ def store(settings: Settings) -> Store:
 
 def inputs(settings: Settings) -> list[Path]:
     """Files that the chapter is made from, for its fingerprint."""
-    return [paths.RESULTS / "claims.csv", published.CLAIMS]
+    return [paths.RESULTS / "claims.csv", paths.RESULTS / "summary.csv", published.CLAIMS]

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from fewlabels import config, data
 from fewlabels.kinds.digits import CrossedSeed, DigitClassification
 from fewlabels.kinds.rotnet import (
+    ARCHITECTURES,
     PRETEXT_PROTOCOLS,
     FeatureMap,
     MovedTurns,
@@ -36,6 +37,9 @@ LABELS = 100
 """The report's number of labels: ten of every digit."""
 BATCH = 128
 """Images without labels in a step of protocol ``tuned``."""
+
+RATES = (0.01, 0.001)
+"""At which both architectures are compared: the report's, and one at which both learn."""
 
 Pretrainings = Sequence[RotationPretraining]
 
@@ -72,6 +76,12 @@ class Settings(Parameters):
     judged by the validation accuracy of their first steps."""
     pretraining_seeds: SomeRepeats
     """Pretraining seeds in every protocol."""
+    architecture_draws: Repeats
+    """Label draws of both architectures, from scratch and from pretrained weights, at two rates."""
+    architecture_seeds: SomeRepeats
+    """Pretrained networks of each architecture behind them."""
+    architecture_steps: Some
+    """Steps of their pretraining."""
     label_numbers: list[Literal[(*range(10, 101, 10), 200, 500, 1000)]]
     """Numbers of labels at which protocol ``tuned`` is measured, besides 100."""
     unlabelled: Annotated[int, Range(100)]
@@ -122,6 +132,7 @@ def plan(settings: Settings) -> list[Experiment]:
             for run in plain[: settings.crossed_draws]
             for seed in range(settings.crossed_seeds)
         ),
+        *architectures(settings),
     ]
 
 
@@ -193,6 +204,45 @@ def report_runs(
                 yield frozen(pretraining=start, readout=readout)
         yield replace(plain, **remedies)
         yield frozen(pretraining=own, **remedies)
+
+
+def architectures(settings: Settings) -> Iterator[Experiment]:
+    """What pretraining is worth in each of the report's two networks.
+
+    Every architecture from scratch, frozen untrained, frozen pretrained and fine-tuned, at both
+    rates, with the same label draws. All are pretrained at 0.001, where every seed learns.
+    """
+    draws = range(settings.architecture_draws)
+    seeds = range(min(settings.architecture_seeds, len(draws)))
+    recipe = Recipe(settings.epochs, batch_size=80, rate=RATES[0], evaluations=settings.epochs)
+    steps = settings.architecture_steps
+    learning = Recipe(steps, batch_size=256, rate=0.001, evaluations=min(10, steps))
+    nothing = replace(learning, steps=0, evaluations=0)
+    for name in ARCHITECTURES:
+        rotated, floor = (
+            [
+                RotationPretraining(
+                    *(settings.dataset, "report", seed, settings.unlabelled, training),
+                    architecture=name,
+                )
+                for seed in seeds
+            ]
+            for training in (learning, nothing)
+        )
+        yield from (*rotated, *floor)
+        for rate in RATES:
+            plain = DigitClassification(
+                *(settings.dataset, "report", "cnn", "scratch", LABELS, 0),
+                replace(recipe, rate=rate),
+                architecture=name,
+            )
+            for draw in draws:
+                own, none = (runs[draw % len(seeds)] for runs in (rotated, floor))
+                pretrained = partial(replace, plain, draw=draw, method="rotnet")
+                yield replace(plain, draw=draw)
+                yield pretrained(backbone="frozen", pretraining=none)
+                yield pretrained(backbone="frozen", pretraining=own)
+                yield pretrained(backbone="fine-tuned", pretraining=own)
 
 
 def tuned_runs(

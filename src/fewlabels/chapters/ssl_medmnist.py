@@ -10,7 +10,7 @@ A pretraining is one run whose weights stay in the cache; its classifiers follow
 of the labels goes with the pretraining of seed d: all methods are paired by draw.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -18,8 +18,10 @@ from fewlabels import data
 from fewlabels.data import medmnist
 from fewlabels.errors import UserError
 from fewlabels.kinds.ssl import Classification, DuplicateSearch, Pretraining
+from fewlabels.kinds.transfer import TransferFeatures, TransferProbe
 from fewlabels.learn.pretext.methods import METHODS, backbone_name
 from fewlabels.learn.training import Course
+from fewlabels.nets.pretrained import Pretrained
 from fewlabels.runs.parameters import Count, Parameters, Repeats, Share, Some
 from fewlabels.runs.records import Experiment, Store
 
@@ -45,6 +47,14 @@ CONTROLS = {
 """Backbones whose untrained state is the control of pretrained ones, and a method that has each."""
 STATIC_RATES = (1e-3, 1e-4)
 TWICE = "twice the epochs"
+WEIGHTS = {
+    "weights of the formula": {},
+    "no class weights": {"weighted": False},
+    "inverse frequencies": {"inverse": True},
+}
+"""How the supervised network may weigh its classes, in a shorter course than the source's."""
+ENLARGED = 112
+"""Pixels a side at which an ImageNet network sees the images of 28."""
 CHOICE_DRAW = 1000
 FEWEST = 100
 """Images of which a quarter still shows every class."""
@@ -55,9 +65,9 @@ TUNED_RATE = {"resnet18": 0.05, "resnet18-small": 0.05, "vit-28": 3e-4, "aim-tun
 """Learning rates of protocol ``tuned``: SGD for the convolutions, AdamW for the transformers."""
 SOURCE = {"budget": "source", "tuned_epochs": 200, "tuned_class_epochs": 100}
 """Parameters of the source's own budget, beside the book's."""
-PACKED = SOURCE | {"side_seeds": 0}
+PACKED = SOURCE | {"side_seeds": 0, "transfer_draws": 0}
 """What `fewlabels pack` takes along where nothing else is said: not the small comparisons, whose
-extra cells would bring the folder over 60 MB."""
+extra cells would bring the folder over 60 MB, nor ImageNet's weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +80,7 @@ class Grid(Parameters):
     derma: str
     """The unbalanced one."""
     minutes: float
-    """No run is started later than this after the first one; 0 starts none and shows what is
+    """For the runs that are missing, which go on the next time; 0 starts none and shows what is
     there, a negative number is no limit."""
     budget: Literal["reduced", "source"]
     """What the runs may take: two CPU cores' reduced one, or the source's, for a graphics card."""
@@ -130,6 +140,12 @@ class Settings(Grid):
     """Of pretraining in protocol tuned; MAE and AIM take twice as many, rotation half."""
     tuned_class_epochs: Some
     """Of classifiers in protocol tuned, or as many as 2,000 updates need."""
+    weight_draws: Repeats
+    """Draws of the supervised network with, without and with other class weights."""
+    transfer_draws: Repeats
+    """Draws of linear probes on ImageNet features, over the shares of ``fractions``."""
+    transfer_weights: str
+    """ImageNet's weights of a ResNet-18: ``torchvision`` or a file, see chapter 4."""
 
 
 def store(settings: Settings) -> Store:
@@ -141,7 +157,8 @@ def plan(settings: Settings) -> list[Experiment]:
     """Every run of the chapter at its budget, each once, in the order in which they are made."""
     searches = [DuplicateSearch(dataset) for dataset in settings.datasets]
     own = reduced_plan(settings) if settings.budget == "reduced" else source_plan(settings)
-    return list(dict.fromkeys([*searches, *_with_needs(own)]))
+    more = (*transfer_runs(settings), *weight_runs(settings))
+    return list(dict.fromkeys([*searches, *_with_needs(own), *_with_needs(more)]))
 
 
 def beyond(settings: Settings) -> list[Experiment]:
@@ -152,7 +169,7 @@ def beyond(settings: Settings) -> list[Experiment]:
     return [run for run in plan(replace(settings, **SOURCE)) if run not in planned]
 
 
-def _with_needs(runs: Iterator[Experiment]) -> list[Experiment]:
+def _with_needs(runs: Iterable[Experiment]) -> list[Experiment]:
     return [each for run in runs for each in (*run.needs(), run)]
 
 
@@ -356,6 +373,30 @@ def side_runs(s: Settings, draw: int) -> Iterator[Classification]:
         for kind in ("balanced", "unbalanced"):
             start = pretraining(s, s.blood, method, draw, subset=kind)
             yield from (classifier(s, start, backbone, QUARTER) for backbone in FROZEN_AND_TUNED)
+
+
+def weight_runs(s: Settings) -> Iterator[Classification]:
+    """The supervised network with the source's class weights, without any, and with inverse
+    frequencies: ``reduced_epochs`` with a cosine in place of 100 epochs with halvings."""
+    for dataset in reversed(s.datasets):  # The unbalanced one first: it has rare classes.
+        for draw in range(s.weight_draws):
+            for variant, weighing in WEIGHTS.items():
+                run = supervised(
+                    *(s, dataset, 1.0, draw, variant),
+                    epochs=s.reduced_epochs,
+                    schedule="epoch cosine",
+                )
+                yield replace(run, **weighing)
+
+
+def transfer_runs(s: Settings) -> Iterator[TransferProbe]:
+    """Linear probes on the features of an ImageNet network, over the shares of labels."""
+    for dataset in s.datasets:
+        source = Pretrained("resnet18", s.transfer_weights)
+        features = TransferFeatures(dataset, source, 32 if s.tiny else ENLARGED, s.images)
+        for draw in range(s.transfer_draws):
+            for fraction in sorted(s.fractions):
+                yield TransferProbe(dataset, features, fraction, draw)
 
 
 def tuned_runs(s: Settings, draw: int) -> Iterator[Classification]:

@@ -68,6 +68,7 @@ __all__ = [
     "coloured",
     "draw_fraction",
     "draw_labels",
+    "file_names",
     "hold_out",
     "lesions",
     "load",
@@ -197,9 +198,23 @@ def as_in_the_book() -> Iterator[None]:
 
 
 def train_size(name: str) -> int:
-    """Number of training images of the data set ``name``; a book's own is not loaded for it."""
+    """Number of training images of the data set ``name``, without loading it; a reader's own is loaded.
+
+    Those of the files that are here; within :func:`as_in_the_book`, of the book's.
+    """
     source = _source(name)
+    if hasattr(source, "train_size") and not _BOOK.get():
+        return source.train_size()
     return source.TRAIN if hasattr(source, "TRAIN") else len(load(name).train.labels)
+
+
+def file_names(name: str) -> dict[str, tuple[str, ...]] | None:
+    """``class/name`` of every image of ``train`` and ``test``, where a folder of them is here.
+
+    None for data sets of another kind, and within :func:`as_in_the_book`.
+    """
+    known = getattr(_source(name), "names", None)
+    return known() if known and not _BOOK.get() else None
 
 
 def lesions(name: str) -> dict[str, np.ndarray] | None:

@@ -170,7 +170,7 @@ class View:
     """Probability of a horizontal flip."""
     vertical_flip: float = 0.0
     jitter: float = 0.0
-    """Probability of colour jitter; it and ``grey`` need three channels."""
+    """Probability of colour jitter; it and ``grey`` do nothing to images of one channel."""
     brightness: float = 0.0
     """The factor is uniform in 1 - b .. 1 + b, not below 0; contrast and saturation alike."""
     contrast: float = 0.0
@@ -194,10 +194,11 @@ class View:
         views = random_crops(views, self.size, self.min_scale, self.flip, self.bicubic)
         if self.vertical_flip:
             views = torch.where(_chosen(views, self.vertical_flip), views.flip(2), views)
-        if self.jitter:
+        colour = images.shape[1] == 3
+        if self.jitter and colour:
             strengths = (self.brightness, self.contrast, self.saturation)
             views = colour_jitter(views, self.jitter, strengths, self.hue)
-        if self.grey:
+        if self.grey and colour:
             views = torch.where(_chosen(views, self.grey), luminance(views), views)
         if self.blur:
             views = torch.where(_chosen(views, self.blur), blurred(views, self.sigmas), views)

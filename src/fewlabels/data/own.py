@@ -24,8 +24,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fewlabels import cached, files, paths
-from fewlabels.data import photographs
 from fewlabels.data.images import ImageData, Split
+from fewlabels.data.photographs import squeezed
+from fewlabels.data.reading import images_in, read, visible
 from fewlabels.errors import UserError
 
 SIDE = 28
@@ -37,7 +38,6 @@ SEED = 0
 """Of the splits that are drawn."""
 NAMED = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
 """Folders that are splits and not classes, where ``train`` is among them."""
-SUFFIXES = (*photographs.SUFFIXES, ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 SHOWN = 5
 """Files named in one message, at most."""
 
@@ -47,7 +47,7 @@ class OwnData(ImageData):
     """A reader's own images, and what has to be known of them."""
 
     notes: tuple[str, ...] = ()
-    """A sentence each: splits that were drawn, files that were left out or changed."""
+    """A sentence each: splits that were drawn, files that were changed."""
 
 
 def is_path(name: str) -> bool:
@@ -131,7 +131,7 @@ def checksum(name: str) -> str:
         raise UserError(f"{place} is not there: name an .npz file or a folder of images.")
     lines = "".join(
         f"{files.sha256(path)}  {path.relative_to(place).as_posix()}\n"
-        for group in _layout(place)[0].values()
+        for group in _layout(place).values()
         for paths_ in group.values()
         for path in paths_
     )
@@ -153,8 +153,8 @@ def _parsed(name: str) -> tuple[Path, int]:
 # Folders
 
 
-def _layout(folder: Path) -> tuple[dict[str, dict[str, list[Path]]], list[Path]]:
-    """Split -> class -> image files, in the order of their names; and the files left out."""
+def _layout(folder: Path) -> dict[str, dict[str, list[Path]]]:
+    """Split -> class -> image files, in the order of their names."""
     inside = _folders(folder)
     splits = {"train": folder}
     if any(each.name == "train" and _folders(each) for each in inside):
@@ -165,28 +165,24 @@ def _layout(folder: Path) -> tuple[dict[str, dict[str, list[Path]]], list[Path]]
                 "beside it are valid and test."
             )
         splits = {NAMED[each.name]: each for each in inside}
-    found, left = {}, []
-    for split, place in splits.items():
-        found[split] = {}
-        for each in _folders(place):
-            inner = sorted(path for path in each.rglob("*") if path.is_file())
-            own = [path for path in inner if path.suffix.lower() in SUFFIXES]
-            left += [path for path in inner if path not in {*own} and path.name[0] != "."]
-            found[split][each.name] = own
+    found = {
+        split: {each.name: images_in(each) for each in _folders(place)}
+        for split, place in splits.items()
+    }
     if len(found["train"]) < 2:
         raise UserError(
             f"{folder} has {len(found['train'])} folders of images: two or more are needed, one "
             "for each class, each named after it."
         )
-    return found, left
+    return found
 
 
 def _folders(place: Path) -> list[Path]:
-    return sorted(each for each in place.iterdir() if each.is_dir() and each.name[0] not in "._")
+    return sorted(each for each in visible(place) if each.is_dir())
 
 
 def _from_folder(folder: Path, side: int) -> tuple[dict[str, Split], tuple[str, ...], list[str]]:
-    layout, left = _layout(folder)
+    layout = _layout(folder)
     classes = tuple(sorted({name for group in layout.values() for name in group}))
     for split, group in layout.items():
         for name in classes:
@@ -205,9 +201,6 @@ def _from_folder(folder: Path, side: int) -> tuple[dict[str, Split], tuple[str, 
         counts = torch.tensor([len(group[name]) for name in classes])
         found[split] = Split(content[split], torch.arange(len(classes)).repeat_interleave(counts))
     notes = [f"images are squeezed to {side} x {side} pixels"] + content["notes"]
-    if left:
-        names = ", ".join(path.name for path in left[:SHOWN])
-        notes.append(f"{len(left)} files are no images and left out: {names}")
     return found, classes, notes
 
 
@@ -219,13 +212,13 @@ def _decoded(layout: dict[str, dict[str, list[Path]]], side: int) -> dict:
 
     def decode(path: Path) -> Tensor | None:
         try:
-            picture = photographs.read(path)
+            picture = read(path)
         except UserError as error:
             refused.append(str(error))
             return None
         changed["hold transparent pixels, which are white now"] += picture.transparent
         changed["were turned upright, as their camera noted"] += picture.turned
-        return photographs.squeezed(picture.image, side)
+        return squeezed(picture.image, side)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         images = [*pool.map(decode, every)]

@@ -1,4 +1,4 @@
-"""Photographs of objects: Caltech-101's folders, and single image files from anywhere.
+"""Photographs of objects: Caltech-101's folders, and shapes drawn by the computer.
 
 Caltech-101 (Fei-Fei, Fergus and Perona 2004) comes as one folder per class and without a split; its
 images have many sizes. They are decoded once, turned upright, squeezed to a square without keeping
@@ -8,7 +8,7 @@ sizes, which images were grey) is kept beside it.
 
 import hashlib
 import os
-import warnings
+import shutil
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,22 +16,18 @@ from urllib.error import URLError
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.datasets import Caltech101
 
 from fewlabels import config, paths
+from fewlabels.data.reading import Picture, images_in, read, visible
 from fewlabels.errors import UserError
 
 SOURCES = ("caltech101", "shapes")
-SUFFIXES = (".jpg", ".jpeg", ".png")
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
-"""Pillow knows more, and starts other programs on some of them: EPS goes to Ghostscript."""
-MOST_PIXELS = 50_000_000
-"""More pixels than any camera here is likely to have: a small file can unpack to gigabytes."""
-FEWEST_PIXELS = 16
-"""Shortest side of an image that may show something."""
+CLASSES = 101
+"""Folders in Caltech-101's archive, at least."""
 SHAPES = ("cross", "disc", "square", "triangle")
 SHAPES_PER_CLASS = 14
 
@@ -64,83 +60,6 @@ class Photographs:
     """bool [N], stored without colour."""
     turned: Tensor
     """bool [N], turned upright because the file's orientation entry asked for it."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One decoded image file."""
-
-    image: Image.Image
-    """Upright, RGB."""
-    grey: bool
-    turned: bool
-    transparent: bool
-    """Had transparent pixels: they show white now."""
-
-
-def read(path: Path | str) -> Picture:
-    """Decode one image file of any of ``FORMATS``.
-
-    The orientation that a camera wrote into it is followed, transparency becomes white, grey and
-    16-bit images become RGB with 8 bits, and of an animation the first frame is taken.
-
-    Raises:
-        UserError: not there, no image, damaged, too many pixels (more than ``MOST_PIXELS``, a
-            decompression bomb or not), or a side under ``FEWEST_PIXELS``.
-    """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is not there"
-        raise UserError(f"{path} {what}: name an image file.")
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns of large images; the limit here is below the one it warns at.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as file:
-                _check_size(path, *file.size)
-                return _decoded(path, file)
-    except UnidentifiedImageError:
-        raise UserError(f"{path} is no image that can be read: give a JPEG, PNG or WebP.") from None
-    except Image.DecompressionBombError:
-        raise _too_large(path, "more than 178 million") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} is damaged and cannot be read ({reason}).") from error
-
-
-def _check_size(path: Path, width: int, height: int) -> None:
-    if width * height > MOST_PIXELS:
-        raise _too_large(path, f"{width:,} x {height:,}")
-    if min(width, height) < FEWEST_PIXELS:
-        raise UserError(
-            f"{path} has {width} x {height} pixels: at least {FEWEST_PIXELS} a side are needed to "
-            "see anything."
-        )
-
-
-def _too_large(path: Path, pixels: str) -> UserError:
-    return UserError(
-        f"{path} has {pixels} pixels; allowed: {MOST_PIXELS:,} in all. Reduce it first."
-    )
-
-
-def _decoded(path: Path, file: Image.Image) -> Picture:
-    turned = file.getexif().get(0x0112, 1) not in (0, 1)
-    grey = file.mode in ("1", "L", "LA", "La") or file.mode.startswith("I;16")
-    image = ImageOps.exif_transpose(file)
-    if image.mode.startswith("I;16"):
-        # Pillow would clip sixteen bits at 255.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise UserError(f"{path} holds 32-bit numbers, not the colours of a photograph.")
-    transparent = False
-    if image.has_transparency_data:
-        layers = image.convert("RGBA")
-        transparent = layers.getextrema()[3][0] < 255
-        image = Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers)
-    return Picture(image.convert("RGB"), grey, turned, transparent)
 
 
 def squeezed(image: Image.Image, size: int) -> Tensor:
@@ -244,26 +163,44 @@ def _folder() -> Path:
             "to download them (137 MB)."
         )
     if not own and not folder.is_dir():
-        try:
-            Caltech101(root, download=True)
-        except (RuntimeError, URLError, OSError, ImportError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(
-                f"Caltech-101 could not be downloaded ({reason}). Put its class folders into "
-                "caltech101/101_ObjectCategories, name the folder above that in FEWLABELS_DATA, or "
-                "use the smoke profile, which draws its own images."
-            ) from error
+        _download(folder.parent)
+    there = sum(path.is_dir() for path in visible(folder))
+    if there < (1 if own else CLASSES):
+        then = "unpack the archive again" if own else "it is downloaded again"
+        raise UserError(
+            f"{folder} is incomplete, {there} of {CLASSES} classes lie in it: delete it, and "
+            f"{then}."
+        )
     return folder
+
+
+def _download(target: Path) -> None:
+    """Fetch and unpack the archive beside ``target``, which appears when it is complete."""
+    made = target.with_name(f"{target.name}.tmp")
+    shutil.rmtree(made, ignore_errors=True)
+    try:
+        Caltech101(made, download=True)
+        shutil.rmtree(target, ignore_errors=True)
+        (made / target.name).rename(target)
+    except (RuntimeError, URLError, OSError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"Caltech-101 could not be downloaded ({reason}). Put its class folders into "
+            "caltech101/101_ObjectCategories, name the folder above that in FEWLABELS_DATA, or "
+            "use the smoke profile, which draws its own images."
+        ) from error
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def _files(folder: Path, name: str) -> list[Path]:
     if not (folder / name).is_dir():
-        there = sorted(path.name for path in folder.iterdir() if path.is_dir())
+        there = sorted(path.name for path in visible(folder) if path.is_dir())
         raise UserError(
             f"classes has {name!r}, and {folder} has no such folder; it has: {', '.join(there[:8])}"
             f"{' ...' if len(there) > 8 else ''}"
         )
-    found = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in SUFFIXES)
+    found = images_in(folder / name)
     if len(found) < 4:
         raise UserError(f"{folder / name} holds {len(found)} images: at least 4 are needed.")
     return found

@@ -1,6 +1,7 @@
 """What chest X-ray data sets have beyond images and labels: patients, and the kind of pneumonia."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import md5
 
@@ -9,9 +10,15 @@ import torch
 from torch import Tensor
 
 from fewlabels.data.images import ImageData, Split
+from fewlabels.errors import UserError
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 KINDS = ("normal", "bacterial", "viral")
+PATIENT = re.compile(r"(person\d+)_|((?:NORMAL2-)?IM-\d+)-")
+UNKNOWN_KINDS = (
+    "classes is 3, but the names of {}'s files do not tell which pneumonia ('bacteria' or "
+    "'virus'); allowed: 2"
+)
 
 
 @dataclass(frozen=True)
@@ -33,17 +40,30 @@ def patient(file: str) -> str:
     or kind of pneumonia; the same number is taken for the same person where that is the safe side.
     """
     name = file.rsplit("/", 1)[-1]
-    found = re.match(r"(person\d+)_|((?:NORMAL2-)?IM-\d+)-", name)
+    found = PATIENT.match(name)
     return next(filter(None, found.groups())) if found else name
 
 
 def kind(file: str) -> int:
-    """0 normal, 1 bacterial, 2 viral, by the file's name."""
+    """0 normal, 1 bacterial, 2 viral, by the file's name; see `tell_kinds`."""
     return 1 if "bacteria" in file else 2 if "virus" in file else 0
 
 
+def tell_kinds(files: Sequence[str], labels: Sequence[int]) -> bool:
+    """Whether the name of every pneumonia says bacterial or viral, and that of no normal image.
+
+    Else `kind` would take a pneumonia for a normal image.
+    """
+    return bool(files) and all(
+        (kind(f) > 0) == label for f, label in zip(files, labels, strict=True)
+    )
+
+
 def three_classes(images: XrayData) -> XrayData:
-    """The same images labelled normal, bacterial or viral."""
+    """The same images labelled normal, bacterial or viral. UserError where names do not tell."""
+    for split, files in ((images.train, images.train_files), (images.test, images.test_files)):
+        if not tell_kinds(files, split.labels.tolist()):
+            raise UserError(UNKNOWN_KINDS.format(images.name))
     train, test = (
         Split(split.images, torch.tensor([kind(file) for file in files]))
         for split, files in (
@@ -58,7 +78,7 @@ def three_classes(images: XrayData) -> XrayData:
 def kinds(images: XrayData) -> tuple[tuple[str, ...], Tensor]:
     """Names of the kinds of test image, and the kind [N] of every one: `KINDS` where the files'
     names tell them, else the classes."""
-    if not images.test_files:
+    if not tell_kinds(images.test_files, images.test.labels.tolist()):
         return tuple(name.lower() for name in images.classes), images.test.labels
     return KINDS, torch.tensor([kind(file) for file in images.test_files])
 
@@ -73,17 +93,21 @@ def overview(images: XrayData) -> pd.DataFrame:
         ("training", images.train, images.train_files),
         ("test", images.test, images.test_files),
     ):
+        told = tell_kinds(files, split.labels.tolist())
         for k, name in enumerate(images.classes):
             here = (split.labels == k).nonzero().squeeze(1).tolist()
             own = [files[i] for i in here] if files else []
-            ill = [kind(file) for file in own if kind(file)]
+            ill = [kind(file) for file in own if told and kind(file)]
+            named = own and all(PATIENT.match(file.rsplit("/", 1)[-1]) for file in own)
             rows.append(
                 {
                     "Part": part,
                     "Class": name,
                     "Images": len(here),
                     "Share, %": 100 * len(here) / len(split.labels),
-                    "Patients": str(len({(patient(f), kind(f)) for f in own}) or "unknown"),
+                    "Patients": str(len({(patient(f), kind(f)) for f in own}))
+                    if named
+                    else "unknown",
                     "Bacterial / viral": f"{ill.count(1):,} / {ill.count(2):,}"
                     if ill
                     else "\N{EN DASH}",

@@ -21,7 +21,7 @@ from fewlabels.runs.sweep import run_all
 def runs(chapter: ModuleType, settings: Any) -> pd.DataFrame:
     """One row per run that the chapter plans, see `frame`; missing ones are computed first.
 
-    Where the settings have ``minutes``, none is started later than that; 0 starts none.
+    Where the settings have ``minutes``, that is the time for them; 0 starts none.
     """
     planned, store = chapter.plan(settings), chapter.store(settings)
     minutes = getattr(settings, "minutes", -1)

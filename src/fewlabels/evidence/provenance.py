@@ -1,5 +1,6 @@
 """Where a chapter's numbers come from: the sentences and the box that every chapter shows."""
 
+import re
 from collections.abc import Iterable
 
 from IPython.display import Markdown
@@ -7,10 +8,39 @@ from IPython.display import Markdown
 from fewlabels import data
 from fewlabels.runs.records import Record
 
+DAGGER = "\N{DAGGER}"
+
 
 def data_line(dataset: str) -> str:
-    """The data set as a caption names it, with its checksum."""
-    return f"{data.load(dataset).title} (md5 `{data.md5(dataset)[:8]}`)"
+    """The data set as a caption names it, see `short`."""
+    return short(data.load(dataset).title)
+
+
+def short(title: str) -> str:
+    """A title for captions: where the files come from stands in the chapter's
+    `data_box`, and a dagger sends readers there."""
+    first = re.split(r" \(| in copies |, (?=weights |not )", title)[0]
+    return first if first == title else f"{first}{DAGGER}"
+
+
+def data_box(datasets: Iterable[str], more: Iterable[str] = ()) -> Markdown:
+    """The box "Data and weights", which says once what holds for every table and figure.
+
+    datasets: names; more: sentences on other data, weights or the budget.
+    """
+    lines = [f"- {data.load(each).title}, md5 `{data.md5(each)}`." for each in datasets]
+    lines += [f"- {each}" for each in more]
+    head = '::: {.callout-note collapse="true" icon=false}\n## Data and weights'
+    dagger = f"{DAGGER} in a caption refers to this list; it holds for every table and figure here."
+    return Markdown("\n".join([head, "", *lines, "", dagger, ":::"]))
+
+
+def answer(chapter: str, text: str) -> Markdown:
+    """The chapter's answer in a sentence or two, which the front page shows as well.
+
+    chapter: its name. text: Markdown; ``[99.4%]{.number}`` is the number that catches the eye.
+    """
+    return Markdown(f"::: {{#answer-{chapter} .answer}}\n{text}\n:::")
 
 
 def rerun_box(chapter: str, records: Iterable[Record], commands: dict[str, str]) -> Markdown:

@@ -127,7 +127,7 @@ def _turns(record: Record) -> Spans:
 
 
 def _medical(record: Record) -> Spans:
-    test = record.config["scored_on"] == "test"
+    test = record.config.get("scored_on", "test") == "test"
     with _labels():
         whole = data.load(_same_data(record))
     truth, k = (whole.test if test else whole.valid).labels.numpy(), len(whole.classes)
@@ -332,6 +332,7 @@ KINDS: dict[str, Callable[[Record], Spans]] = {
     "rotation": _turns,
     "moved": _turns,
     "classes": _medical,
+    "transfer": _medical,
     "xray-head": _xrays,
     "xray-network": _xrays,
     "xray-report-fine-tuning": _xrays,

@@ -7,7 +7,7 @@ cross-reference block, so that Quarto numbers it and ``@tbl-...`` finds it.
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -26,6 +26,9 @@ LEAST = 20
 OPTIONAL = {"n", "note", "deviation", "protocol", "figures"}
 """Keys that a row of a claims table may have."""
 
+# What the page shows on demand only, and links and spans, of which a reader sees the text only.
+_HIDDEN = re.compile(r" \[.*\]\{\.why\}$")
+_MARKUP = re.compile(r"\[([^\]]*)\](?:\{[^}]*\}|\([^)]*\))")
 _NUMBER = re.compile(rf"{NOT_RUN}|{NO_FIGURE}|[+{MINUS}]?\d[\d.,]*( \[[^\]]*\]| \([a-z ]+\))?")
 
 
@@ -88,9 +91,12 @@ class Table:
     frame: pd.DataFrame
     label: str
     caption: str
+    below: str = ""
+    """Markdown that follows the table."""
 
     def __str__(self) -> str:
-        return f"::: {{#{self.label}}}\n\n{_pipe_table(self.frame)}\n\n{self.caption}\n\n:::\n"
+        table = f"::: {{#{self.label}}}\n\n{_pipe_table(self.frame)}\n\n{self.caption}\n\n:::\n"
+        return f"{table}\n{self.below}\n" if self.below else table
 
     def _repr_markdown_(self) -> str:
         return str(self)
@@ -160,7 +166,8 @@ def _widths(frame: pd.DataFrame, numeric: list[bool]) -> list[int]:
     Where numbers fill the page, a text still gets `LEAST` characters.
     """
     natural, word, mean = [], [], []
-    for name, cells in frame.items():
+    seen = frame.replace(_HIDDEN, "", regex=True).replace(_MARKUP, r"\1", regex=True)
+    for name, cells in seen.items():
         word.append(max(len(w) for text in (name, *cells) for w in (text.split() or [""])) + 2)
         natural.append(max(word[-1], *(len(cell) + 2 for cell in cells)))
         mean.append(sum(len(cell) + 2 for cell in cells) / len(cells))
@@ -202,29 +209,64 @@ def p_value(p: float) -> str:
 
 
 def claims_table(rows: Iterable[Mapping], label: str, caption: str) -> Table:
-    """Claims with their verdicts. Each row has these keys, and no others:
+    """Claims with their verdicts, and below them the reasons. Each row has these keys, no others:
 
     claim: a `fewlabels.reference.published.Claim`; ours: an `Interval` in fractions (0..1), a
     difference, a text where the unit is another one, or None; n: units of luck, needed only with a
     text; verdict: a `fewlabels.evidence.verdicts.Verdict` or its word. Optional: note and deviation
     (from the source's settings), texts; protocol (``report`` unless said) and figures, a list of
-    `fewlabels.evidence.verdicts.Printed`, for the ledger. The hypothesis that a question is taken
-    as, the texts and the source's own erratum follow the claim in italics: a column of their own
-    would be empty in most rows and narrow in all.
+    `fewlabels.evidence.verdicts.Printed`, for the ledger. The reasons stand in a box that opens by
+    a click on the web page; a deviation that several claims share stands there once.
     """
-    return show(
+    rows = _checked(rows, {"claim", "ours", "verdict"}, OPTIONAL)
+    table = show(
         pd.DataFrame(
             {
-                "Claim": " ".join([f"**{row['claim'].id}** {row['claim'].text}", *_notes(row)]),
+                "Claim": f"{linked(row['claim'].id)} {row['claim'].text}",
                 "Published": _published_by(row["claim"]),
                 **_ours(row),
-                "Verdict": str(row["verdict"]),
+                "Verdict": mark(row["verdict"]),
             }
-            for row in _checked(rows, {"claim", "ours", "verdict"}, OPTIONAL)
+            for row in rows
         ),
         label,
         caption,
     )
+    return replace(table, below=_reasons(rows))
+
+
+def linked(id: str) -> str:
+    """A claim's number, linked to its row of the ledger."""
+    return f"[**{id}**](08-replication-ledger.ipynb#{id})"
+
+
+def mark(verdict: object, said: str = "") -> str:
+    """A verdict as an inline with the classes that its sign and colour go by.
+
+    verdict: a `fewlabels.evidence.verdicts.Verdict` or its word; said: printed in its place.
+    """
+    word = getattr(verdict, "word", str(verdict))
+    return f"[{said or verdict}]{{.verdict .{word.replace(' ', '-')}}}"
+
+
+def _reasons(rows: Iterable[Mapping]) -> str:
+    """A list of why each verdict is what it is, and of the deviations, in a box that folds."""
+    lines, differ = [], {}
+    for row in rows:
+        claim, said = row["claim"], [row.get("note", "")]
+        if claim.hypothesis:
+            said.insert(0, f"Hypothesis: {claim.hypothesis}")
+        if claim.erratum:
+            said.append(f"In the source, {claim.erratum}.")
+        if any(said):
+            lines.append(f"- **{claim.id}** {mark(row['verdict'])} {' '.join(filter(None, said))}")
+        if row.get("deviation"):
+            differ.setdefault(row["deviation"], []).append(claim.id)
+    lines += [f"- How our runs differ ({', '.join(ids)}): {text}" for text, ids in differ.items()]
+    if not lines:
+        return ""
+    head = '::: {.callout-note collapse="true" icon=false}\n## Why: the reason for each verdict'
+    return "\n".join([head, "", *lines, ":::"])
 
 
 def _checked(rows: Iterable[Mapping], needed: set[str], optional: set[str]) -> list[Mapping]:
@@ -260,14 +302,3 @@ def _ours(row: Mapping) -> dict[str, str]:
     if isinstance(ours, str):
         return {"Ours": ours, "n": str(row["n"])}
     return {"Ours": percent(ours, sign=isinstance(ours, PairedDifference)), "n": str(ours.n)}
-
-
-def _notes(row: Mapping) -> list[str]:
-    claim = row["claim"]
-    notes = [
-        f"Hypothesis: {claim.hypothesis}" if claim.hypothesis else None,
-        row.get("note"),
-        row.get("deviation"),
-        f"In the source, {claim.erratum}." if claim.erratum else None,
-    ]
-    return [f"*{note}*" for note in notes if note]

@@ -37,9 +37,9 @@ from fewlabels.errors import UserError
 from fewlabels.learn import evaluation, features
 from fewlabels.learn.features import View
 from fewlabels.learn.training import Recipe, fit, predict
-from fewlabels.nets.pretrained import Pretrained, backbone, last_maps, split
+from fewlabels.nets.pretrained import Pretrained, backbone, split
 from fewlabels.nets.xray_cnn import SmallXrayNet, TenConvolutions
-from fewlabels.runs.records import Experiment, Outcome, Store
+from fewlabels.runs.records import ADDED, Experiment, Outcome, Store
 
 PROTOCOLS = ("report", "tuned")
 BALANCES = ("none", "weights", "sampling")
@@ -86,11 +86,7 @@ def xrays(dataset: str, classes: int) -> XrayData:
         UserError: three classes of a data set whose files' names do not tell them.
     """
     images = data.chest(dataset)
-    if classes == 2:
-        return images
-    if not images.train_files:
-        raise UserError(f"classes is 3, but {dataset} does not say which pneumonia; allowed: 2")
-    return three_classes(images)
+    return images if classes == 2 else three_classes(images)
 
 
 @dataclass(frozen=True)
@@ -616,7 +612,7 @@ class DomainShift(Experiment):
         if self.control:
             order = rng.permutation(sorted(set(groups))).tolist()
             other, count = set(), 0
-            while count < min(len(there), len(here) // 4):
+            while count < min(len(there), len(here) // 4) or len(other) < 2:
                 other.add(order.pop())
                 count = sum(group in other for group in groups)
             truth = np.array([group in other for group in groups]).astype(int)
@@ -637,7 +633,7 @@ class DomainShift(Experiment):
 
 @dataclass(frozen=True)
 class Heatmaps(Experiment):
-    """Where a trained head looks: Grad-CAM (Selvaraju et al. 2017) at the backbone's last stage.
+    """Where a trained head looks: Grad-CAM (Selvaraju et al. 2017) at the backbone's last maps.
 
     For as many test images of every true and predicted class as there are, up to ``each``; for the
     class that was predicted.
@@ -650,6 +646,8 @@ class Heatmaps(Experiment):
     each: int = 20
     shown: int = 3
     """Maps of every group that the record keeps."""
+    layer: str = field(default="layer4", metadata=ADDED)
+    """Module that puts out the maps, see `fewlabels.nets.pretrained.last_maps`."""
 
     def cell(self) -> dict[str, str | int]:
         return self.head.cell() | {"method": f"Grad-CAM of {self.head.source.architecture}"}
@@ -673,8 +671,6 @@ class Heatmaps(Experiment):
         predicted = predicted.cpu()
         metrics, kept = {}, {"position": [], "map": [], "predicted": []}
         resize = whole(images.images, own.size).transform or (lambda batch: batch)
-        one = resize(images.images[:1]).to(fabric.device).float()
-        method = LayerGradCam(network, last_maps(body, one))
         for true in range(own.classes):
             for guess in range(own.classes):
                 group = ((images.labels == true) & (predicted == guess)).nonzero().squeeze(1)
@@ -682,12 +678,7 @@ class Heatmaps(Experiment):
                 if not len(group):
                     continue
                 batch = resize(images.images[group]).to(fabric.device).float()
-                maps = torch.cat(
-                    [
-                        method.attribute(part, target=guess, relu_attributions=True)
-                        for part in batch.split(10)
-                    ]
-                ).detach()
+                maps = class_maps(network, self.layer, batch, guess)
                 metrics[f"outside_{true}_{guess}"] = outside(maps)
                 metrics[f"images_{true}_{guess}"] = float(len(group))
                 scale = maps.flatten(1).max(dim=1).values.clamp(min=1e-12).view(-1, 1, 1, 1)
@@ -717,6 +708,18 @@ class Scored(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head((self.body(images) - self.mean) / self.deviation)
+
+
+def class_maps(network: Scored, layer: str, images: Tensor, target: int) -> Tensor:
+    """Grad-CAM of a class: [N, 1, h, w], 0 or more, of images [N, 1, H, W] with values 0..255.
+
+    Convention: the paper's. Each of the layer's maps weighs its gradient's mean over places, their
+    sum is cut off at zero, and nothing is normalised or enlarged.
+    """
+    method = LayerGradCam(network, network.body.body.get_submodule(layer))
+    return torch.cat(
+        [method.attribute(part, target=target, relu_attributions=True) for part in images.split(10)]
+    ).detach()
 
 
 def outside(maps: Tensor) -> float:
@@ -769,6 +772,11 @@ class UnmatchedImages(Experiment):
         place = {file: i for i, file in enumerate(full.test_files)}
         known, unknown = table[table["confident"] == 1], table[table["confident"] == 0]
         pairs = known.head(self.matched)
+        if gone := [file for file in known["kermany_file"] if file not in place]:
+            raise UserError(
+                f"chest_xray has no {gone[0]}, which PneumoniaMNIST was made from: leave the "
+                "comparison out with the parameter unmatched=false."
+            )
         own = [place[file] for file in pairs["kermany_file"]]
         used = set(known["kermany_file"])
         left = [i for file, i in place.items() if file not in used]

@@ -10,7 +10,7 @@ filters' settings come from them.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -24,10 +24,10 @@ from fewlabels import config, data
 from fewlabels.data import ImageData, Split
 from fewlabels.errors import UserError
 from fewlabels.kinds.measured import classified, placed, probed, size
-from fewlabels.learn.image_quality import psnr, quality, squared_error
+from fewlabels.learn.image_quality import psnr, quality, squared_error, ssim
 from fewlabels.learn.training import Recipe, fit, predict
 from fewlabels.nets.autoencoders import DenoisingAutoencoder, SmallUNet
-from fewlabels.runs.records import Experiment, Outcome, Store
+from fewlabels.runs.records import ADDED, Experiment, Outcome, Store
 
 NETWORKS = ("sheet", "u-net")
 OUTPUTS = ("linear", "sigmoid")
@@ -99,6 +99,9 @@ class DenoisingTraining(Experiment):
     test_images: int
     unlabelled: int = 60_000
     """Training images used, at most."""
+    similarity: bool = field(default=False, metadata=ADDED)
+    """Measure structural similarity as well, see `scored`. Records from before this setting hold
+    another one, ``ssim_0.2`` and so on, over reflected borders, which nothing reads any more."""
 
     def __post_init__(self):
         config.one_of("network", self.network, NETWORKS)
@@ -142,6 +145,7 @@ class DenoisingTraining(Experiment):
                 clean,
                 self.levels,
                 self.seed,
+                self.similarity,
             )
         parameters = size(network)
         return Outcome(
@@ -179,20 +183,27 @@ class DenoisingTraining(Experiment):
 
 
 def scored(
-    restore: Callable[[Tensor, float], Tensor], clean: Tensor, levels: Sequence[float], seed: int
+    restore: Callable[[Tensor, float], Tensor],
+    clean: Tensor,
+    levels: Sequence[float],
+    seed: int,
+    similarity: bool = True,
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Quality of the restored images at every level, and the first seed's pictures.
 
     restore: called with noisy images [N, 1, 28, 28] and their level.
 
     Returns:
-        ``mse_0.2``, ``psnr_0.2``, ``psnr_pooled_0.2``, ``ssim_0.2`` and so on; and ``restored_0.2``
-        uint8 [5, 28, 28] and so on.
+        ``mse_0.2``, ``psnr_0.2``, ``psnr_pooled_0.2`` and so on, with ``similarity`` also
+        ``similarity_0.2`` (`fewlabels.learn.image_quality.ssim`, mean over images); and
+        ``restored_0.2`` uint8 [5, 28, 28] and so on.
     """
     metrics, pictures = {}, {}
     for level in levels:
         restored = restore(paired_noise(clean, level, seed), level)
         found = quality(restored, clean)
+        if similarity:
+            found["similarity"] = ssim(restored, clean).mean().item()
         metrics |= {f"{name}_{level:g}": value for name, value in found.items()}
         if seed == 0 and level in PICTURED:
             pictures[f"restored_{level:g}"] = as_pictures(restored[:PICTURES])
@@ -213,7 +224,7 @@ class ClassicalFilter(Experiment):
     """
 
     kind = "filter"
-    recipe = 1
+    recipe = 2
 
     filter: str
     seed: int

@@ -1,7 +1,7 @@
 """Runs of chapter 1 that name digits with few labels; see `fewlabels.kinds.rotnet`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from lightning.fabric import Fabric
@@ -17,6 +17,7 @@ from fewlabels.kinds.rotnet import (
     RotationPretraining,
     Task,
     backboned,
+    check_architecture,
     protocol_name,
     task,
     weak_view,
@@ -25,8 +26,7 @@ from fewlabels.learn.pretext import fixmatch, rotation
 from fewlabels.learn.training import Recipe, fit, predict
 from fewlabels.nets.frozen import Frozen
 from fewlabels.nets.joint import JointNet
-from fewlabels.nets.report_rotnet import PlainCNN
-from fewlabels.runs.records import Experiment, Outcome, Store
+from fewlabels.runs.records import ADDED, Experiment, Outcome, Store
 
 PROTOCOLS = ("report", "tuned")
 METHODS = ("cnn", "rotnet", "s4l", "fixmatch")
@@ -71,9 +71,12 @@ class DigitClassification(Experiment):
     pretraining: RotationPretraining | None = None
     unlabelled: int = 0
     scored_on: str = "test"
+    architecture: str = field(default="", metadata=ADDED)
+    """A key of ``ARCHITECTURES``, in protocol ``report``; empty: the method's own network."""
 
     def __post_init__(self):
         config.one_of("protocol", self.protocol, PROTOCOLS)
+        check_architecture(self.architecture, self.protocol)
         config.one_of("method", self.method, METHODS)
         config.one_of("backbone", self.backbone, BACKBONES)
         config.one_of("readout", self.readout, READOUTS)
@@ -96,6 +99,7 @@ class DigitClassification(Experiment):
             config.one_of("the pretraining's protocol", self.pretraining.protocol, protocols)
             config.one_of("the pretraining's dataset", self.pretraining.dataset, [self.dataset])
             config.one_of("its scored_on", self.pretraining.scored_on, [self.scored_on])
+            config.one_of("its architecture", self.pretraining.architecture, [self.architecture])
 
     def cell(self) -> dict[str, str | int]:
         method = self.method
@@ -104,6 +108,9 @@ class DigitClassification(Experiment):
         elif self.pretraining is not None and self.pretraining.protocol == "centred":
             method = "rotnet, centred"
         method += "" if self.readout == "head" else f", {self.readout}"
+        if self.architecture:
+            start = {"cnn": "", "random": ", untrained"}.get(method, ", pretrained")
+            method = f"{self.architecture}, rate {self.training.rate:g}{start}"
         if self.protocol == "report":
             method += ", regularised" if self.augmented else ""
         if self.scored_on == "validation":
@@ -115,7 +122,7 @@ class DigitClassification(Experiment):
             "labels": self.labels,
             "method": method,
             "backbone": self.backbone,
-            "protocol": protocol_name(self.protocol, self.scored_on),
+            "protocol": protocol_name(self.protocol, self.scored_on, self.architecture),
         }
 
     def needs(self) -> Sequence[Experiment]:
@@ -150,9 +157,8 @@ class DigitClassification(Experiment):
     def _network(self, fabric: Fabric, store: Store) -> nn.Module:
         if self.method == "s4l":
             return JointNet(10, auxiliary=4)
-        if self.protocol == "report" and self.method == "cnn":
-            return PlainCNN(10)
-        network = backboned(self.protocol, outputs=10)
+        own = "two convolutions" if self.method == "cnn" else "six convolutions"
+        network = backboned(self.protocol, 10, self.architecture or own)
         if self.pretraining is not None:
             network = self._pretrained(network, fabric, store)
         if self.backbone == "frozen":

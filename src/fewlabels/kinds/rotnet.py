@@ -12,7 +12,7 @@ training steps instead of a second pass.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -25,14 +25,19 @@ from torch import Tensor, nn
 from fewlabels import config, data
 from fewlabels.data import Split
 from fewlabels.data.augment import affine, quarter_turns, shifted
+from fewlabels.errors import UserError
 from fewlabels.kinds.measured import placed, sizes, validation
 from fewlabels.learn.pretext import rotation
 from fewlabels.learn.training import Recipe, fit, predict
 from fewlabels.nets.compact import CompactNet
-from fewlabels.nets.report_rotnet import RotNet
-from fewlabels.runs.records import Experiment, Outcome, Store
+from fewlabels.nets.report_rotnet import PlainCNN, RotNet
+from fewlabels.runs.records import ADDED, Experiment, Outcome, Store
 
 PRETEXT_PROTOCOLS = ("report", "tuned", "centred")
+ARCHITECTURES = {"six convolutions": RotNet, "two convolutions": PlainCNN}
+"""The report's two networks: it pretrains the first, and trains the second from scratch."""
+CROSSED = "architectures crossed"
+"""What tables call the protocol of runs that name their architecture: ``report`` in all else."""
 CURVE_IMAGES = 2000
 
 
@@ -100,27 +105,31 @@ class RotationPretraining(Experiment):
     """At most this many training images are shown, the first ones."""
     training: Recipe
     scored_on: str = "test"
+    architecture: str = field(default="", metadata=ADDED)
+    """A key of ``ARCHITECTURES``, in protocol ``report``; empty: the protocol's own network."""
 
     def __post_init__(self):
         config.one_of("protocol", self.protocol, PRETEXT_PROTOCOLS)
+        check_architecture(self.architecture, self.protocol)
         config.one_of("scored_on", self.scored_on, ("validation", "test"))
         config.whole("seed", self.seed, 0)
         config.whole("unlabelled", self.unlabelled, 10)
 
     def cell(self) -> dict[str, str | int]:
+        method = "rotation prediction" if self.training.steps else "random"
         return {
             "dataset": self.dataset,
             "labels": 0,
-            "method": "rotation prediction" if self.training.steps else "random",
+            "method": ", ".join(filter(None, [method, self.architecture])),
             "backbone": "scratch",
-            "protocol": protocol_name(self.protocol, self.scored_on),
+            "protocol": protocol_name(self.protocol, self.scored_on, self.architecture),
         }
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         torch.manual_seed(self.seed)
         seen = task(self.dataset, self.protocol, self.scored_on, fabric.device)
         images = seen.train.images[: self.unlabelled]
-        network = placed(backboned(self.protocol, outputs=4), fabric)
+        network = placed(backboned(self.protocol, 4, self.architecture), fabric)
         if self.protocol == "report":
             curves = self._fit_report(network, images, fabric)
         else:
@@ -136,7 +145,7 @@ class RotationPretraining(Experiment):
 
     def trained(self, fabric: Fabric, store: Store) -> nn.Module:
         """The network with the weights this run left, in evaluation mode."""
-        network = placed(backboned(self.protocol, outputs=4), fabric)
+        network = placed(backboned(self.protocol, 4, self.architecture), fabric)
         network.load_state_dict(store.weights(self, fabric))
         return network.eval()
 
@@ -201,9 +210,18 @@ def turns_outcome(
     return Outcome(metrics, predictions={"turns": predicted.cpu().numpy().astype(np.uint8)})
 
 
-def backboned(protocol: str, outputs: int) -> nn.Module:
-    """The network that is pretrained on rotations, with ``outputs`` logits."""
-    return RotNet(outputs) if protocol == "report" else CompactNet(outputs)
+def backboned(protocol: str, outputs: int, architecture: str = "") -> nn.Module:
+    """The network with ``outputs`` logits: in protocol ``report`` of an architecture, and without
+    one the network that the report pretrains on rotations."""
+    if protocol != "report":
+        return CompactNet(outputs)
+    return ARCHITECTURES[architecture or "six convolutions"](outputs)
+
+
+def check_architecture(architecture: str, protocol: str) -> None:
+    config.one_of("architecture", architecture, ("", *ARCHITECTURES))
+    if architecture and protocol != "report":
+        raise UserError("architecture goes with the protocol report")
 
 
 def weak_view(images: Tensor, black: float) -> Tensor:
@@ -215,8 +233,9 @@ def _mean(correct: Tensor) -> float:
     return correct.float().mean().item()
 
 
-def protocol_name(protocol: str, scored_on: str) -> str:
+def protocol_name(protocol: str, scored_on: str, architecture: str = "") -> str:
     """What tables call a protocol."""
+    protocol = CROSSED if architecture else protocol
     return protocol if scored_on == "test" else f"{protocol}, scored on validation images"
 
 

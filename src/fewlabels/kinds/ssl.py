@@ -71,11 +71,20 @@ class Task:
 
 @lru_cache(maxsize=4)
 def task(dataset: str, images: int, device: torch.device) -> Task:
-    """The data set with its first ``images`` training images (0: all of them)."""
+    """The data set with its first ``images`` training images, at most (0: all of them).
+
+    Raises UserError where these lack a class.
+    """
     whole = data.coloured(dataset)
     if whole.valid is None:
         raise UserError(f"{dataset} has no validation split: choose a MedMNIST set, or cells")
-    train = whole.train.take(torch.arange(images)) if images else whole.train
+    train = whole.train.take(torch.arange(len(whole.train.labels))[: images or None])
+    if lacking := {*range(len(whole.classes))} - {*train.labels.tolist()}:
+        first = max(whole.train.labels.tolist().index(k) for k in range(len(whole.classes)))
+        raise UserError(
+            f"images is {images}, and the first {len(train.labels)} of {dataset} show no "
+            f"{whole.classes[min(lacking)]}; allowed: {first + 1} or more, or 0 for all"
+        )
     mean, deviation = data.channel_statistics(train.images)
     return Task(
         train.to(device),
@@ -344,6 +353,8 @@ class Classification(Experiment):
     """What tables call a course that is not the protocol's own."""
     images: int = 0
     tiny: bool = False
+    inverse: bool = field(default=False, metadata=ADDED)
+    """Weigh each class by the inverse of its share instead."""
 
     def __post_init__(self):
         config.one_of("protocol", self.protocol, PROTOCOLS)
@@ -522,7 +533,9 @@ class Classification(Experiment):
         """Train on ``shown(images)``; the curves are of the held-out images, ``plain``."""
         weight = None
         if self.weighted:
-            weight = 1 - labelled.labels.bincount(minlength=classes) / len(labelled.labels)
+            share = labelled.labels.bincount(minlength=classes) / len(labelled.labels)
+            # A class without a label has no say in the loss, whatever its weight.
+            weight = 1 / share.clamp(min=1e-6) if self.inverse else 1 - share
 
         def loss(module: nn.Module, index: Tensor) -> Tensor:
             logits = module(shown(labelled.images[index]))
@@ -587,12 +600,15 @@ def _paintings(network: MAE, seen: Task) -> dict[str, np.ndarray]:
     _, kept, hidden = network.views(seen.valid.images[:PAINTED])
     views = plain(seen.valid.images[:PAINTED])
     arrays = {}
+    scales = (plain.mean, plain.deviation)
+    mean, deviation = (torch.tensor(each).view(1, -1, 1, 1) for each in scales)
+    if seen.channels == 1:  # See `augment.normalised`.
+        mean, deviation = mean.mean(), deviation.mean()
     for name, each in zip(
         ("seen", "painted"), repainted(network, views, kept, hidden), strict=True
     ):
         small = F.interpolate(each.float(), size=seen.size, mode="area").cpu()
-        colours = small * torch.tensor(plain.deviation).view(1, -1, 1, 1)
-        colours = colours + torch.tensor(plain.mean).view(1, -1, 1, 1)
+        colours = small * deviation + mean
         arrays[name] = colours.clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
     return arrays
 

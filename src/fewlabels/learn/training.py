@@ -55,6 +55,7 @@ class Recipe:
     momentum: ClassVar[float] = 0.9
     nesterov: ClassVar[bool] = True
     drop_last: ClassVar[bool] = False
+    pairs: ClassVar[bool] = False
     schedules: ClassVar[tuple[str, ...]] = ("constant", "cosine")
 
     def __post_init__(self):
@@ -75,6 +76,8 @@ class EpochRecipe(Recipe):
     """A recipe whose schedule moves once an epoch, as PyTorch's examples have it."""
 
     schedules: ClassVar[tuple[str, ...]] = ("constant", "cosine", "epoch cosine", "halved")
+    pairs: ClassVar[bool] = True
+    """A last batch of one image takes another from the batch before: batch norm needs two."""
 
     momentum: float = 0.9
     """Of SGD."""
@@ -264,11 +267,14 @@ def _batches(count: int, recipe: Recipe, fabric: Fabric, state: _State) -> Itera
     each. ``state.step`` counts those that are done."""
     shown = count - count % recipe.batch_size if recipe.drop_last else count
     epoch = max(1, -(-shown // recipe.batch_size))
+    sizes = [recipe.batch_size] * (epoch - 1) + [shown - (epoch - 1) * recipe.batch_size]
+    if recipe.pairs and epoch > 1 and sizes[-1] == 1:
+        sizes[-2:] = [recipe.batch_size - 1, 2]
     while state.step < recipe.steps:
         if state.step % epoch == 0:
             order = torch.randperm(count, device=fabric.device)
             state.order = fabric.broadcast(order) if fabric.world_size > 1 else order
-        for index in state.order[:shown].split(recipe.batch_size)[state.step % epoch :]:
+        for index in state.order[:shown].split(sizes)[state.step % epoch :]:
             yield index[fabric.global_rank :: fabric.world_size]
             if state.step == recipe.steps:
                 return

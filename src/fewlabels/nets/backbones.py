@@ -40,20 +40,27 @@ def backbone(name: str, size: int, channels: int = 3, tiny: bool = False) -> nn.
     # timm is slow to import, and the residual networks do without it.
     from fewlabels.nets.vit import CausalViT, MaskedViT
 
+    patch = patch_side(size)
     if tiny:
-        shape = {"patch": size // 7, "width": 16, "depth": 1, "heads": 1, "channels": channels}
+        shape = {"patch": patch, "width": 16, "depth": 1, "heads": 1, "channels": channels}
         return MaskedViT(size, **shape) if "vit" in name else CausalViT(size, **shape, outputs=10)
     match name:
         case "vit-b32":
             return MaskedViT(224, patch=32, width=768, depth=12, heads=12, channels=channels)
         case "vit-28":
-            return MaskedViT(size, size // 7, width=192, depth=12, heads=3, channels=channels)
+            return MaskedViT(size, patch, width=192, depth=12, heads=3, channels=channels)
         case "vit-narrow":
-            return MaskedViT(size, size // 7, width=128, depth=4, heads=4, channels=channels)
+            return MaskedViT(size, patch, width=128, depth=4, heads=4, channels=channels)
         case "aim-narrow":
             shape = {"width": 128, "depth": 4, "heads": 4, "channels": channels}
-            return CausalViT(size, size // 7, **shape, outputs=100)
+            return CausalViT(size, patch, **shape, outputs=100)
         case "aim":
-            return CausalViT(size, size // 7, width=280, depth=12, heads=1, channels=channels)
+            return CausalViT(size, patch, width=280, depth=12, heads=1, channels=channels)
         case _:
-            return CausalViT(size, size // 7, width=256, depth=12, heads=4, channels=channels)
+            return CausalViT(size, patch, width=256, depth=12, heads=4, channels=channels)
+
+
+def patch_side(size: int) -> int:
+    """Side of the patches that images of ``size`` pixels are cut into: the largest that divides it
+    into seven or more a side. Seven for 28 and 224 pixels, eight for 64 and 128."""
+    return next(side for side in range(size // 7, 0, -1) if size % side == 0)

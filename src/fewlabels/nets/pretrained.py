@@ -9,8 +9,9 @@ normalisation, so that nobody has to remember which weights want which.
 import io
 import lzma
 import os
+import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from urllib.error import URLError
 
@@ -21,12 +22,15 @@ from torch import Tensor, nn
 from fewlabels import config, files, paths
 from fewlabels.errors import UserError
 
+OLD_NAMES = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 NORMALISATIONS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     # x / 127.5 - 1
     "symmetric": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 """Mean and deviation per channel, of pixels in 0..1."""
+RESNETS = ("resnet", "resnext", "wide_resnet")
+"""How the names of torchvision's residual networks begin."""
 TORCHVISION = "torchvision"
 RANDOM = "random"
 RESNETS = ("resnet", "resnext", "wide_resnet")
@@ -188,9 +192,9 @@ def backbone(source: Pretrained) -> Backbone:
         network = torchvision.models.get_model(
             source.architecture, weights=None, **_options(source)
         )
-    if source.weights != RANDOM:
-        _load(network, source)
     name, last = _last_layer(network)
+    if source.weights != RANDOM:
+        _load(network, source, name)
     network.set_submodule(name, nn.Identity())
     size = last.in_features if isinstance(last, nn.Linear) else last.in_channels
     return Backbone(network, size, source.statistics)
@@ -203,53 +207,59 @@ def tensor_sizes(architecture: str) -> list[int]:
     return [parameter.numel() for parameter in network.parameters()]
 
 
-@lru_cache
-def require_fits(architecture: str, size: int) -> None:
-    """Raise UserError where a classifier of torchvision does not take images of ``size`` pixels."""
-    if architecture.startswith(RESNETS):
-        return
-    with torch.device("meta"):
-        options = _options(Pretrained(architecture, RANDOM))
-        network = torchvision.models.get_model(architecture, weights=None, **options)
+@lru_cache(maxsize=64)
+def last_maps(architecture: str, size: int) -> str:
+    """The module of a classifier that puts out its last maps, by its name in the backbone's body.
+
+    Maps are [N, C, H, W] with H and W above 1; what comes behind them only pools. Found by the
+    shapes that modules put out in a pass without memory, never by their place or name.
+
+    Args:
+        size: pixels a side of the images.
+
+    Raises:
+        UserError: the network takes no images of this size, or ends in tokens and not in maps.
+    """
+    if architecture.startswith(RESNETS) and size > 32:
+        return "layer4"  # The book's, known without a pass.
+    # All of a family are alike; these alone cannot be made without memory.
+    small = f"{architecture[:8]}_400mf" if architecture.startswith("regnet_") else architecture
+    place = "cpu" if architecture.startswith("regnet_") else "meta"
+    found, maps, tokens = {}, "", False
+    with torch.device(place), torch.no_grad():
+        network = torchvision.models.get_model(
+            small, weights=None, **_options(Pretrained(small, "shapes only"))
+        ).eval()
+        for name, module in network.named_modules():
+            module.register_forward_hook(partial(_note, found, name))
         try:
-            network.eval()(torch.zeros(1, 3, size, size))
+            network(torch.zeros(1, 3, size, size))
         except (RuntimeError, AssertionError, ValueError) as error:
             reason = " ".join(str(error).split())[:100]
             raise UserError(
                 f"size is {size}, which {architecture} does not take ({reason}); try 224, or a "
                 "ResNet, which takes any"
-            ) from error
+            ) from None
+    for name, (shape, side) in found.items():
+        if len(shape) < 3 or shape[0] != 1 or shape[1] == 1:
+            continue  # Features, or the windows of an attention.
+        if len(shape) == 4 and 1 < shape[2] == shape[3] <= side:
+            maps, tokens = name, False
+        elif len(shape) == 3 or shape[1] == shape[2]:
+            tokens = True
+    if tokens or not maps:
+        raise UserError(
+            f"architecture {architecture} ends in {'tokens' if tokens else 'single values'} and "
+            f"not in maps at {size} pixels, and Grad-CAM needs maps: choose another, as resnet50"
+        )
+    return maps
 
 
-def last_maps(backbone: Backbone, images: Tensor) -> nn.Module:
-    """The last of the backbone's `stages` that turns images [N, C, H, W] into maps [N, D, h, w].
-
-    In the mode that the backbone is in.
-    """
-    found = []
-
-    def note(module: nn.Module, _, out: Tensor) -> None:
-        if isinstance(out, Tensor) and out.ndim == 4:
-            found.append(module)
-
-    hooks = [stage.register_forward_hook(note) for stage in stages(backbone)]
-    with torch.no_grad():
-        backbone(images)
-    for hook in hooks:
-        hook.remove()
-    return found[-1]
-
-
-def stages(backbone: Backbone) -> list[nn.Module]:
-    """The parts of a backbone that have weights, from the input to the features.
-
-    A part is a child of the network, or of its ``features`` where it keeps its layers there: for
-    a ResNet the first convolution, its batch norm and ``layer1`` to ``layer4``.
-    """
-    parts = []
-    for name, child in backbone.body.named_children():
-        parts += list(child.children()) if name == "features" else [child]
-    return [part for part in parts if any(True for _ in part.parameters())]
+def _note(found: dict, name: str, module: nn.Module, inputs: tuple, output) -> None:
+    """Shape of a module's output and side of its input, in the order in which modules end."""
+    if isinstance(output, Tensor) and inputs and isinstance(inputs[0], Tensor):
+        found.pop(name, None)
+        found[name] = (tuple(output.shape), inputs[0].shape[-1])
 
 
 def split(backbone: Backbone, trained: int) -> tuple[nn.Module, nn.Module]:
@@ -316,18 +326,35 @@ def at_hand(architecture: str) -> str:
     return TORCHVISION
 
 
-def _load(network: nn.Module, source: Pretrained) -> None:
+def _load(network: nn.Module, source: Pretrained, last: str) -> None:
+    """Load all weights but those of the layer ``last``, which is taken off."""
     state = _downloaded(source) if source.weights == TORCHVISION else _read(source)
-    state = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:]]
-        reason = lines[0] if len(lines) == 1 else f"{lines[0]} (and {len(lines) - 1} more)"
+    # DataParallel puts a word before every name, and old DenseNets a dot within some.
+    state = {OLD_NAMES.sub(r"\1\2", k.removeprefix("module.")): t for k, t in state.items()}
+    wanted = network.state_dict()
+    for name in wanted:
+        if name.endswith("num_batches_tracked"):  # Counted since 2018; evaluation needs none.
+            state.setdefault(name, wanted[name])
+    odd = [
+        f"{name} is {_shape(state.get(name))} in the file and {_shape(wanted.get(name))} in the "
+        "network"
+        for name in dict.fromkeys([*wanted, *state])
+        if not name.startswith(f"{last}.") and _shape(state.get(name)) != _shape(wanted.get(name))
+    ]
+    if odd:
+        more = f" (and {len(odd) - 1} more)" if odd[1:] else ""
         raise UserError(
-            f"{source.weights} does not fit {source.architecture}: {reason[:300]} Name the "
+            f"{source.weights} does not fit {source.architecture}: {odd[0]}{more}. Name the "
             "architecture that the file was made with."
-        ) from error
+        )
+    with torch.no_grad():
+        for name, tensor in wanted.items():
+            if not name.startswith(f"{last}."):
+                tensor.copy_(state[name])
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "missing" if tensor is None else str(list(tensor.shape))
 
 
 def _downloaded(source: Pretrained) -> dict[str, Tensor]:

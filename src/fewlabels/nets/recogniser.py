@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fewlabels.data import photographs
+from fewlabels.data.reading import read
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class Recogniser:
 
     @torch.no_grad()
     def __call__(self, path: Path | str) -> Answer:
-        """The classes for one file, ranked. Raises UserError as `photographs.read` does."""
-        picture = photographs.read(path)
+        """The classes for one file, ranked. Raises UserError as `fewlabels.data.reading` does."""
+        picture = read(path)
         pixels = photographs.squeezed(picture.image, self.size).unsqueeze(0).to(self.device)
         probabilities = self.network(pixels).softmax(dim=1)[0].tolist()
         ranking = sorted(zip(self.classes, probabilities, strict=True), key=lambda item: -item[1])

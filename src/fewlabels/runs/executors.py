@@ -11,12 +11,12 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from fewlabels.errors import UserError
+from fewlabels.runs import under_way
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,13 @@ def local(workers: int) -> Place:
 
 
 @contextmanager
-def dask(address: str, cards: bool, sign: Path) -> Iterator[Place]:
+def dask(address: str, cards: bool, sweep: str) -> Iterator[Place]:
     """The workers of a running Dask scheduler.
 
     Args:
         address: of the scheduler, ``tcp://host:port``.
         cards: runs may use a card: where workers offer ``GPU``, each run takes one of it.
-        sign: a file that exists; workers that see it share this machine's folders.
+        sweep: name of this sweep's folder; workers that see it share the cache.
 
     Raises:
         UserError: ``distributed`` is not installed, or no scheduler or worker answers.
@@ -124,7 +124,7 @@ def dask(address: str, cards: bool, sign: Path) -> Iterator[Place]:
         offers = [each["resources"] for each in client.scheduler_info(-1)["workers"].values()]
         resources = {"GPU": 1} if cards and any("GPU" in each for each in offers) else {}
         try:
-            shared = all(client.run(_sees, str(sign)).values())
+            shared = all(client.run(_sees, sweep).values())
         except ModuleNotFoundError as error:
             raise UserError(
                 f"a worker of {address} has no {error.name}: start it in an environment in which "
@@ -144,8 +144,8 @@ def _dask_executor(client: Any, resources: dict[str, int]) -> Iterator[Executor]
         executor.shutdown(wait=False)
 
 
-def _sees(sign: str) -> bool:
-    return Path(sign).exists()
+def _sees(sweep: str) -> bool:
+    return under_way.place(sweep).exists()
 
 
 def was_killed(error: BaseException) -> bool:

@@ -33,7 +33,11 @@ from fewlabels.runs.reading import read as read
 ADDED = {"added": True}
 """Metadata of a field that a kind of run got later: at its default it is left out of the identity,
 so that records from before it stay valid."""
-LIBRARIES = ("torch", "torchvision", "lightning", "numpy", "scikit-learn", "fewlabels")
+LIBRARIES = (
+    *("torch", "torchvision", "lightning", "numpy", "scipy", "scikit-learn", "scikit-image"),
+    *("torchmetrics", "captum", "pillow", "fewlabels"),
+)
+"""Whose versions a record names: those that train, measure, or decode images."""
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def run_all(
         with ExitStack() as stack:
             folder = stack.enter_context(under_way.opened())
             if scheduler:
-                place = executors.dask(scheduler, device != "cpu", folder)
+                place = executors.dask(scheduler, device != "cpu", folder.name)
                 place = stack.enter_context(place)
             else:
                 place = executors.local(min(workers or os.cpu_count() or 1, len(jobs)))
@@ -168,7 +168,7 @@ class _Sweep:
     ) -> None:
         """Compute what can be until the end."""
         self.at_once = min(place.at_once, len(self.runs))
-        shared = folder if place.shared else None
+        shared = folder.name if place.shared else None
         task = partial(_compute, shared, self.end_time, *how, self.keep_going)
         if place.cluster:
             task = partial(_alone, task)
@@ -276,7 +276,7 @@ def _alone(
 
 
 def _compute(
-    folder: Path | None,
+    sweep: str | None,
     end: float,
     device: str,
     precision: str,
@@ -291,6 +291,8 @@ def _compute(
 
     ``place`` spreads the runs over several cards.
     """
+    # Elsewhere the same cache may have another path.
+    folder = None if sweep is None else under_way.place(sweep)
     watch = under_way.Watch(folder, end, _label(run.cell()))
     if time.time() >= latest or watch.stop():
         return None

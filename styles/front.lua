@@ -1,0 +1,67 @@
+-- The front page: blocks of frozen chapters, so that it says what they say. A block
+-- ::: {.from chapter="08-replication-ledger" ids="strip"} is filled with the chapter's blocks of
+-- these ids, and figure="fig-x" adds one of its figures as a picture that leads to it.
+
+local function read(path)
+  local file = io.open(path, "r")
+  if not file then return nil end
+  local text = file:read("a")
+  file:close()
+  return text
+end
+
+local function frozen(chapter)
+  local to = quarto.doc.is_format("latex") and "tex" or "html"
+  local base = quarto.project.directory .. "/_freeze/chapters/" .. chapter
+  local text = read(base .. "/execute-results/" .. to .. ".json")
+  return text and pandoc.read(quarto.json.decode(text).result.markdown, "markdown-implicit_figures").blocks
+end
+
+local function block_of(blocks, id)
+  local hit
+  blocks:walk({ Div = function(div) if div.identifier == id then hit = div end end })
+  return hit
+end
+
+local function image_of(blocks, id)
+  local hit
+  blocks:walk({ Image = function(image) if image.identifier == id then hit = image end end })
+  return hit
+end
+
+local function here(chapter, blocks)
+  return blocks:walk({ Link = function(link)
+    if link.target:match("^[%w-]+%.ipynb") then link.target = "chapters/" .. link.target end
+    return link
+  end })
+end
+
+local function fill(div)
+  local chapter = div.attributes["chapter"]
+  if not chapter then return nil end
+  local blocks, out = frozen(chapter), pandoc.Blocks({})
+  if not blocks then return pandoc.Para("This chapter is not frozen yet.") end
+  local page = "chapters/" .. chapter .. ".ipynb"
+  local figure, whole = div.attributes["figure"], div.classes:includes("whole")
+  local image = figure and image_of(blocks, figure)
+  if image then
+    local caption = image.caption
+    image.src = "chapters/" .. image.src
+    image.caption = pandoc.Inlines(image.attributes["fig-alt"] or "")
+    image.identifier, image.classes, image.attributes = "", { "thumbnail" }, {}
+    if quarto.doc.is_format("latex") and not whole then image.attributes.width = "45%" end
+    out:insert(pandoc.Plain(pandoc.Link({ image }, page .. "#" .. figure)))
+    if whole then out:insert(pandoc.Div(pandoc.Para(caption), pandoc.Attr("", { "caption" }))) end
+  end
+  for id in (div.attributes["ids"] or ""):gmatch("%S+") do
+    local block = block_of(blocks, id)
+    if block then
+      block.identifier = ""
+      out:extend(here(chapter, pandoc.Blocks({ block })))
+    end
+  end
+  local class = div.classes:includes("finding") and "finding" or "from"
+  return pandoc.Div(out, pandoc.Attr("", { class }))
+end
+
+return { { Div = function(div) if div.classes:includes("from") then return fill(div) end end } }
