@@ -97,6 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     add("summary", _summary, "rewrite results/summary.csv")
     add("claims", _claims, "rewrite results/claims.csv")
     add("verify", _verify, "compare records, tables and frozen pages with what they follow from")
+    replay = add("replay", _replay, "make random runs of the book again, beside their records")
+    replay.add_argument("--sample", type=int, default=20, metavar="N", help="so many (20)")
+    replay.add_argument("--seed", type=int, default=0, help="of the choice (0)")
     pack = add("pack", _pack, "write a folder that makes missing runs on another machine")
     pack.add_argument("chapters", nargs="+", metavar="CHAPTER")
     pack.add_argument("--to", type=Path, required=True, metavar="FOLDER")
@@ -323,6 +326,23 @@ def _verify(given: argparse.Namespace) -> int:
     return 1 if report.wrong else 0
 
 
+def _replay(given: argparse.Namespace) -> None:
+    from fewlabels.book import replay
+
+    worst: dict[str, float] = {}
+    for name, record, made in replay.replayed(given.sample, given.seed):
+        kind = f"{name} {record.config['kind']}"
+        if isinstance(made, str):
+            print(f"{kind}-{record.id}: not made: {made}", flush=True)
+            continue
+        metric, gap = replay.furthest(record, made)
+        worst[kind] = max(worst.get(kind, 0.0), gap)
+        said = f"{metric} differs by {gap:.2g} of itself" if gap else "equal"
+        print(f"{kind}-{record.id}: {said}, {made.seconds:.0f} s ({record.seconds:.0f} s)")
+    for kind, gap in sorted(worst.items()):
+        print(f"{kind}: at most {gap:.2g}")
+
+
 def _bytes(text: str) -> float:
     return float(text.upper().removesuffix("B").removesuffix("M")) * 1e6
 
@@ -354,6 +374,6 @@ def _book(given: argparse.Namespace) -> None:
 
 
 OF_THE_BOOK = (
-    *(_keep, _freeze, _status, _summary, _claims, _verify, _pack, _merge, _preview, _book),
+    *(_keep, _freeze, _status, _summary, _claims, _verify, _replay, _pack, _merge, _preview, _book),
 )
 """Commands that need a checkout."""

@@ -198,7 +198,7 @@ def as_in_the_book() -> Iterator[None]:
 
 
 def train_size(name: str) -> int:
-    """Number of training images of the data set ``name``, without loading it; a reader's own is loaded.
+    """Number of training images of the data set ``name``; only a reader's own is loaded for it.
 
     Those of the files that are here; within :func:`as_in_the_book`, of the book's.
     """
