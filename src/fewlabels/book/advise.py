@@ -219,6 +219,7 @@ def _page(found: Advice, going_on: bool) -> str:
     )
     parts.append(_counts(images))
     if len(found.curve):
+        figures.style()
         drawn = figures.accuracy_against_labels(found.curve, "mean class accuracy, %")
         parts.append(_picture(drawn))
     parts.append("<h2>Advice</h2><ul>")

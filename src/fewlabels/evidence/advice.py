@@ -21,7 +21,7 @@ LOOKS = {
     "untrained": "random",
     "imagenet": "imagenet-head",
     "scratch": "scratch",
-    "simclr": "simclr",
+    "simclr": "simclr-probe",
     "simclr fine-tuned": "simclr-finetuned",
     "fixmatch": "fixmatch",
 }
@@ -183,8 +183,9 @@ def _ranking(found, means, labels: np.ndarray, share: float) -> list[Sentence]:
     behind = [m for m, each in zip(others, p, strict=True) if each <= ALPHA]
     level = [m for m in others if m not in behind]
     with_ = "With all labels" if share == 1 else f"With {share:.0%} of the labels"
-    text = f"{with_}, {NAMES[leader]} have the highest mean, {percent(means[leader, share])}%. "
-    text = text.replace(" have ", " has ") if leader in ("scratch", "fixmatch") else text
+    text = (
+        f"{with_}, the highest mean is that of {NAMES[leader]}, {percent(means[leader, share])}%. "
+    )
     if behind:
         listed = ", ".join(
             f"{NAMES[m]} ({percent(gap, sign=True)} points)"
@@ -214,7 +215,7 @@ def _more_labels(found, means, labels: np.ndarray, leader: str) -> list[Sentence
         return []
     before = max(lower)
     gain = difference(found[leader, 1.0], found[leader, before], labels)
-    grown = f"from {before:.0%} of the labels to all of them {NAMES[leader]} gain"
+    grown = f"from {before:.0%} of the labels to all of them, the gain of {NAMES[leader]} is"
     if gain.low > 0:
         text = f"More labels pay: {grown} {percent(gain, sign=True)} points."
     else:
@@ -241,9 +242,10 @@ def _hardest(images: ImageData, predicted, leader: str) -> list[Sentence]:
         return []
     return [
         Sentence(
-            f"The hardest class is {images.classes[worst]}: {NAMES[leader]} name "
-            f"{percent(shares[worst, worst], 0)}% of its {int((labels == worst).sum())} test "
-            f"images rightly, and take {percent(rest[taken], 0)}% for {images.classes[taken]}. "
+            f"The hardest class is {images.classes[worst]}: of its {int((labels == worst).sum())} "
+            f"test images {percent(shares[worst, worst], 0)}% are named rightly "
+            f"({NAMES[leader]}), and {percent(rest[taken], 0)}% are taken for "
+            f"{images.classes[taken]}. "
             "Look at these for wrong labels before anything else.",
             "lowest recall of the best method with all labels",
         )
