@@ -18,6 +18,7 @@ ROOMS = (
     "chapters",
     "evidence",
     "book",
+    "api",
 )
 PACKAGE = paths.ROOT / "src/fewlabels"
 

@@ -1,11 +1,14 @@
-"""Where things lie. The package is installed editable, so the checkout is its home."""
+"""Where things lie: in the checkout that the package is installed from, or in the wheel."""
 
 import os
 from pathlib import Path
 
 from fewlabels.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
+_CHECKOUT = Path(__file__).resolve().parents[2]
+IN_CHECKOUT = not Path(__file__).with_name("carried").is_dir()
+"""A wheel carries chapters and profiles, but neither the book's records nor its frozen pages."""
+ROOT = _CHECKOUT if IN_CHECKOUT else Path(__file__).resolve().with_name("carried")
 CHAPTERS = ROOT / "chapters"
 PARAMS = ROOT / "params"
 RESULTS = ROOT / "results"

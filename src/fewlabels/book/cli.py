@@ -33,6 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with suppress(ValueError):  # Only the main thread hears of signals.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        if not paths.IN_CHECKOUT and given.command in OF_THE_BOOK:
+            raise UserError(
+                "this command works on the book's own records and pages, which a wheel does not "
+                "carry: clone the repository and `pip install -e .` there."
+            )
         status = given.command(given) or 0
         sys.stdout.flush()
         return status
@@ -111,9 +116,21 @@ def _parser() -> argparse.ArgumentParser:
     classify.add_argument(
         "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="overrides"
     )
+    advise = add("advise", _advise, "one page on your own images: what few labels give, and how")
+    advise.add_argument("images", metavar="PATH", help="an .npz file, or a folder per class")
+    advise.add_argument("--minutes", type=float, default=10, help="start no run later (10)")
+    advise.add_argument(
+        "--symmetry",
+        default="mirror",
+        help="what leaves an image's meaning as it is: none (letters), mirror, any (cells)",
+    )
+    advise.add_argument("--page", type=Path, metavar="FILE", help="the page (advice-NAME.html)")
     add("summary", _summary, "rewrite results/summary.csv")
     add("claims", _claims, "rewrite results/claims.csv")
     add("verify", _verify, "compare records, tables and frozen pages with what they follow from")
+    replay = add("replay", _replay, "make random runs of the book again, beside their records")
+    replay.add_argument("--sample", type=int, default=20, metavar="N", help="so many (20)")
+    replay.add_argument("--seed", type=int, default=0, help="of the choice (0)")
     pack = add("pack", _pack, "write a folder that makes missing runs on another machine")
     pack.add_argument("chapters", nargs="+", metavar="CHAPTER")
     pack.add_argument("--to", type=Path, required=True, metavar="FOLDER")
@@ -154,8 +171,11 @@ def _run(given: argparse.Namespace) -> None:
     overrides = dict(given.overrides)
     values = profiles.parameters(given.chapter, given.profile, overrides)
     source = chapters.notebook(given.chapter)
+    if not paths.IN_CHECKOUT and values["store"] == "results":
+        raise UserError("the book's own records are not here: pass -p store cache.")
+    home = paths.ROOT if paths.IN_CHECKOUT else Path.cwd()
     own = {key: values[key] for key in overrides}
-    output = given.output or paths.ROOT / "_runs" / _name(given.chapter, given.profile, own)
+    output = given.output or home / "_runs" / _name(given.chapter, given.profile, own)
     _check_output(output)
     if given.scheduler:
         os.environ["FEWLABELS_SCHEDULER"] = given.scheduler  # The notebook's process inherits it.
@@ -298,6 +318,35 @@ def _classify(given: argparse.Namespace) -> int:
     return 2 if refused else 0
 
 
+def _advise(given: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from fewlabels import data
+    from fewlabels.book.advise import advise
+
+    images = data.load(given.images)
+    for note in getattr(images, "notes", ()):
+        print(f"{note}.")
+    page = given.page or Path(f"advice-{images.name}.html")
+    with tqdm(unit="run", disable=not sys.stderr.isatty()) as bar:
+
+        def progress(done, total, record):
+            bar.total = total
+            bar.update()
+            bar.set_postfix_str(" ".join(map(str, (*record.cell.values(),)[1:3])))
+            if bar.disable:
+                print(
+                    f"{done}/{total}  {record.cell['method']}  {record.seconds:.0f} s", flush=True
+                )
+
+        choices = {"minutes": given.minutes, "symmetry": given.symmetry}
+        found = advise(given.images, page=page, progress=progress, **choices)
+    print(found)
+    if found.done < found.planned:
+        print(f"{found.done} of {found.planned} runs: the same command goes on.")
+    print(page.resolve())
+
+
 def _summary(given: argparse.Namespace) -> None:
     from fewlabels.book import summary
 
@@ -317,6 +366,23 @@ def _verify(given: argparse.Namespace) -> int:
     for line in (*report.wrong, *integrity.in_words(report)):
         print(line)
     return 1 if report.wrong else 0
+
+
+def _replay(given: argparse.Namespace) -> None:
+    from fewlabels.book import replay
+
+    worst: dict[str, float] = {}
+    for name, record, made in replay.replayed(given.sample, given.seed):
+        kind = f"{name} {record.config['kind']}"
+        if isinstance(made, str):
+            print(f"{kind}-{record.id}: not made: {made}", flush=True)
+            continue
+        metric, gap = replay.furthest(record, made)
+        worst[kind] = max(worst.get(kind, 0.0), gap)
+        said = f"{metric} differs by {gap:.2g} of itself" if gap else "equal"
+        print(f"{kind}-{record.id}: {said}, {made.seconds:.0f} s ({record.seconds:.0f} s)")
+    for kind, gap in sorted(worst.items()):
+        print(f"{kind}: at most {gap:.2g}")
 
 
 def _bytes(text: str) -> float:
@@ -347,3 +413,9 @@ def _preview(given: argparse.Namespace) -> None:
 def _book(given: argparse.Namespace) -> None:
     for page in render.build():
         print(page)
+
+
+OF_THE_BOOK = (
+    *(_keep, _freeze, _status, _summary, _claims, _verify, _replay, _pack, _merge, _preview, _book),
+)
+"""Commands that need a checkout."""

@@ -23,7 +23,15 @@ from fewlabels.kinds.denoising import (
 )
 from fewlabels.kinds.vae import BinaryVAE, DigitReader, PlaneVAE
 from fewlabels.learn.training import Recipe
-from fewlabels.runs.parameters import Parameters, Positive, Range, Repeats, Some, SomeRepeats
+from fewlabels.runs.parameters import (
+    OwnDigits,
+    Parameters,
+    Positive,
+    Range,
+    Repeats,
+    Some,
+    SomeRepeats,
+)
 from fewlabels.runs.records import Experiment, Store
 
 NAME = "autoencoders-vae"
@@ -45,7 +53,7 @@ OURS = {"rate": 0.003, "optimiser": "adamw", "weight_decay": 0.01, "schedule": "
 class Settings(Parameters):
     """The notebook's parameters."""
 
-    dataset: Literal["mnist", "digits"]
+    dataset: Literal["mnist", "digits"] | OwnDigits
     """Images; ``digits`` are generated."""
     unlabelled: Annotated[int, Range(100)]
     """Training images used, at most."""

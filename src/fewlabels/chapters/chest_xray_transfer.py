@@ -17,7 +17,7 @@ from fewlabels.kinds.xray_networks import NetworkTraining, ReportFineTuning
 from fewlabels.kinds.xray_questions import DomainShift, Heatmaps, UnmatchedImages
 from fewlabels.learn.training import Recipe
 from fewlabels.nets.pretrained import NORMALISATIONS, RESNETS, Pretrained, at_hand, last_maps
-from fewlabels.runs.parameters import Parameters, Range, Repeats, Some, SomeRepeats
+from fewlabels.runs.parameters import OwnImages, Parameters, Range, Repeats, Some, SomeRepeats
 from fewlabels.runs.records import Experiment, Store
 
 NAME = "chest-xray-transfer"
@@ -39,8 +39,9 @@ Side = Annotated[int, Range(32, 1024)]
 class Settings(Parameters):
     """The notebook's parameters. Numbers of seeds that may be 0 leave their runs out then."""
 
-    dataset: Literal[DATASETS]
-    """The X-rays: the report's, PneumoniaMNIST at a size, or generated ones."""
+    dataset: Literal[DATASETS] | OwnImages
+    """The X-rays: the report's, PneumoniaMNIST at a size, generated ones, or the path of your own
+    images of two classes (path@224 brings a folder's to 224 pixels)."""
     architecture: str
     """The frozen backbone: any classifier of torchvision, by name."""
     weights: str

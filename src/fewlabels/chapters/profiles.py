@@ -16,10 +16,13 @@ from typing import Any
 import yaml
 
 from fewlabels import chapters, paths
+from fewlabels.data import own
 from fewlabels.errors import UserError
-from fewlabels.runs.parameters import Real
+from fewlabels.runs.parameters import Own, Real
 
 PROFILES = ("full", "quick", "smoke")
+DATA = ("dataset", "blood", "derma")
+"""Parameters that name a data set, or are the path of a reader's own images."""
 
 
 def cells(notebook: Path) -> list[dict[str, Any]]:
@@ -82,6 +85,8 @@ def meanings(settings: type) -> dict[str, str]:
 
 def _in_words(hint: Any) -> str:
     if typing.get_origin(hint) is typing.Annotated:
+        if isinstance(hint.__metadata__[0], Own):
+            return "path of your own images"
         limit, inside = hint.__metadata__[0], hint.__origin__
         if inside not in (int, float):
             return _in_words(inside)
@@ -119,6 +124,8 @@ def parameters(
                 known = ", ".join(values)
                 raise UserError(f"{name} has no parameter {key!r}{where}: choose from {known}.")
             values[key] = _as_type_of(values[key], value, key)
+            if key in DATA and own.is_path(values[key]):
+                values[key] = own.absolute(values[key])
             _refuse_markup(key, values[key])
     chapter.Settings(**values)
     return values

@@ -16,7 +16,7 @@ from fewlabels.kinds.angles import AngleRegression, SplitLuck
 from fewlabels.kinds.equivariance import Equivariance
 from fewlabels.learn.training import Recipe
 from fewlabels.nets.stack import DOWNS
-from fewlabels.runs.parameters import Items, Parameters, Range, Real, Some, SomeRepeats
+from fewlabels.runs.parameters import Items, OwnDigits, Parameters, Range, Real, Some, SomeRepeats
 from fewlabels.runs.records import Experiment, Store
 
 NAME = "rotation-equivariance"
@@ -46,7 +46,7 @@ Layers = Annotated[list[Annotated[int, Range(1, 4096)]], Items(alike=True)]
 class Settings(Parameters):
     """The notebook's parameters."""
 
-    dataset: Literal["fashion", "mnist", "digits"]
+    dataset: Literal["fashion", "mnist", "digits"] | OwnDigits
     """Whose images are rotated; ``digits`` are generated ones."""
     span: Annotated[int, Range(SMALLEST_SPAN, CIRCLE)]
     """The source's angles are uniform in -span..span degrees."""

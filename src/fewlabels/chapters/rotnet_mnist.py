@@ -21,7 +21,15 @@ from fewlabels.kinds.rotnet import (
     RotationStart,
 )
 from fewlabels.learn.training import Recipe
-from fewlabels.runs.parameters import Count, Parameters, Range, Repeats, Some, SomeRepeats
+from fewlabels.runs.parameters import (
+    Count,
+    OwnDigits,
+    Parameters,
+    Range,
+    Repeats,
+    Some,
+    SomeRepeats,
+)
 from fewlabels.runs.records import Experiment, Store
 
 NAME = "rotnet-mnist"
@@ -42,7 +50,7 @@ Pretrainings = Sequence[RotationPretraining]
 class Settings(Parameters):
     """The notebook's parameters."""
 
-    dataset: Literal["mnist", "digits"]
+    dataset: Literal["mnist", "digits"] | OwnDigits
     """Images of digits: MNIST, or scikit-learn's small ones, which need no download."""
     label_draws: SomeRepeats
     """Label draws in protocol ``report``."""

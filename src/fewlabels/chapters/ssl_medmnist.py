@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from fewlabels import config, data
+from fewlabels import data
 from fewlabels.data import medmnist
 from fewlabels.errors import UserError
 from fewlabels.kinds.classes import Classification
@@ -77,7 +77,7 @@ class Grid(Parameters):
 
     blood: str
     """The balanced data set of the source; any single-label MedMNIST set may take its place,
-    or the generated cells."""
+    the generated cells, or the path of your own images."""
     derma: str
     """The unbalanced one."""
     minutes: float
@@ -106,7 +106,7 @@ class Grid(Parameters):
             name = getattr(self, key)
             if name in list(medmnist.SETS):
                 data.train_size(name)  # says why one with several labels per image is refused
-            config.one_of(key, name, DATASETS)
+            data.check(key, name, DATASETS)
         if 0 < self.images < FEWEST:
             raise UserError(f"images is {self.images}; allowed: 0 for all, or {FEWEST} and more")
         if not self.methods:

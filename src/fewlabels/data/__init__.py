@@ -3,17 +3,21 @@
 A data set is one module with a ``load()``, an ``md5()`` and ``TRAIN``, its number of training
 images; ``DATASETS`` names it. ``md5()`` has to answer without the files where the official checksum
 is known, because a run's identity holds it, and a chapter's runs are listed without its data.
+Wherever a name is asked for, it may be the path of a reader's own images (`fewlabels.data.own`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import lru_cache, partial
 from types import SimpleNamespace
 
 import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2.functional import rgb_to_grayscale
 
-from fewlabels import config
 from fewlabels.data import (
     cells,
     chest_xray,
@@ -22,7 +26,9 @@ from fewlabels.data import (
     generated_xrays,
     medmnist,
     mnist,
+    own,
     pneumonia_mnist,
+    xrays,
 )
 from fewlabels.data.images import (
     ImageData,
@@ -57,6 +63,9 @@ __all__ = [
     "Split",
     "as_in_the_book",
     "channel_statistics",
+    "check",
+    "chest",
+    "coloured",
     "draw_fraction",
     "draw_labels",
     "file_names",
@@ -69,26 +78,40 @@ __all__ = [
 ]
 
 
+def check(key: str, name: str, names: Container[str]) -> None:
+    """Refuse, as the value of a parameter, what is neither one of ``names`` nor a path."""
+    if name not in names and not own.is_path(name):
+        known = ", ".join(map(str, names))
+        raise UserError(f"{key} is {name!r}; allowed: {known}, or the path of your own images")
+
+
 def load(name: str) -> ImageData:
-    """The data set ``name``, read once per process.
+    """The data set of this name, or a reader's own at this path, read once per process.
 
     Raises:
         UserError: unknown name, files that are missing, partial or not the official ones; within
-            :func:`as_in_the_book`, other files than the book's.
+            :func:`as_in_the_book`, other files than the book's; see `fewlabels.data.own.load`.
     """
-    config.one_of("dataset", name, DATASETS)
-    found, own = _load(name), DATASETS[name]
-    if _BOOK.get() and hasattr(own, "book_md5") and found.md5 != own.book_md5():
+    found, source = _load(name), _source(name)
+    if _BOOK.get() and hasattr(source, "book_md5") and found.md5 != source.book_md5():
         raise UserError(
             f"{name} is another file here (md5 {found.md5}) than behind the book's records "
-            f"(md5 {own.book_md5()}): name the folder of the book's own in FEWLABELS_DATA."
+            f"(md5 {source.book_md5()}): name the folder of the book's own in FEWLABELS_DATA."
         )
     return found
 
 
+def _source(name: str):
+    """What loads a data set: its module, or the same for a path."""
+    check("dataset", name, DATASETS)
+    if name in DATASETS:
+        return DATASETS[name]
+    return SimpleNamespace(load=partial(own.load, name), md5=partial(own.checksum, name))
+
+
 @lru_cache(maxsize=4)
 def _load(name: str) -> ImageData:
-    found = DATASETS[name].load()
+    found = _source(name).load()
     # A file that has just been downloaded may be another one than was expected before it was there.
     _md5.cache_clear()
     return found
@@ -108,16 +131,52 @@ def parts(name: str, scored_on: str) -> tuple[Split, Split]:
     return images.train.take(kept), images.train.take(out)
 
 
+def coloured(name: str) -> ImageData:
+    """The data set with three channels; those of grey images are equal."""
+    found = load(name)
+    if found.train.images.shape[1] == 3:
+        return found
+    parts = {
+        part: Split(split.images.expand(-1, 3, -1, -1).contiguous(), split.labels)
+        for part in ("train", "valid", "test")
+        if (split := getattr(found, part)) is not None
+    }
+    return replace(found, **parts)
+
+
+def chest(name: str) -> xrays.XrayData:
+    """A data set as the chapter on chest X-rays takes it: grey, two classes, the second one ill.
+
+    A reader's own validation images join the training images, and their positions are kept.
+
+    Raises:
+        UserError: another number of classes.
+    """
+    found = load(name)
+    if isinstance(found, xrays.XrayData):
+        return found
+    if len(found.classes) != 2:
+        raise UserError(f"{name} has {len(found.classes)} classes; allowed: two, healthy and ill")
+    joined = [torch.cat(pair) for pair in zip(found.train, found.valid, strict=True)]
+    train, test = (Split(_grey(s.images), s.labels) for s in (Split(*joined), found.test))
+    valid = torch.arange(len(found.train.labels), len(train.labels))
+    facts = {key: getattr(found, key) for key in ("name", "title", "classes", "md5")}
+    return xrays.XrayData(**facts, train=train, test=test, valid=valid)
+
+
+def _grey(images: Tensor) -> Tensor:
+    return rgb_to_grayscale(images) if images.shape[1] == 3 else images
+
+
 def md5(name: str) -> str:
     """Checksum of the data set ``name``, without loading it where that is possible."""
-    config.one_of("dataset", name, DATASETS)
     return _md5(name, _BOOK.get())
 
 
 @lru_cache(maxsize=16)
 def _md5(name: str, book: bool) -> str:
-    own = DATASETS[name]
-    return own.book_md5() if book and hasattr(own, "book_md5") else own.md5()
+    source = _source(name)
+    return source.book_md5() if book and hasattr(source, "book_md5") else source.md5()
 
 
 _BOOK: ContextVar[bool] = ContextVar("book", default=False)
@@ -139,13 +198,14 @@ def as_in_the_book() -> Iterator[None]:
 
 
 def train_size(name: str) -> int:
-    """Number of training images of the data set ``name``, without loading it.
+    """Number of training images of the data set ``name``; only a reader's own is loaded for it.
 
     Those of the files that are here; within :func:`as_in_the_book`, of the book's.
     """
-    config.one_of("dataset", name, DATASETS)
-    own = DATASETS[name]
-    return own.train_size() if hasattr(own, "train_size") and not _BOOK.get() else own.TRAIN
+    source = _source(name)
+    if hasattr(source, "train_size") and not _BOOK.get():
+        return source.train_size()
+    return source.TRAIN if hasattr(source, "TRAIN") else len(load(name).train.labels)
 
 
 def file_names(name: str) -> dict[str, tuple[str, ...]] | None:
@@ -153,8 +213,7 @@ def file_names(name: str) -> dict[str, tuple[str, ...]] | None:
 
     None for data sets of another kind, and within :func:`as_in_the_book`.
     """
-    config.one_of("dataset", name, DATASETS)
-    known = getattr(DATASETS[name], "names", None)
+    known = getattr(_source(name), "names", None)
     return known() if known and not _BOOK.get() else None
 
 
@@ -163,6 +222,5 @@ def lesions(name: str) -> dict[str, np.ndarray] | None:
 
     Split (train, valid, test) -> ids; None where the data set does not know.
     """
-    config.one_of("dataset", name, DATASETS)
-    known = getattr(DATASETS[name], "lesions", None)
+    known = getattr(_source(name), "lesions", None)
     return known() if known else None

@@ -64,6 +64,8 @@ METHODS = {
     "s4l": Look("S4L", PURPLE, "D"),
     "fixmatch": Look("FixMatch", GREEN, "^"),
     "simclr": Look("SimCLR", VERMILLION, "s"),
+    "simclr-probe": Look("SimCLR, linear probe", PURPLE, "D"),
+    "simclr-finetuned": Look("SimCLR, fine-tuned", ORANGE, "X"),
     "moco": Look("MoCo", GREEN, "^"),
     "aim": Look("AIM", PURPLE, "D"),
     "mae": Look("MAE", ORANGE, "v"),

@@ -71,7 +71,7 @@ def xrays(dataset: str, classes: int) -> XrayData:
     Raises:
         UserError: three classes of a data set whose files' names do not tell them.
     """
-    images = data.load(dataset)
+    images = data.chest(dataset)
     return images if classes == 2 else three_classes(images)
 
 
@@ -123,7 +123,7 @@ def frozen_features(
         part: ``train`` or ``test``.
         view: ``whole``, or a number that seeds the random crops.
     """
-    images = getattr(data.load(dataset), part).images
+    images = getattr(data.chest(dataset), part).images
     own = whole(images, size) if view == "whole" else crop(size, int(view))
     return features.frozen(source, lambda: backbone(source), images, device, own)
 
@@ -131,7 +131,7 @@ def frozen_features(
 @lru_cache(maxsize=4)
 def layer3(dataset: str, part: str, source: Pretrained, size: int, device: torch.device) -> Tensor:
     """Outputs [N, C, H, W], float16, of a ResNet's layers before its last block."""
-    images = getattr(data.load(dataset), part).images
+    images = getattr(data.chest(dataset), part).images
     return features.frozen(
         source,
         lambda: split(backbone(source), 1)[0],

@@ -65,7 +65,7 @@ def task(dataset: str, images: int, device: torch.device) -> Task:
 
     Raises UserError where these lack a class.
     """
-    whole = data.load(dataset)
+    whole = data.coloured(dataset)
     if whole.valid is None:
         raise UserError(f"{dataset} has no validation split: choose a MedMNIST set, or cells")
     train = whole.train.take(torch.arange(len(whole.train.labels))[: images or None])

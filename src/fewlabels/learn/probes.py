@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 
 from fewlabels.errors import UserError
@@ -51,15 +51,19 @@ def linear_probe(
 
     Shapes and errors as for `knn`; c > 0.
     """
-    if c <= 0:
-        raise UserError(f"c is {c}: the inverse penalty has to be positive.")
     train, labels, test = _checked(train_features, train_labels, features, num_classes)
     present = np.unique(labels)
     if len(present) == 1:
         return _over_all_classes(np.ones((len(test), 1)), present, num_classes)
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=1_000))
-    model.fit(train, labels)
+    model = logistic(c).fit(train, labels)
     return _over_all_classes(model.predict_proba(test), model.classes_, num_classes)
+
+
+def logistic(c: float = 1.0) -> Pipeline:
+    """The classifier behind `linear_probe`, not yet fitted; c as there."""
+    if c <= 0:
+        raise UserError(f"c is {c}: the inverse penalty has to be positive.")
+    return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=1_000))
 
 
 def _over_all_classes(p: np.ndarray, present: np.ndarray, num_classes: int) -> np.ndarray:

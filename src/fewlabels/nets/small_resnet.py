@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """Two 3 x 3 convolutions and the way around them."""
 
     def __init__(self, c_in: int, c_out: int, stride: int):
@@ -32,8 +32,8 @@ class SmallResNet(nn.Module):
             nn.Conv2d(1, width, 5, stride=2, padding=2, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(),
-            _Block(width, width, stride=1),
-            _Block(width, 2 * width, stride=2),
+            Block(width, width, stride=1),
+            Block(width, 2 * width, stride=2),
         )
         self.head = nn.Sequential(nn.Flatten(), nn.Linear(2 * width * 49, outputs))
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
 
-from fewlabels import config
+from fewlabels import config, data
+from fewlabels.data import own
 from fewlabels.errors import UserError
 
 
@@ -37,6 +38,17 @@ class Items(NamedTuple):
     alike: bool = False
 
 
+class Own(NamedTuple):
+    """Paths of a reader's own images, see `fewlabels.data.own`."""
+
+    digits: bool = False
+    """Ten classes of grey images of 28 x 28 pixels, as chapters on digits need them."""
+
+
+OwnImages = Annotated[str, Own()]
+"""The path of a reader's own images."""
+OwnDigits = Annotated[str, Own(digits=True)]
+"""The same, like MNIST's: ten classes, grey, 28 x 28 pixels."""
 MOST, MOST_REPEATED = 1_000_000, 1000
 """More than anybody runs: planning still ends, and seeds stay apart from those of the choices."""
 Count = Annotated[int, Range(0, MOST)]
@@ -111,6 +123,8 @@ def check(key: str, value: Any, hint: Any) -> None:
             config.whole(key, value, limit.low, limit.high)
         elif isinstance(limit, Items):
             _items(key, value, hint.__origin__, limit)
+        elif isinstance(limit, Own):
+            _own(key, value, limit)
         else:
             _real(key, value, limit)
     elif origin is Literal:
@@ -153,6 +167,18 @@ def _items(key: str, value: Any, hint: Any, limit: Items) -> None:
         raise UserError(f"{key} is {value!r}; allowed: a list of {limit.low} or more")
     for item in value:
         check(key, item, get_args(hint)[0])
+
+
+def _own(key: str, value: Any, limit: Own) -> None:
+    _of_type(key, value, str, WORDS[str])
+    if not own.is_path(value):
+        raise UserError(f"{key} is {value!r}; allowed: the path of your own images")
+    if limit.digits:
+        images = data.load(value)
+        if len(images.classes) != 10 or images.train.images.shape[1:] != (1, 28, 28):
+            raise UserError(
+                f"{key} is {value!r}; allowed: ten classes of grey images of 28 x 28 pixels"
+            )
 
 
 def _real(key: str, value: Any, limit: Real) -> None:

@@ -1,0 +1,229 @@
+"""The library: learn from images without labels, read off what a few labels give, compare.
+
+Images are uint8 with values 0..255: NumPy arrays [N, H, W] (grey) or [N, H, W, 3] (colour), or
+torch tensors [N, C, H, W] with one channel or three. They are square. Labels are integers
+0..classes-1. Every function raises `fewlabels.errors.UserError`, a `ValueError`, for input that
+does not fit, with one line that names the remedy.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.pipeline import Pipeline
+from torch import Tensor, nn
+
+from fewlabels import config
+from fewlabels.book.advise import Advice, advise
+from fewlabels.data import load
+from fewlabels.data.augment import View, normalised
+from fewlabels.errors import UserError
+from fewlabels.evidence import tables
+from fewlabels.evidence.advice import estimate
+from fewlabels.evidence.statistics import detectable
+from fewlabels.kinds.advice import SYMMETRIES
+from fewlabels.learn import probes
+from fewlabels.learn.evaluation import checked_classes
+from fewlabels.learn.features import extract
+from fewlabels.learn.pretext.methods import METHODS
+from fewlabels.learn.training import fit, predict
+from fewlabels.nets.backbones import NAMES, backbone
+from fewlabels.nets.pocket import PocketNet
+from fewlabels.nets.pretrained import Pretrained
+from fewlabels.nets.pretrained import backbone as pretrained_backbone
+from fewlabels.runs.sweep import fabric_on
+
+__all__ = ["Advice", "Encoder", "advise", "compare", "features", "load", "pretrain", "probe"]
+
+TRANSFORMERS = {"mae": "vit-narrow", "aim": "aim-narrow"}
+"""Methods that need one, and which they get; they take sides that seven divides."""
+POCKET = "pocket"
+
+
+class Encoder(nn.Module):
+    """A backbone with all that it needs to know of its images: `forward` takes uint8.
+
+    ``side``: pixels a side, ``channels``: 1 or 3, of the images that it was made for.
+    """
+
+    def __init__(self, backbone: nn.Module, side: int, channels: int):
+        super().__init__()
+        self.backbone, self.side, self.channels = backbone, side, channels
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 [N, C, side, side] to features float [N, D]."""
+        # As the views of the pretraining are normalised.
+        return self.backbone(normalised(images.float() / 255, View.mean, View.deviation))
+
+
+def pretrain(
+    images: np.ndarray | Tensor,
+    method: str = "simclr",
+    *,
+    epochs: int = 50,
+    network: str = "",
+    symmetry: str = "mirror",
+    seed: int = 0,
+    device: str = "auto",
+) -> Encoder:
+    """Train a backbone on images alone, without labels.
+
+    Args:
+        images: uint8 [N, H, H] or [N, H, H, 3], or a tensor [N, C, H, H]; a few hundred or more.
+        method: ``simclr``, ``moco``, ``vicreg``, ``rotation``, ``mae`` or ``aim``.
+        epochs: passes over the images; 0 leaves the backbone untrained, the control that every
+            pretraining has to beat.
+        network: ``pocket`` (small, for any side; what convolutional methods take by themselves),
+            or one of `fewlabels.nets.backbones.NAMES`, such as ``resnet18``.
+        symmetry: what leaves an image's meaning as it is: ``none``, ``mirror`` (left and right), or
+            ``any`` (no way up, as cells have none).
+        seed: of the weights and of everything drawn; on one machine it repeats a result exactly.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+
+    Returns:
+        The encoder, in evaluation mode, on the device.
+
+    Raises:
+        UserError: an unknown method, network or symmetry; a side that a transformer does not take;
+            fewer than two images. NonFiniteLoss where training diverges.
+    """
+    config.one_of("method", method, METHODS)
+    config.one_of("symmetry", symmetry, SYMMETRIES)
+    network = network or TRANSFORMERS.get(method, POCKET)
+    config.one_of("network", network, (POCKET, *NAMES))
+    pixels, own = _pixels(images), METHODS[method]
+    if len(pixels) < 2:
+        raise UserError(f"images holds {len(pixels)}: two or more are needed to learn from.")
+    channels, side = pixels.shape[1:3]
+    if method in TRANSFORMERS and side % 7:
+        raise UserError(f"images have {side} pixels a side; {method} takes multiples of 7, as 28.")
+    fabric = fabric_on(device, "32-true")
+    torch.manual_seed(seed)
+    # Views change colours: grey images are shown in three channels, all equal.
+    shown = pixels.expand(-1, 3, -1, -1).to(fabric.device)
+    trunk = PocketNet(side) if network == POCKET else backbone(network, side)
+    recipe = replace(own.COURSES["tuned"], epochs=epochs).recipe(len(shown))
+    module = own.build("tuned", trunk, side, recipe, False)
+    flips = {"flip": 0.5 * (symmetry != "none"), "vertical_flip": 0.5 * (symmetry == "any")}
+    module._view = replace(module._view, **flips)
+    module = module.to(fabric.device, memory_format=torch.channels_last)
+
+    def loss(wrapped: nn.Module, index: Tensor) -> Tensor:
+        return module.loss(*wrapped(*module.views(shown[index])))
+
+    fit(module, loss, len(shown), recipe, fabric, label=f"pretrain {method}")
+    return Encoder(trunk, side, channels).to(fabric.device).eval()
+
+
+def features(encoder: Encoder | str, images: np.ndarray | Tensor) -> np.ndarray:
+    """What a frozen backbone makes of images.
+
+    Args:
+        encoder: of `pretrain`, or the name of a classifier of torchvision, such as ``resnet18``:
+            its backbone with weights trained on ImageNet (45 MB, downloaded once).
+        images: as in `pretrain`, for an encoder with its side and channels.
+
+    Returns:
+        float32 [N, D], 128 numbers an image for ``pocket``, 512 for a ResNet-18.
+
+    Raises:
+        UserError: images of another side or with other channels; weights that cannot be had.
+    """
+    pixels = _pixels(images)
+    if isinstance(encoder, str):
+        return extract(pretrained_backbone(Pretrained(encoder)), pixels, "cpu").numpy()
+    if pixels.shape[1:] != (encoder.channels, encoder.side, encoder.side):
+        raise UserError(
+            f"images are {list(pixels.shape[1:])}; this encoder takes "
+            f"[{encoder.channels}, {encoder.side}, {encoder.side}], as it was trained on."
+        )
+    device = next(encoder.parameters()).device
+    shown = pixels.expand(-1, 3, -1, -1)
+    return predict(lambda part: encoder(part.to(device)), shown).cpu().numpy()
+
+
+def probe(features: np.ndarray, labels: np.ndarray, c: float = 1.0) -> Pipeline:
+    """A linear classifier on frozen features, fitted: scikit-learn's logistic regression.
+
+    Args:
+        features: float [n, D], of the images with labels.
+        labels: int [n], two classes or more.
+        c: inverse strength of the L2 penalty, above zero; with few labels smaller values may help.
+
+    Returns:
+        An estimator with ``predict``, ``predict_proba`` and ``score``, for features [N, D].
+
+    Raises:
+        UserError: other shapes, numbers that are not finite, one class, c of zero or less.
+    """
+    features = np.asarray(features)
+    labels = checked_classes(labels, int(np.max(labels, initial=0)) + 1, "labels")
+    if features.ndim != 2 or len(features) != len(labels) or not np.isfinite(features).all():
+        raise UserError(
+            f"features is {list(features.shape)} for {len(labels)} labels; allowed: [n, D], finite"
+        )
+    if len(np.unique(labels)) < 2:
+        raise UserError("labels are all of one class: two or more are needed to tell apart.")
+    return probes.logistic(c).fit(features, labels)
+
+
+def compare(
+    predictions: Mapping[str, Sequence[np.ndarray] | np.ndarray], labels: np.ndarray
+) -> pd.DataFrame:
+    """How much every method differs from the first one in mean class accuracy, paired.
+
+    Every method has predicted the same images, draw by draw: draw d of one method saw the same
+    labelled images as draw d of another. Intervals hold both the luck of the draws and that of the
+    test images.
+
+    Args:
+        predictions: method -> classes int [draws, N], or [N] for one draw; three draws or more for
+            intervals.
+        labels: int [N], the true classes.
+
+    Returns:
+        A row per method: method, accuracy (mean class accuracy, a fraction), n (draws); and against
+        the first method: difference, low, high (fractions, 95%), p (Holm's correction), and
+        detectable, the smallest true difference that so many draws and images find with a
+        probability of 80%.
+
+    Raises:
+        UserError: numbers of draws or images that differ.
+    """
+    truth = np.asarray(labels)
+    rows, gaps, first = [], [], None
+    for name, given in predictions.items():
+        classes = np.atleast_2d(np.asarray(given))
+        if classes.shape[1:] != truth.shape or (first is not None and classes.shape != first.shape):
+            raise UserError(
+                f"{name} has predictions {list(classes.shape)} for {len(truth)} labels; allowed: "
+                "[draws, N], the same for every method"
+            )
+        hits = (classes == truth).astype(float)
+        first = hits if first is None else first
+        gaps.append(estimate(hits - first, truth))
+        rows.append({"method": name, "accuracy": estimate(hits, truth).mean, "n": len(hits)})
+    p_values = [float("nan"), *tables.corrected(gaps[1:])]
+    for row, gap, p in zip(rows, gaps, p_values, strict=True):
+        row |= {"difference": gap.mean, "low": gap.low, "high": gap.high, "p": p}
+        row["detectable"] = detectable(gap.error, gap.df) if gap.error else float("nan")
+    return pd.DataFrame(rows)
+
+
+def _pixels(images: np.ndarray | Tensor) -> Tensor:
+    """uint8 [N, C, H, H]."""
+    if isinstance(images, Tensor):
+        pixels = images
+    else:
+        array = np.asarray(images)
+        array = array[..., None] if array.ndim == 3 else array
+        pixels = torch.from_numpy(array).permute(0, 3, 1, 2) if array.ndim == 4 else None
+    fits = pixels is not None and pixels.dim() == 4 and pixels.dtype == torch.uint8
+    if not fits or pixels.shape[1] not in (1, 3) or pixels.shape[2] != pixels.shape[3]:
+        raise UserError(
+            f"images are {images.dtype} {list(images.shape)}; allowed: uint8, square, an array "
+            "[N, H, H] or [N, H, H, 3], or a tensor [N, 1 or 3, H, H]"
+        )
+    return pixels.contiguous()

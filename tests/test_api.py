@@ -1,0 +1,112 @@
+"""The library as its docstrings promise it, and the examples."""
+
+import runpy
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import fewlabels
+from fewlabels import api, paths
+from fewlabels.book import advise, notebooks
+from fewlabels.errors import UserError
+
+PIXELS = (np.random.default_rng(0).integers(0, 256, (24, 28, 28, 3))).astype(np.uint8)
+
+
+def test_importing_the_package_is_light():
+    heavy = "[m for m in ('torch', 'sklearn', 'pandas', 'matplotlib') if m in sys.modules]"
+    code = f"import sys, fewlabels; assert not {heavy}; assert callable(fewlabels.pretrain)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert {*fewlabels.__all__} <= {*dir(fewlabels)}
+    with pytest.raises(AttributeError, match="no attribute 'train'"):
+        _ = fewlabels.train
+
+
+@pytest.mark.parametrize("method", ["simclr", "moco", "vicreg", "rotation", "mae", "aim"])
+def test_every_method_makes_features(method):
+    encoder = fewlabels.pretrain(PIXELS, method, epochs=1, device="cpu")
+    found = fewlabels.features(encoder, PIXELS[:5])
+    assert found.shape[0] == 5 and found.dtype == np.float32 and np.isfinite(found).all()
+    # One image alone has the features that it has among others.
+    assert fewlabels.features(encoder, PIXELS[:1]) == pytest.approx(found[:1], abs=1e-4)
+
+
+def test_a_seed_repeats_and_training_changes():
+    one, two, other = (
+        fewlabels.features(fewlabels.pretrain(PIXELS, epochs=e, seed=0, device="cpu"), PIXELS)
+        for e in (1, 1, 0)
+    )
+    assert (one == two).all() and not np.allclose(one, other)
+
+
+def test_grey_arrays_and_tensors_are_the_same_images():
+    grey = PIXELS[..., 0]
+    encoder = fewlabels.pretrain(grey, epochs=0, device="cpu")
+    tensor = torch.from_numpy(grey).unsqueeze(1)
+    assert (fewlabels.features(encoder, grey) == fewlabels.features(encoder, tensor)).all()
+
+
+def test_a_probe_is_an_estimator():
+    labels = np.arange(24) % 3
+    features = np.eye(3)[labels] + np.random.default_rng(0).normal(0, 0.1, (24, 3))
+    model = fewlabels.probe(features, labels)
+    assert model.score(features, labels) == 1
+    assert model.predict_proba(features).sum(axis=1) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: fewlabels.pretrain(PIXELS / 255), "uint8, square"),
+        (lambda: fewlabels.pretrain(PIXELS[:, :20]), "uint8, square"),
+        (lambda: fewlabels.pretrain(PIXELS[:1]), "two or more"),
+        (lambda: fewlabels.pretrain(PIXELS, "dino"), "method is 'dino'"),
+        (lambda: fewlabels.pretrain(PIXELS[:, :25, :25], "mae"), "multiples of 7"),
+        (lambda: fewlabels.pretrain(PIXELS, symmetry="all"), "symmetry is 'all'"),
+        (lambda: fewlabels.probe(np.zeros((3, 2)), np.zeros(3, int)), "one class"),
+        (lambda: fewlabels.probe(np.zeros((3, 2)), np.arange(2)), "for 2 labels"),
+        (lambda: fewlabels.probe(np.full((2, 2), np.nan), np.arange(2)), "finite"),
+        (lambda: fewlabels.compare({"a": np.zeros((3, 4))}, np.zeros(5, int)), "a has predictions"),
+        (lambda: fewlabels.features(fewlabels.pretrain(PIXELS, epochs=0), PIXELS[..., 0]), "takes"),
+    ],
+)
+def test_what_does_not_fit_is_told(call, words):
+    with pytest.raises(UserError, match=words):
+        call()
+
+
+def test_compare_counts_every_class_the_same():
+    # Two classes of 8 and 2 images: one method knows the large one, the other also the small one.
+    truth = np.array([0] * 8 + [1] * 2)
+    one = np.zeros((3, 10), int)
+    two = np.stack([truth] * 3)
+    two[0, 0] = 1
+    found = fewlabels.compare({"one": one, "two": two}, truth).set_index("method")
+    assert found.loc["one", "accuracy"] == 0.5
+    # By hand: recalls 23/24 and 1.
+    assert found.loc["two", "accuracy"] == pytest.approx((23 / 24 + 1) / 2)
+    assert found.loc["two", "difference"] == pytest.approx((23 / 24 + 1) / 2 - 0.5)
+    assert found.loc["one", "difference"] == 0 and np.isnan(found.loc["one", "p"])
+
+
+def test_the_script_runs(capsys):
+    script = runpy.run_path(str(paths.ROOT / "examples/few_labels.py"))
+    script["main"]("cells", epochs=1)
+    assert "SimCLR" in capsys.readouterr().out
+
+
+def test_the_notebook_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / "cache"))
+    source, output = paths.ROOT / "examples/advise.ipynb", tmp_path / "out.ipynb"
+    notebooks.execute(source, output, {"path": str(tmp_path / "mine.npz"), "minutes": 0.0})
+    assert output.exists() and (tmp_path / "mine.npz").exists()
+
+
+def test_every_public_function_says_shapes_and_errors():
+    for name in ("pretrain", "features", "probe", "compare"):
+        text = getattr(api, name).__doc__
+        assert all(part in text for part in ("Args:", "Returns:", "Raises:", "[N")), name
+    assert "Raises:" in advise.advise.__doc__
