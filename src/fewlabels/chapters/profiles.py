@@ -72,10 +72,10 @@ def told(settings: type) -> dict[str, list[str]]:
 def meanings(settings: type) -> dict[str, str]:
     """Parameter -> the first sentence of the text below it, of the class and those it builds on."""
     found = {}
-    for own in reversed(settings.__mro__):
-        if not dataclasses.is_dataclass(own):
+    for cls in reversed(settings.__mro__):
+        if not dataclasses.is_dataclass(cls):
             continue
-        body = ast.parse(textwrap.dedent(inspect.getsource(own))).body[0].body
+        body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body
         for field, text in pairwise(body):
             if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
                 words = " ".join(text.value.value.split())

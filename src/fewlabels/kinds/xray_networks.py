@@ -184,7 +184,7 @@ class LastBlock(nn.Module):
 @lru_cache(maxsize=4)
 def resized(dataset: str, part: str, size: int, device: torch.device) -> Tensor:
     """The images, uint8 [N, 1, size, size], on the device."""
-    images = getattr(data.load(dataset), part).images
+    images = getattr(data.chest(dataset), part).images
     if images.shape[-1] != size:
         images = torch.cat(
             [v2.functional.resize(each, [size, size], antialias=True) for each in images.split(200)]

@@ -62,7 +62,7 @@ class DomainShift(Experiment):
         return super().checksums() | weights_checksum(self.source)
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
-        images = data.load(self.dataset)
+        images = data.chest(self.dataset)
         train, test = (
             frozen_features(self.dataset, part, self.source, self.size, "whole", fabric.device)
             for part in ("train", "test")
@@ -237,7 +237,7 @@ class UnmatchedImages(Experiment):
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         table = pneumonia_mnist.matches().query("split == 'test'")
-        small, full = data.load("pneumonia").test, data.load(self.dataset)
+        small, full = data.load("pneumonia").test, data.chest(self.dataset)
         place = {file: i for i, file in enumerate(full.test_files)}
         known, unknown = table[table["confident"] == 1], table[table["confident"] == 0]
         pairs = known.head(self.matched)
