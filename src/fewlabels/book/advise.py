@@ -147,6 +147,7 @@ def advise(
         raise UserError(f"{dataset} has no validation images: choose a MedMNIST set or your own.")
     runs = plan(dataset, symmetry, imagenet_weights())
     store = Store(paths.cache() / "runs" / "advise")
+    asked = f"fewlabels.advise({dataset!r}, minutes=0, symmetry={symmetry!r})"
     written = 0.0
 
     def after(done: int, total: int, record: Record) -> None:
@@ -154,13 +155,13 @@ def advise(
         if progress is not None:
             progress(done, total, record)
         if page is not None and time.monotonic() - written > REFRESHED:
-            write(report(dataset, runs, store), page, going_on=True)
+            write(report(dataset, runs, store), page, asked, going_on=True)
             written = time.monotonic()
 
     run_all(runs, store, "auto", progress=after, minutes=minutes, keep_going=True)
     found = report(dataset, runs, store, page)
     if page is not None:
-        write(found, page)
+        write(found, page, asked)
     return found
 
 
@@ -200,12 +201,12 @@ def report(dataset: str, runs: list[Experiment], store: Store, page: Path | None
     )
 
 
-def write(found: Advice, page: Path, going_on: bool = False) -> None:
-    """The page, which needs nothing beside it, and a notebook that asks the same."""
+def write(found: Advice, page: Path, asked: str, going_on: bool = False) -> None:
+    """The page, which needs nothing beside it, and a notebook that asks the same by ``asked``."""
     with files.whole(page) as stream:
         stream.write(_page(found, going_on).encode())
     with files.whole(page.with_suffix(".ipynb")) as stream:
-        stream.write(_notebook(found.images.md5 and str(found.images.name)).encode())
+        stream.write(_notebook(asked).encode())
 
 
 def _page(found: Advice, going_on: bool) -> str:
@@ -290,10 +291,10 @@ def _picture(figure) -> str:
     )
 
 
-def _notebook(path: str) -> str:
+def _notebook(asked: str) -> str:
     sources = [
         "import fewlabels\n",
-        f"found = fewlabels.advise({path!r}, minutes=0)  # 0: what has been made\nprint(found)\n",
+        f"found = {asked}  # 0: what has been made\nprint(found)\n",
         "found.curve\n",
     ]
     cells = [

@@ -4,7 +4,8 @@ One small network (`fewlabels.nets.pocket`) serves all methods, so that what dif
 untrained, trained from scratch, pretrained by SimCLR, and taught by FixMatch. The features of a
 ResNet-18 trained on ImageNet stand beside it where its weights are at hand.
 
-Settings were chosen on validation images of BloodMNIST, never on a test set.
+Settings are first guesses: one draw of each method was looked at on validation images of a part of
+BloodMNIST, no test set.
 """
 
 from collections.abc import Callable, Sequence
