@@ -284,7 +284,10 @@ def test_interrupting_a_run_ends_it_cleanly(toy, tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     _, error = process.communicate()
     assert process.returncode == 130
-    assert error.strip() == "fewlabels: interrupted; finished runs are kept"
+    assert error.strip().splitlines() == [
+        "Stopping; what trains keeps its state. Once more: at once.",
+        "fewlabels: interrupted; finished runs are kept",
+    ]
 
 
 def test_help_names_every_command():

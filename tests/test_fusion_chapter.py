@@ -213,7 +213,7 @@ def shown(single, monkeypatch, **values):
                 found.append(eval(compile(ast.Expression(last.value), "cell", "eval"), names))
     tables = {each.label: str(each) for each in found if hasattr(each, "label")}
     drawn = [each for each in found if hasattr(each, "axes")]
-    text = next(each.data for each in found if hasattr(each, "data"))
+    text = "\n".join(each.data for each in found if hasattr(each, "data"))
     return SimpleNamespace(text=text, tables=tables, figures=drawn)
 
 

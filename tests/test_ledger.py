@@ -323,7 +323,11 @@ def test_one_source_alone_has_every_table(source):
     everything = shown()
     assert found.keys() == everything.keys()
     table = everything["tbl-ledger-claims"].frame
-    own = [f"**{id}** " for id, claim in published.claims().items() if claim.source == source]
+    own = [
+        f"[**{id}**]{{#{id}}} "
+        for id, claim in published.claims().items()
+        if claim.source == source
+    ]
     expected = table[table["Claim"].str.startswith(tuple(own))]
     assert found["tbl-ledger-claims"].frame.values.tolist() == expected.values.tolist()
 

@@ -37,7 +37,7 @@ TINY = {
     "choice_seeds": 0,
     "methods": ["rotation"],
     "epochs": 1,
-    "images": 64,
+    "images": 100,
     "tiny": True,
     "device": "cpu",
     "workers": 1,
@@ -325,7 +325,7 @@ def test_records_go_into_parts_and_idle_seconds_are_those_without_a_run(book, re
     os.utime(second, (1000, 1000))
     busy, images = _work([record, second])
     assert busy == pytest.approx(max(seconds))
-    assert images == 64 + 16
+    assert images == 100 + 25
     assert _images({"kind": "digits"}) == 0
     monkeypatch.setattr("fewlabels.book.visit.PART", 10)
     made = [*_archives([record, second], book)]

@@ -88,6 +88,10 @@ OTHERS = {
         "scored_on": "validation",
     },
     replace(DIGITS, pretraining=None, method="cnn", backbone="scratch"): {"protocol": "report"},
+    replace(DIGITS, pretraining=None, method="cnn", backbone="scratch", protocol="report"): {
+        "architecture": "six convolutions"
+    },
+    replace(PRETRAINING, protocol="report"): {"architecture": "two convolutions"},
     replace(DIGITS, backbone="frozen", readout="kNN"): {"readout": "linear probe"},
     FeatureMap("digits", PRETRAINING): {
         "images": 10,

@@ -370,9 +370,8 @@ def test_how_every_claim_is_judged_is_stated_beforehand():
         assert claim.luck in published.units_of_luck(), claim.id
         assert set(claim.margin) <= set(published.margins()), claim.id
         assert (claim.kind == "question") == bool(claim.hypothesis), claim.id
-        assert (claim.kind in ("difference", "order", "limit", "question")) == bool(
-            claim.direction
-        ), claim.id
+        judged = claim.kind in ("difference", "order", "limit", "question") and not claim.open
+        assert judged == bool(claim.direction), claim.id
         assert claim.kind != "figure" or claim.published, claim.id
         if claim.chapter in ("ssl-medmnist", "fusion"):
             assert claim.reduced in published.reduced_rules(), claim.id

@@ -16,7 +16,6 @@ from typing import Any
 import yaml
 
 from fewlabels import chapters, paths
-from fewlabels.data import own
 from fewlabels.errors import UserError
 from fewlabels.runs.parameters import Own, Real
 
@@ -124,11 +123,19 @@ def parameters(
                 known = ", ".join(values)
                 raise UserError(f"{name} has no parameter {key!r}{where}: choose from {known}.")
             values[key] = _as_type_of(values[key], value, key)
-            if key in DATA and own.is_path(values[key]):
-                values[key] = own.absolute(values[key])
+            if key in DATA:
+                values[key] = _placed(values[key])
             _refuse_markup(key, values[key])
     chapter.Settings(**values)
     return values
+
+
+def _placed(name: str) -> str:
+    """A data set's name; the path of own images from the root on."""
+    # What reads images imports torch; the command's help does without.
+    from fewlabels.data import own
+
+    return own.absolute(name) if own.is_path(name) else name
 
 
 def _stored(name: str, profile: str) -> dict[str, Any]:

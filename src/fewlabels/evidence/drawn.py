@@ -89,7 +89,8 @@ def calibration(models: Mapping[str, pd.DataFrame], truth: np.ndarray, positive:
     ax.plot([0, 100], [0, 100], color=figures.FAINT, lw=1, ls=":")
     for (name, rows), colour, marker in zip(models.items(), COLOURS, MARKERS, strict=False):
         p = _probabilities(rows)
-        said, came = evaluation.reliability(np.ravel(p), np.tile(truth, len(p)))
+        none = np.empty(0), np.empty(0)
+        said, came = evaluation.reliability(np.ravel(p), np.tile(truth, len(p))) if len(p) else none
         error = percent(fraction(rows, "calibration_error"))
         label = f"{name}: calibration error {error}% (n = {len(p)})"
         ax.plot(100 * said, 100 * came, color=colour, marker=marker, label=label)

@@ -5,7 +5,7 @@ f(g x) = g f(x). How far it is from that is the relative error |f(g x) - g f(x)|
 kept for every position of the output, so that borders can be told from the interior::
 
     import torch
-    from fewlabels import equivariance as eq
+    from fewlabels.learn import equivariance as eq
 
     conv = torch.nn.Conv2d(1, 8, 3)
     images = torch.rand(16, 1, 28, 28)

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
 
-from fewlabels import config, data
-from fewlabels.data import own
+from fewlabels import config
 from fewlabels.errors import UserError
 
 
@@ -170,6 +169,10 @@ def _items(key: str, value: Any, hint: Any, limit: Items) -> None:
 
 
 def _own(key: str, value: Any, limit: Own) -> None:
+    # What reads images imports torch; the command's help does without.
+    from fewlabels import data
+    from fewlabels.data import own
+
     _of_type(key, value, str, WORDS[str])
     if not own.is_path(value):
         raise UserError(f"{key} is {value!r}; allowed: the path of your own images")
