@@ -35,6 +35,8 @@ TINY = {
     "side_seeds": 0,
     "tuned_seeds": 0,
     "choice_seeds": 0,
+    "weight_draws": 0,
+    "transfer_draws": 0,
     "methods": ["rotation"],
     "epochs": 1,
     "images": 100,

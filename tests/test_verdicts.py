@@ -370,11 +370,11 @@ def test_how_every_claim_is_judged_is_stated_beforehand():
         assert claim.luck in published.units_of_luck(), claim.id
         assert set(claim.margin) <= set(published.margins()), claim.id
         assert (claim.kind == "question") == bool(claim.hypothesis), claim.id
-        judged = claim.kind in ("difference", "order", "limit", "question") and not claim.open
-        assert judged == bool(claim.direction), claim.id
+        judged = claim.kind in ("difference", "order", "limit", "question")
+        assert claim.open or judged == bool(claim.direction), claim.id
         assert claim.kind != "figure" or claim.published, claim.id
         if claim.chapter in ("ssl-medmnist", "fusion"):
-            assert claim.reduced in published.reduced_rules(), claim.id
+            assert claim.open or claim.reduced in published.reduced_rules(), claim.id
     assert all(each["margin"] > 0 and each["why"] for each in published.margins().values())
     assert published.claim("R1").margin_of("rotation_accuracy") == 1
     assert published.claim("R3").margin_of("accuracy") == 3

@@ -60,9 +60,9 @@ def rows(name: str) -> list[dict[str, str]]:
     chapter = chapters.load(name)
     store = records.Store(paths.RESULTS / name)
     values = profiles.parameters(name, "full")
-    planned = chapter.plan(chapter.Settings(**values))
     groups = defaultdict(list)
     with data.as_in_the_book(), records.reading_only():
+        planned = chapter.plan(chapter.Settings(**values))
         found = {run: store.get(run) for run in planned}
         missing = [run for run, record in found.items() if record is None]
         if missing and values.get("minutes") != 0:
