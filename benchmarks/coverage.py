@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pages
 import pandas as pd
 from numpy.random import Generator
 
-from fewlabels import paths
 from fewlabels.evidence import statistics, tables, verdicts
 from fewlabels.evidence.statistics import fraction_interval, mean_difference, mean_interval
 from fewlabels.evidence.verdicts import Printed
@@ -25,7 +25,6 @@ from fewlabels.reference.published import Claim
 SIZES = (3, 5, 6, 10, 20)
 SEED = 20261127
 TABLE = Path(__file__).with_suffix(".csv")
-PAGE = paths.ROOT / "chapters" / "protocol-and-statistics.qmd"
 Draw = Callable[[Generator, int], np.ndarray]
 
 
@@ -231,16 +230,6 @@ def margins() -> tables.Table:
     )
 
 
-def write(frame: pd.DataFrame) -> None:
-    """Put the tables into the appendix, each between its two comments."""
-    text = PAGE.read_text(encoding="utf-8")
-    for label, made in page(frame).items():
-        begin, end = f"<!-- {label} -->", f"<!-- end of {label} -->"
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n\n{made}\n{end}{rest.split(end)[1]}"
-    PAGE.write_text(text, encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=2000)
@@ -249,7 +238,8 @@ def main() -> None:
     rows += [("verdict", *row) for row in rates(samples)]
     frame = pd.DataFrame(rows, columns=["half", "what", "of", "n", "percent"])
     frame.to_csv(TABLE, index=False)
-    write(frame)
+    for label, made in page(frame).items():
+        pages.put(label, str(made), pages.STATISTICS)
 
 
 if __name__ == "__main__":

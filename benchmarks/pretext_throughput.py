@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import lightly
+import pages
 import torch
 from lightly.transforms import (
     AIMTransform,
@@ -31,7 +32,6 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
-from training_loop import processor
 
 from fewlabels import data
 from fewlabels.learn.pretext.methods import METHODS
@@ -216,6 +216,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["32-true", "bf16-mixed"], default="32-true")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--tiny", action="store_true", help="networks so small that views count")
+    parser.add_argument("--keep", action="store_true", help="put the table into the pages")
     options = parser.parse_args()
     fabric = Fabric(accelerator=options.device, devices=1, precision=options.precision)
     found = {}
@@ -224,14 +225,17 @@ def main() -> None:
         for _ in range(options.repeats):
             for way, rates in found[name].items():
                 rates.append(measure(name, way, options, fabric))
-    print(table(found))
     device = torch.cuda.get_device_name() if fabric.device.type == "cuda" else "no GPU"
-    print(
-        f"\n{options.dataset}, batch {options.batch}, {options.precision}; median of "
-        f"{options.repeats} repeats of {options.steps} steps.\n{processor()}, {cores} cores, "
-        f"{torch.get_num_threads()} threads, {options.workers} workers, {device}; torch "
-        f"{torch.__version__}, lightly {lightly.__version__}, Python {platform.python_version()}."
+    text = (
+        f"{table(found)}\n\n{options.dataset}, batch {options.batch}, {options.precision}; median "
+        f"of {options.repeats} repeats of {options.steps} steps.\n{pages.processor()}, "
+        f"{cores} cores, {torch.get_num_threads()} threads, {options.workers} workers, {device}; "
+        f"torch {torch.__version__}, lightly {lightly.__version__}, Python "
+        f"{platform.python_version()}.\n"
     )
+    print(text)
+    if options.keep:
+        pages.put("pretext throughput", text, pages.README, pages.COMPUTE)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pages
 
 sys.path.insert(0, str(Path(__file__).parent))  # Workers import the runs from here.
 os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
@@ -90,6 +91,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100, help="of a run that trains")
     parser.add_argument("--records", type=int, default=10_000)
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4])
+    parser.add_argument("--keep", action="store_true", help="put the table into the README")
     parser.add_argument("--read", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.read:
@@ -99,20 +101,24 @@ def main() -> None:
         RotationPretraining("digits", "tuned", seed, 500, recipe) for seed in range(given.runs)
     ]
     empty = [Empty("none", draw) for draw in range(given.runs)]
-    print("| what | measured |\n|:--|--:|")
+    rows = ["| what | measured |", "|:--|--:|"]
     for workers in given.workers:
         hour = 3600 * given.runs / seconds(train, "train", workers)
-        print(f"| runs an hour, {workers} at once | {hour:,.0f} |", flush=True)
+        rows.append(f"| runs an hour, {workers} at once | {hour:,.0f} |")
     each = seconds(empty, "empty") / given.runs
-    print(f"| store, each run | {1000 * each:.0f} ms |", flush=True)
+    rows.append(f"| store, each run | {1000 * each:.0f} ms |")
     from distributed import LocalCluster
 
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         address = cluster.scheduler_address
         seconds(empty[:2], "first", scheduler=address)  # The workers import torch.
         each = seconds(empty, "dask", scheduler=address) / given.runs
-        print(f"| store and Dask, each run, two workers | {1000 * each:.0f} ms |", flush=True)
-    print(reading(given.records), flush=True)
+        rows.append(f"| store and Dask, each run, two workers | {1000 * each:.0f} ms |")
+    rows.append(reading(given.records))
+    found = "\n".join(rows) + f"\n\n{pages.processor()}, {os.cpu_count()} cores.\n"
+    print(found)
+    if given.keep:
+        pages.put("sweeps", found, pages.README)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ shuffled batches; the same network, Adam, float32. Ours is `fewlabels.learn.trai
 data on the device and each batch turned at once. In the usual way every image goes from PIL through
 ToTensor, Normalize and the report's threshold, and is turned by torchvision, in worker processes.
 
-    python benchmarks/training_loop.py
+    python benchmarks/training_loop.py [--keep]
 """
 
 import argparse
@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pages
 import torch
 import torchvision
 from lightning.fabric import Fabric
@@ -188,16 +189,6 @@ def table(rates: dict[str, dict[str, list[float]]]) -> str:
     return "\n".join(lines)
 
 
-def processor() -> str:
-    """The model's name where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def main() -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -206,16 +197,19 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=cores, help="of the DataLoader")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4, help="of one measurement")
+    parser.add_argument("--keep", action="store_true", help="put the table into the pages")
     options = parser.parse_args()
-    print(table(measure(options)))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    print(
-        f"\n{options.dataset}, batch {options.batch}, Adam, float32; median and range of "
-        f"{options.repeats} repeats of {options.seconds:g} s.\n{processor()}, {cores} cores, "
-        f"{torch.get_num_threads()} threads, {options.workers} workers, {device}; torch "
-        f"{torch.__version__}, torchvision {torchvision.__version__}, Python "
-        f"{platform.python_version()}."
+    found = (
+        f"{table(measure(options))}\n\n{options.dataset}, batch {options.batch}, Adam, float32; "
+        f"median and range of {options.repeats} repeats of {options.seconds:g} s.\n"
+        f"{pages.processor()}, {cores} cores, {torch.get_num_threads()} threads, "
+        f"{options.workers} workers, {device}; torch {torch.__version__}, torchvision "
+        f"{torchvision.__version__}, Python {platform.python_version()}.\n"
     )
+    print(found)
+    if options.keep:
+        pages.put("training loop", found, pages.README, pages.COMPUTE)
 
 
 if __name__ == "__main__":

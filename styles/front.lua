@@ -1,6 +1,7 @@
 -- The front page: blocks of frozen chapters, so that it says what they say. A block
 -- ::: {.from chapter="08-replication-ledger" ids="strip"} is filled with the chapter's blocks of
--- these ids, and figure="fig-x" adds one of its figures as a picture that leads to it.
+-- these ids, and figure="fig-x" adds one of its figures as a picture that leads to it. A .finding
+-- takes the first paragraph of each block.
 
 local function read(path)
   local file = io.open(path, "r")
@@ -43,6 +44,7 @@ local function fill(div)
   if not blocks then return pandoc.Para("This chapter is not frozen yet.") end
   local page = "chapters/" .. chapter .. ".ipynb"
   local figure, whole = div.attributes["figure"], div.classes:includes("whole")
+  local short = div.classes:includes("finding")
   local image = figure and image_of(blocks, figure)
   if image then
     local caption = image.caption
@@ -57,11 +59,11 @@ local function fill(div)
     local block = block_of(blocks, id)
     if block then
       block.identifier = ""
+      if short then block.content = pandoc.Blocks({ block.content[1] }) end
       out:extend(here(chapter, pandoc.Blocks({ block })))
     end
   end
-  local class = div.classes:includes("finding") and "finding" or "from"
-  return pandoc.Div(out, pandoc.Attr("", { class }))
+  return pandoc.Div(out, pandoc.Attr("", { short and "finding" or "from" }))
 end
 
 return { { Div = function(div) if div.classes:includes("from") then return fill(div) end end } }

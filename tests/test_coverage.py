@@ -1,6 +1,6 @@
 """The appendix "Protocol and statistics" follows from what it is made from."""
 
-import importlib.util
+import importlib
 
 import pandas as pd
 import pytest
@@ -11,15 +11,14 @@ from fewlabels.reference import published
 
 @pytest.fixture(scope="module")
 def coverage():
-    spec = importlib.util.spec_from_file_location("coverage", paths.ROOT / "benchmarks/coverage.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.syspath_prepend(paths.ROOT / "benchmarks")
+        yield importlib.import_module("coverage")
 
 
 def test_the_tables_of_the_appendix_follow_from_the_simulation_and_the_margins(coverage):
     frame = pd.read_csv(coverage.TABLE, dtype={"n": str})
-    text = coverage.PAGE.read_text(encoding="utf-8")
+    text = coverage.pages.STATISTICS.read_text(encoding="utf-8")
     for label, table in coverage.page(frame).items():
         shown = text.split(f"<!-- {label} -->")[1].split(f"<!-- end of {label} -->")[0]
         assert shown.strip() == str(table).strip(), f"{label}: python benchmarks/coverage.py"
