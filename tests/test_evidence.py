@@ -233,6 +233,9 @@ def test_comparisons_that_were_not_run_stay_in_the_table(rows):
     assert shown.frame["Comparison"].tolist() == ["a - b", "c - d"]
     assert shown.frame["Difference, points"].tolist()[1] == "not run"
     assert shown.caption == "1 comparison."
+    many = {f"further {k}": (rows[2:], rows) for k in range(5)}
+    shown = ev.versus({"a - b": (one, one.assign(accuracy=0.5)), **many}).table("tbl-x", "c.")
+    assert shown.frame["Comparison"].tolist() == ["a - b", "5 further comparisons"]
 
 
 def test_cuts_below_each_other_keep_their_names(rows):

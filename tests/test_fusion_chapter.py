@@ -156,7 +156,7 @@ def test_at_the_reduced_budget_figures_are_not_scored_and_being_behind_is_a_boun
     rows = claims(as_printed())
     assert rows["F4"]["verdict"].word == "undecided"
     assert "a bound only" in rows["F4"]["verdict"].reason
-    assert "accuracy of product of all four against supervised" in rows["F4"]["verdict"].reason
+    assert "product of all four against supervised, accuracy" in rows["F4"]["verdict"].reason
     assert rows["F2"]["verdict"].word == "holds"
     scored = {figure.key for figure in rows["F5"]["figures"] if figure.instead is None}
     assert scored == {SUPERVISED}

@@ -540,8 +540,8 @@ def test_at_the_reduced_budget_figures_are_not_scored_and_being_behind_is_a_boun
     assert found["S4"] == found["S10"] == "undecided"
     assert "a bound only" in rows["S10"]["verdict"].reason
     assert found["S5"] == found["S11"] == "holds"
-    assert "random vit-narrow" in rows["S11"]["verdict"].reason
-    assert "Beside it: mae (fine-tuned) against supervised" in rows["S11"]["note"]
+    assert "MAE (fine-tuned) against its control" in rows["S11"]["verdict"].reason
+    assert "MAE (fine-tuned) against supervised" in rows["S11"]["note"].partition("Beside it: ")[2]
     assert rows["S11"]["protocol"] == "reduced" and rows["S1"]["protocol"] == "report"
     by_key = {figure.key: figure.instead for figure in rows["S10"]["figures"]}
     assert by_key["best_ssl"].word == "not tested" and by_key["supervised"] is None

@@ -11,6 +11,8 @@ from fewlabels.evidence.measures import difference
 from fewlabels.evidence.tables import NOT_RUN, Table, percent
 
 Pair = tuple[pd.DataFrame, pd.DataFrame]
+LINES = 4
+"""Comparisons that were not run share one line of a table where there are more."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,13 @@ class Comparisons:
 
     def table(self, label: str, caption: str) -> Table:
         """caption: ``{count}`` in it is the number of comparisons that were run."""
-        nothing = [NOT_RUN] * len(self.missing)
+        missing = self.missing
+        if len(missing) > LINES:
+            missing = (f"{len(missing)} further comparisons",)
+        nothing = [NOT_RUN] * len(missing)
         shown = {
-            "Comparison": [*self.frame["comparison"], *self.missing],
-            "n": [*self.frame["n"].astype(str), *("0" for _ in self.missing)],
+            "Comparison": [*self.frame["comparison"], *missing],
+            "n": [*self.frame["n"].astype(str), *("0" for _ in missing)],
             "Difference, points": [
                 *(percent(each, sign=True) for each in self.frame["difference"]),
                 *nothing,
