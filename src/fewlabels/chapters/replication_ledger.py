@@ -1,4 +1,4 @@
-"""Chapter 8: every claim of the sources, and what became of it.
+"""Chapter 8: every claim of the sources and its verdict.
 
 The chapter runs nothing: it reads results/claims.csv, which is made from the records of the others,
 and draws three of their curves from the same records, of which results/summary.csv has every mean.

@@ -140,7 +140,7 @@ def _name(line: Line) -> str:
 
 def _told(line: Line) -> str:
     return textwrap.fill(
-        textwrap.shorten(line.told, 64, placeholder=" \N{HORIZONTAL ELLIPSIS}"), 34
+        textwrap.shorten(line.told, 76, placeholder=" \N{HORIZONTAL ELLIPSIS}"), 27
     )
 
 
