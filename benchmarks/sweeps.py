@@ -30,11 +30,8 @@ from fewlabels.runs.sweep import run_all
 
 
 @dataclass(frozen=True)
-class Empty(Experiment):
+class Empty(Experiment, kind="empty", recipe=1):
     """Measures nothing, and keeps as much as a classifier of 500 test images."""
-
-    kind = "empty"
-    recipe = 1
 
     draw: int
 

@@ -3,10 +3,11 @@
 import json
 import os
 import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import ClassVar, Literal
+from typing import Literal
 
 import pytest
 import yaml
@@ -154,9 +155,7 @@ def toy_run(draw: int, labels: int = 100):
     from fewlabels.runs.records import Experiment, Outcome
 
     @dataclass(frozen=True)
-    class Toy(Experiment):
-        kind: ClassVar[str] = "toy"
-        recipe: ClassVar[int] = 1
+    class Toy(Experiment, kind="toy", recipe=1):
         draw: int = 0
         labels: int = 100
 
@@ -220,6 +219,20 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@contextmanager
+def only(images, *forget):
+    """`data.load` gives these images; what was kept of others goes by the functions ``forget``."""
+    from fewlabels import data
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "load", lambda name: images)
+        for clear in forget:
+            clear()
+        yield images
+    for clear in forget:
+        clear()
 
 
 def first(images, train: int, test: int):

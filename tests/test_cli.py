@@ -14,11 +14,11 @@ import pytest
 from conftest import toy_run
 
 from fewlabels import chapters, paths
-from fewlabels.book import cli, freeze, render, summary
+from fewlabels.book import cli, freeze, render, rerun, summary
 from fewlabels.book.cli import main
 from fewlabels.errors import UserError
 from fewlabels.evidence import remeasured
-from fewlabels.runs import manifest, records
+from fewlabels.runs import manifest, reading
 
 
 def test_list_names_parameters_their_meaning_defaults_and_allowed_values(toy, capsys):
@@ -72,7 +72,7 @@ def test_file_names_that_are_no_text_are_printed_escaped(toy, capsys, tmp_path):
 
 
 def test_other_parameters_have_another_page():
-    name = cli._name
+    name = rerun.name
     assert name("toy", "quick", {}) == "toy-quick.ipynb"
     assert name("toy", "quick", {"epochs": 8}) == "toy-quick-epochs-8.ipynb"
     assert name("toy", "quick", {"sizes": [1, 2]}) == "toy-quick-sizes-_1_2_.ipynb"
@@ -315,7 +315,7 @@ def test_committed_chapter_runs_in_the_smoke_profile(name, tmp_path, monkeypatch
     assert "?@" not in page.read_text()
     # What `verify` compares holds for every kind of run.
     for path in (tmp_path / "cache/runs").glob("*/*.json"):
-        record = records.read(path)
+        record = reading.read(path)
         for metric, (low, high) in remeasured.spans(record).items():
             value = record.metrics[metric]
             assert low <= value <= high or math.isnan(value), (record.config["kind"], metric)

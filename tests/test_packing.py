@@ -24,7 +24,7 @@ from fewlabels.book import cli, packing
 from fewlabels.book.visit import _archives, _images, _work
 from fewlabels.chapters import profiles
 from fewlabels.errors import UserError
-from fewlabels.runs import kept, manifest, records, sweep
+from fewlabels.runs import kept, manifest, reading, records, sweep
 
 NAME = "ssl-medmnist"
 TINY = {
@@ -322,7 +322,7 @@ def test_records_go_into_parts_and_idle_seconds_are_those_without_a_run(book, re
     second = compute(plan()[2])
     (book / NAME).mkdir()
     record = record.rename(book / NAME / record.name)
-    seconds = [records.read(file).seconds for file in (record, second)]
+    seconds = [reading.read(file).seconds for file in (record, second)]
     os.utime(record, (1000, 1000))
     os.utime(second, (1000, 1000))
     busy, images = _work([record, second])

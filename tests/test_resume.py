@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from lightning.fabric import Fabric
 from test_training import cross_entropy, same, state
 from torch import nn
 from toy_runs import Toy, measured
@@ -25,11 +24,6 @@ OPTIMISERS = {
     "adamw": {"optimiser": "adamw", "schedule": "cosine", "weight_decay": 0.1},
     "sgd": {"optimiser": "sgd", "schedule": "epoch cosine", "epoch_steps": 5, "drop_last": True},
 }
-
-
-@pytest.fixture(scope="module")
-def fabric():
-    return Fabric(accelerator="cpu")
 
 
 @pytest.fixture(autouse=True)

@@ -23,15 +23,10 @@ from fewlabels.errors import DiskError, UserError
 from fewlabels.kinds.digits import DigitClassification
 from fewlabels.kinds.rotnet import FeatureMap, RotationPretraining
 from fewlabels.learn.training import Recipe
-from fewlabels.runs import records
+from fewlabels.runs import reading, records
 from fewlabels.runs.records import Experiment, Outcome, Store
 
 TESTS = Path(__file__).parent
-
-
-@pytest.fixture(scope="module")
-def fabric():
-    return Fabric(accelerator="cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -139,8 +134,8 @@ def test_the_same_config_has_the_same_id_and_it_is_the_hash_of_config_and_data(m
 
 def test_other_data_and_another_recipe_make_another_run(monkeypatch):
     @dataclass(frozen=True)
-    class Revised(Toy):
-        recipe = 2
+    class Revised(Toy, recipe=2):
+        pass
 
     before = Toy("digits", 3).id
     assert Revised("digits", 3).id != before
@@ -153,10 +148,7 @@ def test_other_data_and_another_recipe_make_another_run(monkeypatch):
 def test_the_order_of_the_fields_does_not_matter():
     def kind_with(*names):
         @dataclass(frozen=True)
-        class Ordered(Experiment):
-            kind = "ordered"
-            recipe = 1
-
+        class Ordered(Experiment, kind="ordered", recipe=1):
             __annotations__ = {"dataset": str} | {name: int for name in names}
 
         return Ordered
@@ -306,7 +298,7 @@ def test_a_record_that_was_tampered_with_is_not_used(store, fabric, changes, tol
     store.run(run, fabric)
     forged(store.path(run), **changes)
     with pytest.raises(records.Damaged, match=told):
-        records.read(store.path(run))
+        reading.read(store.path(run))
     with pytest.warns(UserWarning, match="set-aside"):
         assert store.get(run) is None
 
@@ -453,9 +445,7 @@ def test_a_run_is_the_same_whether_its_start_is_at_hand_or_not(store, fabric, lo
 
 def test_outcomes_without_weights_leave_none(store, fabric, tmp_path):
     @dataclass(frozen=True)
-    class Light(Toy):
-        kind = "light"
-
+    class Light(Toy, kind="light"):
         def execute(self, fabric, store):
             return Outcome(metrics={"accuracy": 1.0})
 

@@ -27,20 +27,14 @@ class Killed(BaseException):
 
 
 @dataclass(frozen=True)
-class Sum(Experiment):
+class Sum(Experiment, kind="sum", recipe=1):
     """Adds its number to the weights of the run that it starts from."""
-
-    kind = "sum"
-    recipe = 1
 
     number: int
     start: "Sum | None" = None
 
     def cell(self):
         return {"dataset": self.dataset, "method": "sum"}
-
-    def needs(self):
-        return () if self.start is None else (self.start,)
 
     def checksums(self):
         return {}

@@ -22,16 +22,13 @@ RECIPE = Recipe(steps=6, batch_size=16, rate=0.1, evaluations=3)
 
 
 @dataclass(frozen=True)
-class Toy(Experiment):
+class Toy(Experiment, kind="toy", recipe=1):
     """A linear classifier on random points, from the weights of ``start`` where there is one.
 
     Every execution adds a line with its draw to the file that ``TOY_LOG`` names and then waits
     for ``TOY_PAUSE`` seconds; for ever, where its draw is ``TOY_STOP`` or above. Every step of its
     training takes ``TOY_STEP`` seconds.
     """
-
-    kind = "toy"
-    recipe = 1
 
     draw: int
     start: "Toy | None" = None
@@ -40,9 +37,6 @@ class Toy(Experiment):
 
     def cell(self):
         return {"dataset": self.dataset, "labels": 10, "method": "toy", "protocol": "report"}
-
-    def needs(self):
-        return () if self.start is None else (self.start,)
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         with Path(os.environ["TOY_LOG"]).open("a") as log:

@@ -110,11 +110,11 @@ def _archives(made: Sequence[Path], out: Path) -> Iterator[Path]:
 def _work(made: Sequence[Path]) -> tuple[float, float]:
     """Seconds in which at least one of the runs was in the making, and images they trained on,
     epochs counted."""
-    from fewlabels.runs import records
+    from fewlabels.runs import reading
 
     spans, images = [], 0.0
     for file in made:
-        record, end = records.read(file), file.stat().st_mtime
+        record, end = reading.read(file), file.stat().st_mtime
         spans.append((end - record.seconds, end))
         images += _images(record.config)
     busy = last = 0.0

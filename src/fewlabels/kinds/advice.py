@@ -8,7 +8,7 @@ Settings are first guesses: one draw of each method was looked at on validation 
 BloodMNIST, no test set.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -22,6 +22,7 @@ from fewlabels import config, data
 from fewlabels.data import Split
 from fewlabels.data.augment import View, normalised
 from fewlabels.errors import UserError
+from fewlabels.kinds.measured import placed
 from fewlabels.learn import evaluation, features, probes
 from fewlabels.learn.pretext import fixmatch, rotation
 from fewlabels.learn.pretext.simclr import SimCLR
@@ -40,8 +41,8 @@ ENLARGED = 112
 """Pixels a side at which the ImageNet network sees the images."""
 CONFIDENCE = 0.95
 """Of a pseudo-label that counts."""
-LABELLED, UNLABELLED = 32, 96
-"""Images in a step of FixMatch."""
+LABELLED = 32
+"""Images with labels in a step of FixMatch."""
 SHARE_RATE = 0.05
 """How fast FixMatch's running share of predicted classes follows a batch."""
 
@@ -88,11 +89,8 @@ def task(dataset: str, scored_on: str, device: torch.device) -> Task:
 
 
 @dataclass(frozen=True)
-class OwnPretraining(Experiment):
+class OwnPretraining(Experiment, kind="own-pretraining", recipe=1):
     """SimCLR on the training images, without their labels. The weights are the backbone's."""
-
-    kind = "own-pretraining"
-    recipe = 1
 
     seed: int
     training: Recipe
@@ -102,13 +100,7 @@ class OwnPretraining(Experiment):
         config.one_of("symmetry", self.symmetry, SYMMETRIES)
 
     def cell(self) -> dict[str, str | int]:
-        return {
-            "dataset": self.dataset,
-            "labels": 0,
-            "method": "pretraining of simclr",
-            "backbone": "scratch",
-            "protocol": "advice",
-        }
+        return self.row(0, "pretraining of simclr", "scratch", "advice")
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         torch.manual_seed(self.seed)
@@ -127,14 +119,11 @@ class OwnPretraining(Experiment):
 
 
 @dataclass(frozen=True)
-class OwnClassifier(Experiment):
+class OwnClassifier(Experiment, kind="own-classes", recipe=1):
     """Name the classes, given the labels of a share of the training images.
 
     Draw d of the labels goes with seed d of everything else, for every method.
     """
-
-    kind = "own-classes"
-    recipe = 1
 
     method: str
     share: float
@@ -158,16 +147,8 @@ class OwnClassifier(Experiment):
             raise UserError("pretraining goes with the methods of simclr, and with no other")
 
     def cell(self) -> dict[str, str | int]:
-        return {
-            "dataset": self.dataset,
-            "labels": f"{self.share:.0%}",
-            "method": self.method,
-            "backbone": "scratch" if self.method in ("scratch", "fixmatch") else "frozen",
-            "protocol": "advice",
-        }
-
-    def needs(self) -> Sequence[Experiment]:
-        return () if self.pretraining is None else (self.pretraining,)
+        start = "scratch" if self.method in ("scratch", "fixmatch") else "frozen"
+        return self.row(f"{self.share:.0%}", self.method, start, "advice")
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         torch.manual_seed(self.draw)
@@ -247,11 +228,6 @@ class OwnClassifier(Experiment):
 
 def head(trunk: PocketNet, seen: Task) -> nn.Module:
     return nn.Linear(trunk.features, seen.classes)
-
-
-def placed(network: nn.Module, fabric: Fabric) -> nn.Module:
-    """On the device, in the memory layout that convolutions are fastest in."""
-    return network.to(fabric.device, memory_format=torch.channels_last)
 
 
 ENLARGE = features.View(

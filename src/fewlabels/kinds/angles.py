@@ -9,7 +9,6 @@ Deviations from the report: its data are no longer public and are generated anew
 images in the same order in every epoch, here their order is drawn anew.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -24,7 +23,7 @@ from fewlabels.data.augment import rotated
 from fewlabels.data.rotated import check_span, generate
 from fewlabels.errors import UserError
 from fewlabels.kinds.angle_networks import Network
-from fewlabels.kinds.measured import placed, size
+from fewlabels.kinds.measured import placed, scored_protocol, size
 from fewlabels.learn import angles
 from fewlabels.learn.training import Recipe, evaluated, fit, predict
 from fewlabels.runs.records import Experiment, Outcome, Store
@@ -77,16 +76,13 @@ def prepared(images: Tensor, protocol: str) -> Tensor:
 
 
 @dataclass(frozen=True)
-class AngleRegression(Experiment):
+class AngleRegression(Experiment, kind="angle", recipe=1):
     """Learn the angle by which an image was turned.
 
     The seed names angles, order of the images, initial weights and batches: all sources of variance
     move together (Bouthillier et al. 2021), and every method meets the same images, so that
     differences are paired.
     """
-
-    kind = "angle"
-    recipe = 1
 
     protocol: str
     network: Network
@@ -122,16 +118,10 @@ class AngleRegression(Experiment):
         protocol = f"{self.protocol}, \N{PLUS-MINUS SIGN}{self.span}°"
         if self.protocol == "tuned":
             protocol += f", {self.training.steps} steps"
-        if self.scored_on == "validation":
-            protocol += ", scored on validation images"
         size = data.train_size(self.dataset)
-        return {
-            "dataset": self.dataset,
-            "labels": min(self.images, size),
-            "method": method,
-            "backbone": "scratch",
-            "protocol": protocol,
-        }
+        return self.row(
+            min(self.images, size), method, "scratch", scored_protocol(protocol, self.scored_on)
+        )
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         seen = task(self.dataset, self.span, self.seed, self.scored_on, fabric.device)
@@ -176,6 +166,13 @@ class AngleRegression(Experiment):
             parameters={"total": size(network)},
             weights=network.state_dict(),
         )
+
+    def trained(self, fabric: Fabric, store: Store) -> tuple[Task, nn.Module]:
+        """What the run may see, and the network with the weights it left, in evaluation mode."""
+        seen = task(self.dataset, self.span, self.seed, self.scored_on, fabric.device)
+        network = self.placed(seen, fabric)
+        network.load_state_dict(store.weights(self, fabric))
+        return seen, network.eval()
 
     def placed(self, seen: Task, fabric: Fabric) -> nn.Module:
         """The network with its initial weights, on the device."""
@@ -222,16 +219,13 @@ def _mean(values: Tensor) -> float:
 
 
 @dataclass(frozen=True)
-class SplitLuck(Experiment):
+class SplitLuck(Experiment, kind="splits", recipe=1):
     """How often a test loss lies below a training loss by the luck of the split alone.
 
     The outputs of one network on all images, training and test, are split at random into as many
     "training" images as the report looks at and as many "test" images as there are, again and
     again. The same seed gives the same splits for every network.
     """
-
-    kind = "splits"
-    recipe = 1
 
     start: AngleRegression
     splits: int
@@ -243,15 +237,9 @@ class SplitLuck(Experiment):
         own = self.start.cell()
         return own | {"method": f"{own['method']}, random splits"}
 
-    def needs(self) -> Sequence[Experiment]:
-        return (self.start,)
-
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         own = self.start
-        seen = task(own.dataset, own.span, own.seed, own.scored_on, fabric.device)
-        network = own.placed(seen, fabric)
-        network.load_state_dict(store.weights(own, fabric))
-        network.eval()
+        seen, network = own.trained(fabric, store)
         head = own.head(seen)
         images = torch.cat([seen.images, seen.score_images])
         degrees = torch.cat([seen.degrees, seen.score_degrees])

@@ -27,7 +27,7 @@ from fewlabels import config, data
 from fewlabels.data.images import draw_labels
 from fewlabels.data.xrays import XrayData, three_classes, validation
 from fewlabels.errors import UserError
-from fewlabels.kinds.measured import sizes
+from fewlabels.kinds.measured import scored_protocol, sizes
 from fewlabels.learn import evaluation, features
 from fewlabels.learn.features import View
 from fewlabels.learn.training import Recipe, fit
@@ -179,16 +179,8 @@ class XrayExperiment(Experiment):
             method += ", three classes"
         if self.balance != "none":
             method += f", class {self.balance}"
-        protocol = self.protocol
-        if self.scored_on == "validation":
-            protocol += ", scored on validation images"
-        return {
-            "dataset": self.dataset,
-            "labels": self.labels or "all",
-            "method": method,
-            "backbone": backbone,
-            "protocol": protocol,
-        }
+        protocol = scored_protocol(self.protocol, self.scored_on)
+        return self.row(self.labels or "all", method, backbone, protocol)
 
     def _objective(self, own: Parts):
         """``(positions, loss)``: which training images a batch takes, and its loss."""
@@ -279,11 +271,8 @@ def moved_threshold(valid: Tensor, held: Tensor, test: Tensor, labels: Tensor) -
 
 
 @dataclass(frozen=True)
-class HeadTraining(XrayExperiment):
+class HeadTraining(XrayExperiment, kind="xray-head", recipe=1):
     """A linear layer on the features of a frozen backbone."""
-
-    kind = "xray-head"
-    recipe = 1
 
     source: Pretrained = field(kw_only=True)
     size: int = 224

@@ -1,6 +1,6 @@
 """Runs of chapter 5 that name classes; see `fewlabels.kinds.ssl`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,7 @@ from fewlabels import config, data
 from fewlabels.data import Split
 from fewlabels.data.augment import View, normalised
 from fewlabels.errors import UserError
-from fewlabels.kinds.measured import placed, probed, size, sizes
+from fewlabels.kinds.measured import placed, probed, scored_protocol, size, sizes
 from fewlabels.kinds.ssl import (
     PROTOCOLS,
     Pretraining,
@@ -39,16 +39,13 @@ _FEATURES: dict[tuple, dict[str, Tensor]] = {}
 
 
 @dataclass(frozen=True)
-class Classification(Experiment):
+class Classification(Experiment, kind="classes", recipe=1):
     """Name the classes, given the labels of a fraction of the training images.
 
     The draw of the labels, the initial weights of the head and the order of the batches all follow
     from ``draw``, and the pretraining of the same number stands behind it: every method meets the
     same draws, so that differences are paired.
     """
-
-    kind = "classes"
-    recipe = 1
 
     protocol: str
     backbone: str
@@ -116,17 +113,8 @@ class Classification(Experiment):
         return ", ".join([method, *filter(None, [*variant, self.variant])])
 
     def cell(self) -> dict[str, str | int]:
-        scored = "" if self.scored_on == "test" else ", scored on validation images"
-        return {
-            "dataset": self.dataset,
-            "labels": f"{100 * self.fraction:g}%",
-            "method": self.name,
-            "backbone": self.backbone,
-            "protocol": f"{self.protocol}{scored}",
-        }
-
-    def needs(self) -> Sequence[Experiment]:
-        return () if self.pretraining is None else (self.pretraining,)
+        protocol = scored_protocol(self.protocol, self.scored_on)
+        return self.row(f"{100 * self.fraction:g}%", self.name, self.backbone, protocol)
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         round_products(fabric)
@@ -286,10 +274,3 @@ class Classification(Experiment):
         else:
             predictions = {"classes": scored.argmax(axis=1).astype(np.uint8)}
         return Outcome(metrics | peak(fabric), curves, predictions, counts)
-
-
-def predicted_classes(predictions: dict[str, np.ndarray]) -> np.ndarray:
-    """Predicted test classes [N] of a record, whether it keeps classes or probabilities."""
-    if "classes" in predictions:
-        return predictions["classes"]
-    return predictions["test"].argmax(axis=1)

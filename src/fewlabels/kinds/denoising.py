@@ -76,11 +76,8 @@ def spread_out(images: Tensor, count: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class DenoisingTraining(Experiment):
+class DenoisingTraining(Experiment, kind="denoising", recipe=1):
     """Train a network to restore images, and score it at every level of noise."""
-
-    kind = "denoising"
-    recipe = 1
 
     network: str
     loss: str
@@ -121,13 +118,8 @@ class DenoisingTraining(Experiment):
         steps = f"{self.training.steps} steps" if self.training.steps else "untrained"
         sheet = self.network == "sheet" and self.noise == "fixed"
         noise = f"{self.noise} noise {self.level:g}"
-        return {
-            "dataset": self.dataset,
-            "labels": 0,
-            "method": f"{self.network}, {self.loss}, {self.output}, {noise}, {steps}",
-            "backbone": "scratch",
-            "protocol": "report" if sheet else "tuned",
-        }
+        method = f"{self.network}, {self.loss}, {self.output}, {noise}, {steps}"
+        return self.row(0, method, "scratch", "report" if sheet else "tuned")
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         torch.manual_seed(self.seed)
@@ -216,15 +208,12 @@ def as_pictures(images: Tensor) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class ClassicalFilter(Experiment):
+class ClassicalFilter(Experiment, kind="filter", recipe=2):
     """A filter that learns nothing; ``none`` leaves the noisy image as it is.
 
     Its settings are chosen anew for every level of noise, by PSNR on held-out training images: it
     is told the level, which the networks are not.
     """
-
-    kind = "filter"
-    recipe = 2
 
     filter: str
     seed: int
@@ -239,13 +228,8 @@ class ClassicalFilter(Experiment):
         config.whole("choice_images", self.choice_images, 1)
 
     def cell(self) -> dict[str, str | int]:
-        return {
-            "dataset": self.dataset,
-            "labels": 0,
-            "method": "noisy image" if self.filter == "none" else f"{self.filter} filter",
-            "backbone": "none",
-            "protocol": "report",
-        }
+        method = "noisy image" if self.filter == "none" else f"{self.filter} filter"
+        return self.row(0, method, "none", "report")
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         images = data.load(self.dataset)
@@ -324,15 +308,12 @@ def filtered(name: str, images: Tensor, **settings: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class CodeProbe(Experiment):
+class CodeProbe(Experiment, kind="code", recipe=1):
     """Name the digits from the denoising code, given chapter 1's label draws.
 
     Draw ``draw`` takes the same labelled images as in chapter 1. The code is that of the clean
     image; without ``start`` it is the image itself.
     """
-
-    kind = "code"
-    recipe = 1
 
     start: DenoisingTraining | None
     readout: str
@@ -352,16 +333,7 @@ class CodeProbe(Experiment):
             code = "pixels"
         else:
             code = "denoising code" if self.start.training.steps else "untrained code"
-        return {
-            "dataset": self.dataset,
-            "labels": self.labels,
-            "method": f"{code}, {self.readout}",
-            "backbone": "frozen",
-            "protocol": "report",
-        }
-
-    def needs(self) -> Sequence[Experiment]:
-        return () if self.start is None else (self.start,)
+        return self.row(self.labels, f"{code}, {self.readout}", "frozen", "report")
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         images = data.load(self.dataset)

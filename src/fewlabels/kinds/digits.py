@@ -43,16 +43,13 @@ _FEATURES: dict[str, Tensor] = {}
 
 
 @dataclass(frozen=True)
-class DigitClassification(Experiment):
+class DigitClassification(Experiment, kind="digits", recipe=1):
     """Name the digits, given ``labels`` labelled images.
 
     Run ``draw`` uses label draw ``draw``, and the same number seeds the initial weights and the
     order of the batches: all sources of variance move together (Bouthillier et al. 2021), and every
     method meets the same draws, so that differences are paired.
     """
-
-    kind = "digits"
-    recipe = 1
 
     protocol: str
     method: str
@@ -117,16 +114,8 @@ class DigitClassification(Experiment):
             # Candidates for one cell of ``tuned``: what tells them apart names them.
             method += f", rate {self.training.rate:g}" if self.readout == "head" else ""
             method += ", augmented" if self.augmented else ""
-        return {
-            "dataset": self.dataset,
-            "labels": self.labels,
-            "method": method,
-            "backbone": self.backbone,
-            "protocol": protocol_name(self.protocol, self.scored_on, self.architecture),
-        }
-
-    def needs(self) -> Sequence[Experiment]:
-        return () if self.pretraining is None else (self.pretraining,)
+        protocol = protocol_name(self.protocol, self.scored_on, self.architecture)
+        return self.row(self.labels, method, self.backbone, protocol)
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         return self.seeded(self.draw, fabric, store)
@@ -255,11 +244,8 @@ class DigitClassification(Experiment):
 
 
 @dataclass(frozen=True)
-class CrossedSeed(Experiment):
+class CrossedSeed(Experiment, kind="crossed", recipe=1):
     """A run whose label draw and seed do not move together: where does the spread come from?"""
-
-    kind = "crossed"
-    recipe = 1
 
     run: DigitClassification
     seed: int

@@ -1,6 +1,5 @@
 """Runs of chapter 2 that measure how far a network is from equivariance."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,13 +9,13 @@ from torch import Tensor
 from fewlabels import config
 from fewlabels.errors import UserError
 from fewlabels.kinds.angle_networks import Stack
-from fewlabels.kinds.angles import AngleRegression, prepared, task
+from fewlabels.kinds.angles import AngleRegression, prepared
 from fewlabels.learn import equivariance as eq
 from fewlabels.runs.records import Experiment, Outcome, Store
 
 
 @dataclass(frozen=True)
-class Equivariance(Experiment):
+class Equivariance(Experiment, kind="equivariance", recipe=3):
     """How far the feature maps of a :class:`Stack` are from moving and turning with the image.
 
     Measured on the first test images of the run (turned, grey levels 0..1), none of which is
@@ -27,9 +26,6 @@ class Equivariance(Experiment):
     brings in black, and the error is kept inside and outside the border separately. Outside the
     inscribed circle a rotation loses part of the image: only the disc counts.
     """
-
-    kind = "equivariance"
-    recipe = 3
 
     start: AngleRegression
     images: int
@@ -44,15 +40,9 @@ class Equivariance(Experiment):
         method = f"{self.start.network.kind}, {trained}"
         return self.start.cell() | {"method": method, "protocol": "equivariance"}
 
-    def needs(self) -> Sequence[Experiment]:
-        return (self.start,)
-
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         own = self.start
-        seen = task(own.dataset, own.span, own.seed, own.scored_on, fabric.device)
-        network = own.placed(seen, fabric)
-        network.load_state_dict(store.weights(own, fabric))
-        network.eval()
+        seen, network = own.trained(fabric, store)
         images = prepared(seen.score_images[: self.images], own.protocol)
         with torch.no_grad():
             empty = network.features(torch.zeros_like(images[:1]))

@@ -24,7 +24,15 @@ from torch.nn import functional as F
 from fewlabels import config
 from fewlabels.data import augment, draw_labels, photographs
 from fewlabels.data.corners import COVERS, corner_colours, covered
-from fewlabels.kinds.measured import accuracy, classified, probed, sizes, validation
+from fewlabels.kinds.measured import (
+    accuracy,
+    classified,
+    placed,
+    probed,
+    scored_protocol,
+    sizes,
+    validation,
+)
 from fewlabels.learn.training import Recipe, fit, predict
 from fewlabels.nets.sheet_cnn import SheetCNN
 from fewlabels.runs.records import Experiment, Outcome, Store
@@ -114,25 +122,22 @@ class PhotographRun(Experiment):
         """Of the training images and of those that are scored."""
         return parts(self.dataset, self.classes, self.split, self.labels, self.scored_on)
 
+    def labelled(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """On the device: the classes of all photographs, and `positions`."""
+        truth = photographs.load(self.dataset, self.classes, self.size).labels
+        train, score = self.positions()
+        return truth.to(device), train.to(device), score.to(device)
+
     def _cell(self, method: list[str], backbone: str, protocol: str) -> dict[str, str | int]:
         hidden = [] if self.cover == "nothing" else [f"{self.cover} covered"]
-        return {
-            "dataset": self.dataset,
-            "labels": self.labels * len(self.classes) if self.labels else "all",
-            "method": ", ".join(method + hidden),
-            "backbone": backbone,
-            "protocol": protocol
-            if self.scored_on == "test"
-            else f"{protocol}, scored on validation images",
-        }
+        labels = self.labels * len(self.classes) if self.labels else "all"
+        protocol = scored_protocol(protocol, self.scored_on)
+        return self.row(labels, ", ".join(method + hidden), backbone, protocol)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScratchClassification(PhotographRun):
+class ScratchClassification(PhotographRun, kind="scratch", recipe=1):
     """The sheet's network, trained from its initial weights (sections 1.2 to 1.4)."""
-
-    kind = "scratch"
-    recipe = 1
 
     training: Recipe
     filters: tuple[int, ...] = (32, 64)
@@ -161,10 +166,9 @@ class ScratchClassification(PhotographRun):
         photos = photographs.load(self.dataset, self.classes, self.size)
         pixels = covered(photos.images, self.cover).to(fabric.device).float() / 255
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        truth = photos.labels.to(fabric.device)
-        train, score = (each.to(fabric.device) for each in self.positions())
+        truth, train, score = self.labelled(fabric.device)
         network = SheetCNN(self.size, len(self.classes), self.filters, dropout=self.dropout)
-        network.to(fabric.device, memory_format=torch.channels_last)
+        placed(network, fabric)
 
         def loss(module: nn.Module, index: Tensor) -> Tensor:
             images = AUGMENTATIONS[self.augmentation](pixels[train[index]])
@@ -178,16 +182,8 @@ class ScratchClassification(PhotographRun):
                 **validation(predict(module, pixels[score], BATCH), truth[score]),
             }
 
-        choosing = self.scored_on == "validation"
-        curves = fit(
-            network,
-            loss,
-            len(train),
-            self.training,
-            fabric,
-            evaluate if choosing else None,
-            label=str(self),
-        )
+        watched = evaluate if self.scored_on == "validation" else None
+        curves = fit(network, loss, len(train), self.training, fabric, watched, label=str(self))
         logits = predict(network, pixels[score], BATCH)
         upside_down = predict(network, pixels[score].flip(2), BATCH)
         extra = {
@@ -200,15 +196,12 @@ class ScratchClassification(PhotographRun):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CornerColours(PhotographRun):
+class CornerColours(PhotographRun, kind="corners", recipe=1):
     """No network at all: the class from the colours in the four corners.
 
     The features are mean and deviation of every colour in the four parts outside the ellipse that
     touches the image's sides; a linear probe reads them.
     """
-
-    kind = "corners"
-    recipe = 1
 
     def cell(self) -> dict[str, str | int]:
         return self._cell(["colours of the corners, linear probe"], "none", "tuned")

@@ -1,4 +1,4 @@
-"""What kinds of runs do alike: sizes, places, read-outs, and a classifier's scores."""
+"""What kinds of runs do alike: names, sizes, places, read-outs, and a classifier's scores."""
 
 from typing import Any
 
@@ -15,6 +15,11 @@ from fewlabels.runs.records import Outcome
 def placed(network: nn.Module, fabric: Fabric) -> nn.Module:
     """On the device, in the memory layout that convolutions are fastest in."""
     return network.to(fabric.device, memory_format=torch.channels_last)
+
+
+def scored_protocol(protocol: str, scored_on: str) -> str:
+    """What tables call a protocol: runs behind a choice say that no test image scored them."""
+    return protocol if scored_on == "test" else f"{protocol}, scored on validation images"
 
 
 def size(*parts: nn.Module) -> int:

@@ -1,6 +1,5 @@
 """Runs of chapter 4 on a pretrained network; see `fewlabels.kinds.few_photographs`."""
 
-from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -25,7 +24,7 @@ from fewlabels.kinds.few_photographs import (
     ZOOM,
     PhotographRun,
 )
-from fewlabels.kinds.measured import accuracy, classified, probed, size, validation
+from fewlabels.kinds.measured import accuracy, classified, placed, probed, size, validation
 from fewlabels.learn import features
 from fewlabels.learn.features import View
 from fewlabels.learn.training import Recipe, fit, predict
@@ -41,11 +40,8 @@ PIXELS = ("own", "unit")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureClassification(PhotographRun):
+class FeatureClassification(PhotographRun, kind="features", recipe=1):
     """A classifier on the features of a pretrained network that stays as it is (section 1.5)."""
-
-    kind = "features"
-    recipe = 1
 
     source: Pretrained
     training: Recipe
@@ -85,8 +81,7 @@ class FeatureClassification(PhotographRun):
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         torch.manual_seed(self.split)
-        truth = photographs.load(self.dataset, self.classes, self.size).labels.to(fabric.device)
-        train, score = (each.to(fabric.device) for each in self.positions())
+        truth, train, score = self.labelled(fabric.device)
         whole = self._features("none", 0, fabric)
         copies = range(len(views(self.augmentation)))
         own = [whole, *(self._features(self.augmentation, copy, fabric) for copy in copies)]
@@ -106,10 +101,8 @@ class FeatureClassification(PhotographRun):
                 module(whole[score]), truth[score]
             )
 
-        choosing = self.scored_on == "validation"
-        curves = fit(
-            head, loss, len(x), self.training, fabric, evaluate if choosing else None, str(self)
-        )
+        watched = evaluate if self.scored_on == "validation" else None
+        curves = fit(head, loss, len(x), self.training, fabric, watched, label=str(self))
         extra = {"train_accuracy": accuracy(predict(head, x), y)}
         logits = predict(head, whole[score])
         trained = size(head)
@@ -140,13 +133,6 @@ class FeatureClassification(PhotographRun):
 
 PLAIN = ("pooled", "own", "nothing", "none")
 """Feature, pixels, cover and augmentation of a run whose MLP is kept."""
-
-
-def require_plain(head: FeatureClassification) -> None:
-    """Refuse a run whose MLP is not kept. Raises UserError."""
-    own = (head.feature, head.pixels, head.cover, head.augmentation)
-    if head.readout != "mlp" or own != PLAIN:
-        raise UserError("head goes with readout mlp on pooled features of whole, plain images")
 
 
 def views(augmentation: str) -> list[View]:
@@ -213,32 +199,38 @@ def _blocks(source: Pretrained, pixels: str) -> list[nn.Module]:
 
 
 @dataclass(frozen=True)
-class FineTuning(Experiment):
+class Headed(Experiment):
+    """What the runs on a pretrained network with a trained MLP on it share."""
+
+    overlap: ClassVar = OVERLAP
+
+    head: FeatureClassification
+    """The MLP that is put on the network; also names the images and the network."""
+
+    def __post_init__(self):
+        config.one_of("dataset", self.dataset, [self.head.dataset])
+        own = (self.head.feature, self.head.pixels, self.head.cover, self.head.augmentation)
+        if self.head.readout != "mlp" or own != PLAIN:
+            raise UserError("head goes with readout mlp on pooled features of whole, plain images")
+
+    def checksums(self) -> dict[str, str]:
+        return self.head.checksums()
+
+
+@dataclass(frozen=True)
+class FineTuning(Headed, kind="finetuning", recipe=1):
     """The pretrained network and a trained MLP as one network, the last blocks trained on.
 
     Sections 1.6 of the sheet: with no steps, its test "without training again".
     """
 
-    kind = "finetuning"
-    recipe = 1
-    overlap: ClassVar = OVERLAP
-
-    head: FeatureClassification
-    """The MLP that is put on the network; also names the images and the network."""
     blocks: int
     """How many of the last blocks are trained with the head."""
     training: Recipe
 
     def __post_init__(self):
-        config.one_of("dataset", self.dataset, [self.head.dataset])
+        super().__post_init__()
         config.whole("blocks", self.blocks, 0)
-        require_plain(self.head)
-
-    def checksums(self) -> dict[str, str]:
-        return self.head.checksums()
-
-    def needs(self) -> Sequence[Experiment]:
-        return (self.head,)
 
     def cell(self) -> dict[str, str | int]:
         own = self.head.cell()
@@ -256,10 +248,9 @@ class FineTuning(Experiment):
         # Without training, the whole network from the pixels on: nothing taken from the cache.
         fixed = len(parts_) - self.blocks if self.training.steps else 0
         maps = _kept_maps(own, fixed, fabric.device)
-        truth = photographs.load(own.dataset, own.classes, own.size).labels.to(fabric.device)
-        train, score = (each.to(fabric.device) for each in own.positions())
+        truth, train, score = own.labelled(fabric.device)
         network = Concatenated(parts_[fixed:], own.head(store.weights(own, fabric)))
-        network.to(fabric.device, memory_format=torch.channels_last)
+        placed(network, fabric)
 
         def loss(module: nn.Module, index: Tensor) -> Tensor:
             batch = maps[train[index]].contiguous(memory_format=torch.channels_last)
@@ -268,16 +259,8 @@ class FineTuning(Experiment):
         def evaluate(module: nn.Module) -> dict[str, float]:
             return validation(predict(module, maps[score], BATCH), truth[score])
 
-        choosing = own.scored_on == "validation"
-        curves = fit(
-            network,
-            loss,
-            len(train),
-            self.training,
-            fabric,
-            evaluate if choosing else None,
-            label=str(self),
-        )
+        watched = evaluate if own.scored_on == "validation" else None
+        curves = fit(network, loss, len(train), self.training, fabric, watched, label=str(self))
         logits = predict(network, maps[score], BATCH)
         trained = size(network) if self.training.steps else 0
         counts = {"total": size(*parts_, network.head), "trained": trained}

@@ -1,49 +1,30 @@
 """Runs of chapter 4 on image files that the network never saw, and the network that names them."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
-import torch
 from lightning.fabric import Fabric
 from PIL import Image, ImageDraw, ImageOps
 from sklearn.datasets import load_sample_image
 
-from fewlabels import config
 from fewlabels.data import photographs
-from fewlabels.kinds.few_photographs import OVERLAP
-from fewlabels.kinds.photograph_features import FeatureClassification, require_plain
+from fewlabels.kinds.measured import placed
+from fewlabels.kinds.photograph_features import FeatureClassification, Headed
 from fewlabels.nets.blocks import Concatenated
 from fewlabels.nets.recogniser import Recogniser
-from fewlabels.runs.records import Experiment, Outcome, Store
+from fewlabels.runs.records import Outcome, Store
 
 
 @dataclass(frozen=True)
-class Recognition(Experiment):
+class Recognition(Headed, kind="recognition", recipe=1):
     """Photographs the network never saw, as files of many kinds (section 1.7).
 
     The test photographs are written to files and read back by the `Recogniser` that
     ``fewlabels classify`` uses; so are two photographs that show none of the classes.
     """
-
-    kind = "recognition"
-    recipe = 1
-    overlap: ClassVar = OVERLAP
-
-    head: FeatureClassification
-
-    def __post_init__(self):
-        config.one_of("dataset", self.dataset, [self.head.dataset])
-        require_plain(self.head)
-
-    def checksums(self) -> dict[str, str]:
-        return self.head.checksums()
-
-    def needs(self) -> Sequence[Experiment]:
-        return (self.head,)
 
     def cell(self) -> dict[str, str | int]:
         own = self.head.cell()
@@ -81,8 +62,7 @@ class Recognition(Experiment):
 def recogniser_of(head: FeatureClassification, fabric: Fabric, store: Store) -> Recogniser:
     """The network and the trained MLP as one, for image files; trained first if need be."""
     network = Concatenated(head.network(), head.head(store.weights(head, fabric)))
-    network.to(fabric.device, memory_format=torch.channels_last)
-    return Recogniser(network, head.classes, head.size, fabric.device)
+    return Recogniser(placed(network, fabric), head.classes, head.size, fabric.device)
 
 
 def _saved(image: Image.Image, path: Path, **options) -> Path:

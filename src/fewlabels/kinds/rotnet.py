@@ -26,7 +26,7 @@ from fewlabels import config, data
 from fewlabels.data import Split
 from fewlabels.data.augment import affine, quarter_turns, shifted
 from fewlabels.errors import UserError
-from fewlabels.kinds.measured import placed, sizes, validation
+from fewlabels.kinds.measured import placed, scored_protocol, sizes, validation
 from fewlabels.learn.pretext import rotation
 from fewlabels.learn.training import Recipe, fit, predict
 from fewlabels.nets.compact import CompactNet
@@ -88,16 +88,13 @@ def task(dataset: str, protocol: str, scored_on: str, device: torch.device) -> T
 
 
 @dataclass(frozen=True)
-class RotationPretraining(Experiment):
+class RotationPretraining(Experiment, kind="rotation", recipe=1):
     """Learn to name the turn of an image, without labels.
 
     MNIST's digits are centred by their centre of mass, half a pixel off the middle of 28 x 28
     pixels, so that the place of an image alone gives its turn away. Protocol ``tuned`` moves every
     image by up to two pixels while it learns, which hides that; ``report`` and ``centred`` do not.
     """
-
-    kind = "rotation"
-    recipe = 1
 
     protocol: str
     seed: int
@@ -117,19 +114,15 @@ class RotationPretraining(Experiment):
 
     def cell(self) -> dict[str, str | int]:
         method = "rotation prediction" if self.training.steps else "random"
-        return {
-            "dataset": self.dataset,
-            "labels": 0,
-            "method": ", ".join(filter(None, [method, self.architecture])),
-            "backbone": "scratch",
-            "protocol": protocol_name(self.protocol, self.scored_on, self.architecture),
-        }
+        method = ", ".join(filter(None, [method, self.architecture]))
+        protocol = protocol_name(self.protocol, self.scored_on, self.architecture)
+        return self.row(0, method, "scratch", protocol)
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         torch.manual_seed(self.seed)
         seen = task(self.dataset, self.protocol, self.scored_on, fabric.device)
         images = seen.train.images[: self.unlabelled]
-        network = placed(backboned(self.protocol, 4, self.architecture), fabric)
+        network = self._network(fabric)
         if self.protocol == "report":
             curves = self._fit_report(network, images, fabric)
         else:
@@ -145,9 +138,12 @@ class RotationPretraining(Experiment):
 
     def trained(self, fabric: Fabric, store: Store) -> nn.Module:
         """The network with the weights this run left, in evaluation mode."""
-        network = placed(backboned(self.protocol, 4, self.architecture), fabric)
+        network = self._network(fabric)
         network.load_state_dict(store.weights(self, fabric))
         return network.eval()
+
+    def _network(self, fabric: Fabric) -> nn.Module:
+        return placed(backboned(self.protocol, 4, self.architecture), fabric)
 
     def _fit_report(self, network: nn.Module, images: Tensor, fabric: Fabric):
         # Position p is turn p % 4 of image p // 4. As in the report the split is over turned
@@ -235,12 +231,11 @@ def _mean(correct: Tensor) -> float:
 
 def protocol_name(protocol: str, scored_on: str, architecture: str = "") -> str:
     """What tables call a protocol."""
-    protocol = CROSSED if architecture else protocol
-    return protocol if scored_on == "test" else f"{protocol}, scored on validation images"
+    return scored_protocol(CROSSED if architecture else protocol, scored_on)
 
 
 @dataclass(frozen=True)
-class RotationStart(Experiment):
+class RotationStart(Experiment, kind="start", recipe=1):
     """The first steps of a pretraining in protocol ``report``: does it leave chance at all?
 
     Adam at 0.01 on six convolutions without batch norm can end at once where every output is
@@ -248,30 +243,27 @@ class RotationStart(Experiment):
     seed.
     """
 
-    kind = "start"
-    recipe = 1
-
     pretraining: RotationPretraining
     """Its recipe has as many steps as are to be looked at."""
 
     def cell(self) -> dict[str, str | int]:
         return self.pretraining.cell() | {"method": "first steps of rotation prediction"}
 
+    def needs(self) -> Sequence[Experiment]:
+        return ()  # It takes these steps itself.
+
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         own = self.pretraining
         torch.manual_seed(own.seed)
         seen = task(own.dataset, own.protocol, own.scored_on, fabric.device)
-        network = placed(backboned(own.protocol, outputs=4), fabric)
+        network = own._network(fabric)
         curves = own._fit_report(network, seen.train.images[: own.unlabelled], fabric)
         return Outcome({"valid_accuracy": curves["valid_accuracy"][-1]}, curves)
 
 
 @dataclass(frozen=True)
-class MovedTurns(Experiment):
+class MovedTurns(Experiment, kind="moved", recipe=1):
     """The rotation task on test images that were moved, where their place says nothing."""
-
-    kind = "moved"
-    recipe = 1
 
     pretraining: RotationPretraining
     pixels: int = 2
@@ -280,9 +272,6 @@ class MovedTurns(Experiment):
     def cell(self) -> dict[str, str | int]:
         own = self.pretraining.cell()
         return own | {"method": f"{own['method']}, images moved by {self.pixels} pixels"}
-
-    def needs(self) -> Sequence[Experiment]:
-        return (self.pretraining,)
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         own = self.pretraining
@@ -302,11 +291,8 @@ class MovedTurns(Experiment):
 
 
 @dataclass(frozen=True)
-class FeatureMap(Experiment):
+class FeatureMap(Experiment, kind="map", recipe=1):
     """A two-dimensional map of a frozen backbone's features, by t-SNE."""
-
-    kind = "map"
-    recipe = 1
 
     pretraining: RotationPretraining
     images: int = 1000
@@ -315,12 +301,9 @@ class FeatureMap(Experiment):
     def cell(self) -> dict[str, str | int]:
         return self.pretraining.cell() | {"method": f"map of {self.pretraining.cell()['method']}"}
 
-    def needs(self) -> Sequence[Experiment]:
-        return (self.pretraining,)
-
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         own = self.pretraining
-        seen = task(self.dataset, own.protocol, own.scored_on, fabric.device)
+        seen = task(own.dataset, own.protocol, own.scored_on, fabric.device)
         network = own.trained(fabric, store)
         features = predict(network.backbone, seen.score.images[: self.images])
         reduced = PCA(50, random_state=own.seed).fit_transform(features.cpu().numpy())

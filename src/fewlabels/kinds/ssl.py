@@ -4,7 +4,7 @@ Protocol ``report`` repeats the source: Lightly's examples for the pretraining, 
 backbone two linear layers (2,048 wide) trained with SGD at 0.01 and a cosine over the epochs;
 images as they come, in 0..1; classes weighted by one minus their share; the last epoch scored.
 Protocol ``reduced`` is the same procedure with fewer epochs and narrower transformers, for two CPU
-cores (`fewlabels.learn.pretext.methods.NARROW`, `fewlabels.chapters.ssl_medmnist`).
+cores (`fewlabels.learn.pretext.methods.NARROW`, `fewlabels.chapters.grid`).
 Protocol ``tuned`` is ours: networks for small images, standardised channels, augmented labelled
 images.
 
@@ -119,23 +119,14 @@ def on_new_images(dataset: str, predicted: np.ndarray) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class DuplicateSearch(Experiment):
+class DuplicateSearch(Experiment, kind="duplicates", recipe=1):
     """Images that occur twice in a data set, over all three splits."""
-
-    kind = "duplicates"
-    recipe = 1
 
     limit: float = 8.0
     """Root mean square difference, in grey levels, up to which two images are nearly the same."""
 
     def cell(self) -> dict[str, str | int]:
-        return {
-            "dataset": self.dataset,
-            "labels": "",
-            "method": "search for duplicates",
-            "backbone": "",
-            "protocol": "",
-        }
+        return self.row("", "search for duplicates", "", "")
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         whole = data.load(self.dataset)
@@ -170,11 +161,8 @@ def _split_names(found) -> list[tuple[str, str]]:
 
 
 @dataclass(frozen=True)
-class Pretraining(Experiment):
+class Pretraining(Experiment, kind="pretraining", recipe=1):
     """Train a backbone on a pretext task, without labels. The weights are the backbone's."""
-
-    kind = "pretraining"
-    recipe = 1
 
     protocol: str
     method: str
@@ -205,13 +193,7 @@ class Pretraining(Experiment):
         config.whole("images", self.images, 0)
 
     def cell(self) -> dict[str, str | int]:
-        return {
-            "dataset": self.dataset,
-            "labels": "",
-            "method": f"pretraining of {self.name}",
-            "backbone": "scratch",
-            "protocol": self.protocol,
-        }
+        return self.row("", f"pretraining of {self.name}", "scratch", self.protocol)
 
     @property
     def name(self) -> str:

@@ -4,7 +4,6 @@ Features are computed once for all images and kept in the cache, as the weights 
 are; a probe with a share of the labels takes seconds.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,11 +23,8 @@ PARTS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
-class TransferFeatures(Experiment):
+class TransferFeatures(Experiment, kind="transfer-features", recipe=1):
     """What a pretrained network makes of every image; left in the cache, float32 [N, D] by part."""
-
-    kind = "transfer-features"
-    recipe = 1
 
     source: Pretrained
     size: int
@@ -50,13 +46,7 @@ class TransferFeatures(Experiment):
         return f"ImageNet {self.source.architecture}, {self.size} px{random}"
 
     def cell(self) -> dict[str, str | int]:
-        return {
-            "dataset": self.dataset,
-            "labels": "",
-            "method": f"features of {self.name}",
-            "backbone": "frozen",
-            "protocol": "transfer",
-        }
+        return self.row("", f"features of {self.name}", "frozen", "transfer")
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         seen = task(self.dataset, self.images, fabric.device)
@@ -77,11 +67,8 @@ class TransferFeatures(Experiment):
 
 
 @dataclass(frozen=True)
-class TransferProbe(Experiment):
+class TransferProbe(Experiment, kind="transfer", recipe=1):
     """A linear probe on these features, given the labels of a fraction of the training images."""
-
-    kind = "transfer"
-    recipe = 1
 
     features: TransferFeatures
     fraction: float
@@ -98,9 +85,6 @@ class TransferProbe(Experiment):
             "labels": f"{100 * self.fraction:g}%",
             "method": f"{self.features.name}, linear probe",
         }
-
-    def needs(self) -> Sequence[Experiment]:
-        return (self.features,)
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         seen = task(self.dataset, self.features.images, fabric.device)

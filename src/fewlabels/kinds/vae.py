@@ -6,7 +6,6 @@ Protocol ``tuned`` has a proper likelihood: Bernoulli pixels, binarised anew for
 Salakhutdinov & Murray (2008) and Burda et al. (2016).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,15 +38,12 @@ EVALUATED_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
-class DigitReader(Experiment):
+class DigitReader(Experiment, kind="reader", recipe=1):
     """A classifier trained on all labels: the judge of decoded images.
 
     Its confidence on real test images says what plausible is; on the averages of two test images
     of different digits, what it is not.
     """
-
-    kind = "reader"
-    recipe = 1
 
     seed: int
     training: Recipe
@@ -55,13 +51,7 @@ class DigitReader(Experiment):
     """Training images used, at most; the reader uses their labels."""
 
     def cell(self) -> dict[str, str | int]:
-        return {
-            "dataset": self.dataset,
-            "labels": "all",
-            "method": "digit reader",
-            "backbone": "scratch",
-            "protocol": "tuned",
-        }
+        return self.row("all", "digit reader", "scratch", "tuned")
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         torch.manual_seed(self.seed)
@@ -97,11 +87,8 @@ def confidence(probabilities: Tensor) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class PlaneVAE(Experiment):
+class PlaneVAE(Experiment, kind="vae", recipe=1):
     """The sheet's variational auto-encoder with one weight of the KL term."""
-
-    kind = "vae"
-    recipe = 1
 
     weight: float
     """The sheet's ``coeff``."""
@@ -117,16 +104,8 @@ class PlaneVAE(Experiment):
         config.whole("unlabelled", self.unlabelled, 10)
 
     def cell(self) -> dict[str, str | int]:
-        return {
-            "dataset": self.dataset,
-            "labels": 0,
-            "method": f"sheet's VAE, weight {self.weight:g}, {self.training.steps} steps",
-            "backbone": "scratch",
-            "protocol": "report",
-        }
-
-    def needs(self) -> Sequence[Experiment]:
-        return (self.reader,)
+        method = f"sheet's VAE, weight {self.weight:g}, {self.training.steps} steps"
+        return self.row(0, method, "scratch", "report")
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         torch.manual_seed(self.seed)
@@ -235,11 +214,8 @@ def plane_metrics(
 
 
 @dataclass(frozen=True)
-class BinaryVAE(Experiment):
+class BinaryVAE(Experiment, kind="binary-vae", recipe=1):
     """A dense VAE of binarised images, with its bounds on the log likelihood in nats."""
-
-    kind = "binary-vae"
-    recipe = 1
 
     latents: int
     seed: int
@@ -256,13 +232,7 @@ class BinaryVAE(Experiment):
         config.whole("unlabelled", self.unlabelled, 10)
 
     def cell(self) -> dict[str, str | int]:
-        return {
-            "dataset": self.dataset,
-            "labels": 0,
-            "method": f"dense VAE, {self.latents} latents, Bernoulli",
-            "backbone": "scratch",
-            "protocol": "tuned",
-        }
+        return self.row(0, f"dense VAE, {self.latents} latents, Bernoulli", "scratch", "tuned")
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         torch.manual_seed(self.seed)

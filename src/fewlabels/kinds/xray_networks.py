@@ -28,11 +28,8 @@ BACKBONE_FACTOR = 0.1
 
 
 @dataclass(frozen=True)
-class NetworkTraining(XrayExperiment):
+class NetworkTraining(XrayExperiment, kind="xray-network", recipe=1):
     """A network trained on the images: from scratch, or pretrained layers trained further."""
-
-    kind = "xray-network"
-    recipe = 1
 
     network: str = field(kw_only=True)
     """``ten convolutions``: the report's. ``small``: ours. ``last block``, ``all layers``: a
@@ -121,15 +118,12 @@ class NetworkTraining(XrayExperiment):
 
 
 @dataclass(frozen=True)
-class ReportFineTuning(NetworkTraining):
+class ReportFineTuning(NetworkTraining, kind="xray-report-fine-tuning", recipe=1):
     """Protocol ``report``, read otherwise: nothing is frozen.
 
     All layers are trained at one rate on the report's random crops, and the crops are drawn in
     evaluation as well. Batch norm stays in evaluation mode, unlike in the report.
     """
-
-    kind = "xray-report-fine-tuning"
-    recipe = 1
 
     def __post_init__(self):
         super().__post_init__()

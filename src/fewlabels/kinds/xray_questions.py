@@ -1,6 +1,5 @@
 """Runs of chapter 3 that ask of images and trained heads; see `fewlabels.kinds.chest_xray`."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,16 +24,13 @@ from fewlabels.runs.records import ADDED, Experiment, Outcome, Store
 
 
 @dataclass(frozen=True)
-class DomainShift(Experiment):
+class DomainShift(Experiment, kind="xray-shift", recipe=1):
     """Can a linear classifier tell the test images of a class from its training images?
 
     Within one class the task is impossible where both parts come from one population: an area
     under the ROC curve of one half. The control draws as many training patients' images instead of
     test images. Features are those of the frozen backbone; five folds, by patient.
     """
-
-    kind = "xray-shift"
-    recipe = 1
 
     seed: int
     label: int
@@ -50,13 +46,7 @@ class DomainShift(Experiment):
     def cell(self) -> dict[str, str | int]:
         cls = CLASSES[self.label]
         against = "held-out training images" if self.control else "test images"
-        return {
-            "dataset": self.dataset,
-            "labels": "all",
-            "method": f"{cls}: training against {against}",
-            "backbone": "frozen",
-            "protocol": "tuned",
-        }
+        return self.row("all", f"{cls}: training against {against}", "frozen", "tuned")
 
     def checksums(self) -> dict[str, str]:
         return super().checksums() | weights_checksum(self.source)
@@ -96,28 +86,22 @@ class DomainShift(Experiment):
 
 
 @dataclass(frozen=True)
-class Heatmaps(Experiment):
+class Heatmaps(Experiment, kind="xray-heatmaps", recipe=1):
     """Where a trained head looks: Grad-CAM (Selvaraju et al. 2017) at the backbone's last maps.
 
     For as many test images of every true and predicted class as there are, up to ``each``; for the
     class that was predicted.
     """
 
-    kind = "xray-heatmaps"
-    recipe = 1
-
     head: HeadTraining
     each: int = 20
     shown: int = 3
     """Maps of every group that the record keeps."""
     layer: str = field(default="layer4", metadata=ADDED)
-    """Module that puts out the maps, see `fewlabels.nets.pretrained.last_maps`."""
+    """Module that puts out the maps, see `fewlabels.nets.maps.last_maps`."""
 
     def cell(self) -> dict[str, str | int]:
         return self.head.cell() | {"method": f"Grad-CAM of {self.head.source.architecture}"}
-
-    def needs(self) -> Sequence[Experiment]:
-        return (self.head,)
 
     def checksums(self) -> dict[str, str]:
         return self.head.checksums()
@@ -205,7 +189,7 @@ def rim(height: int, width: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class UnmatchedImages(Experiment):
+class UnmatchedImages(Experiment, kind="xray-unmatched", recipe=1):
     """Do the PneumoniaMNIST test images without a file show a file after all, turned or cut?
 
     Each of them is compared by correlation with every test file that has no image either, under
@@ -213,20 +197,11 @@ class UnmatchedImages(Experiment):
     same treatment are the control.
     """
 
-    kind = "xray-unmatched"
-    recipe = 1
-
     matched: int = 100
     """Matched test images in the control, at most."""
 
     def cell(self) -> dict[str, str | int]:
-        return {
-            "dataset": self.dataset,
-            "labels": 0,
-            "method": "unmatched images of PneumoniaMNIST",
-            "backbone": "",
-            "protocol": "tuned",
-        }
+        return self.row(0, "unmatched images of PneumoniaMNIST", "", "tuned")
 
     def checksums(self) -> dict[str, str]:
         return super().checksums() | {

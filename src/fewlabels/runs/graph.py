@@ -11,12 +11,9 @@ from concurrent.futures import (
 )
 from contextlib import ExitStack
 from itertools import islice
-from typing import TypeVar
 
 from fewlabels.runs.executors import Place, was_killed
 from fewlabels.runs.records import Experiment
-
-Result = TypeVar("Result")
 
 
 def computed(

@@ -28,7 +28,6 @@ from fewlabels.errors import UserError
 from fewlabels.learn.resume import resumable
 from fewlabels.runs import kept
 from fewlabels.runs.reading import Damaged, Record, found, identity, plain, written
-from fewlabels.runs.reading import read as read
 
 ADDED = {"added": True}
 """Metadata of a field that a kind of run got later: at its default it is left out of the identity,
@@ -58,8 +57,9 @@ class Outcome:
 class Experiment:
     """Base of the configs: a frozen dataclass whose fields are all that decides the result.
 
-    A kind of experiment names itself (``kind``), counts the versions of its procedure (``recipe``,
-    raised whenever a change of code changes results), and knows how to ``execute`` itself.
+    A kind of experiment names itself (``kind``) and counts the versions of its procedure
+    (``recipe``, raised whenever a change of code changes results), both beside its base class, and
+    knows how to ``execute`` itself.
     """
 
     kind: ClassVar[str]
@@ -67,14 +67,27 @@ class Experiment:
 
     dataset: str
 
+    def __init_subclass__(cls, kind: str | None = None, recipe: int | None = None):
+        for name, value in (("kind", kind), ("recipe", recipe)):
+            if value is not None:
+                setattr(cls, name, value)
+
     def cell(self) -> dict[str, str | int]:
         """The row of the tables this run counts towards: dataset, labels, method, backbone,
         protocol. Runs that differ only in their label draw and seed share it."""
         raise NotImplementedError
 
+    def row(
+        self, labels: int | str, method: str, backbone: str, protocol: str
+    ) -> dict[str, str | int]:
+        """What `cell` returns, by its columns; the data set is the run's."""
+        columns = {"labels": labels, "method": method, "backbone": backbone, "protocol": protocol}
+        return {"dataset": self.dataset} | columns
+
     def needs(self) -> Sequence["Experiment"]:
-        """Runs whose weights this one starts from."""
-        return ()
+        """Runs whose weights this one starts from: those among its fields."""
+        values = (getattr(self, item.name) for item in fields(self))
+        return tuple(value for value in values if isinstance(value, Experiment))
 
     def execute(self, fabric: Fabric, store: "Store") -> Outcome:
         """Compute the run. Seeds itself; scores the test set once, at the end."""
