@@ -7,8 +7,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 
-class MaskedViT(nn.Module):
-    """A transformer with a class token that can be given a part of an image's patches.
+class PatchTransformer(nn.Module):
+    """What the transformers here share: timm's network as ``vit``, and its measures.
 
     Args:
         size: side of the images it takes, in pixels.
@@ -17,41 +17,7 @@ class MaskedViT(nn.Module):
         depth: number of blocks.
         heads: attention heads per block.
         channels: of the images.
-    """
-
-    def __init__(
-        self, size: int, patch: int, width: int, depth: int, heads: int, channels: int = 3
-    ):
-        super().__init__()
-        vit = VisionTransformer(
-            img_size=size,
-            patch_size=patch,
-            embed_dim=width,
-            depth=depth,
-            num_heads=heads,
-            in_chans=channels,
-            num_classes=0,
-        )
-        self.vit = MaskedVisionTransformerTIMM(vit=vit)
-        self.size, self.patch, self.channels = size, patch, channels
-        self.features = width
-        self.patches = vit.patch_embed.num_patches
-
-    def encode(self, images: Tensor, kept: Tensor) -> Tensor:
-        """Tokens [N, kept, width] of the class token (position 0) and the patches ``kept``."""
-        return self.vit.encode(images=images, idx_keep=kept)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Float [N, C, size, size] to the class token [N, width]."""
-        return self.vit(images)
-
-
-class CausalViT(nn.Module):
-    """A transformer whose patches attend to earlier ones only, but for a prefix that sees itself.
-
-    Positions have fixed sine-cosine codes and there is no class token, as in Lightly's AIM. Args as
-    for :class:`MaskedViT`; ``outputs`` are those of timm's last layer, which only
-    :class:`RandomReadout` uses.
+        outputs: of timm's last layer; 0: there is none.
     """
 
     def __init__(
@@ -62,28 +28,59 @@ class CausalViT(nn.Module):
         depth: int,
         heads: int,
         channels: int = 3,
-        outputs: int = 1000,
+        outputs: int = 0,
     ):
         super().__init__()
-        self.vit = MaskedCausalVisionTransformer(
+        self.vit = self._made(
             img_size=size,
-            num_classes=outputs,
             patch_size=patch,
             embed_dim=width,
             depth=depth,
             num_heads=heads,
             in_chans=channels,
-            qk_norm=False,
-            class_token=False,
-            no_embed_class=True,
-            global_pool="",
-        )
-        utils.initialize_2d_sine_cosine_positional_embedding(
-            pos_embedding=self.vit.pos_embed, has_class_token=False
+            num_classes=outputs,
         )
         self.size, self.patch, self.channels = size, patch, channels
         self.features = width
-        self.patches = self.vit.patch_embed.num_patches
+        self.patches = (size // patch) ** 2
+
+    def _made(self, **shape: int) -> nn.Module:
+        raise NotImplementedError
+
+
+class MaskedViT(PatchTransformer):
+    """A transformer with a class token that can be given a part of an image's patches."""
+
+    def _made(self, **shape: int) -> nn.Module:
+        return MaskedVisionTransformerTIMM(vit=VisionTransformer(**shape))
+
+    def encode(self, images: Tensor, kept: Tensor) -> Tensor:
+        """Tokens [N, kept, width] of the class token (position 0) and the patches ``kept``."""
+        return self.vit.encode(images=images, idx_keep=kept)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float [N, C, size, size] to the class token [N, width]."""
+        return self.vit(images)
+
+
+class CausalViT(PatchTransformer):
+    """A transformer whose patches attend to earlier ones only, but for a prefix that sees itself.
+
+    Positions have fixed sine-cosine codes and there is no class token, as in Lightly's AIM. Of
+    its ``outputs``, ImageNet's 1,000, only :class:`RandomReadout` makes use.
+    """
+
+    def __init__(self, *shape: int, outputs: int = 1000, **more: int):
+        super().__init__(*shape, outputs=outputs, **more)
+
+    def _made(self, **shape: int) -> nn.Module:
+        vit = MaskedCausalVisionTransformer(
+            **shape, qk_norm=False, class_token=False, no_embed_class=True, global_pool=""
+        )
+        utils.initialize_2d_sine_cosine_positional_embedding(
+            pos_embedding=vit.pos_embed, has_class_token=False
+        )
+        return vit
 
     def tokens(self, images: Tensor, beyond: Tensor | None = None) -> Tensor:
         """Tokens [N, L, width]; ``beyond`` (bool [N, L]) is True behind each image's prefix.

@@ -7,6 +7,8 @@ among its inputs: the task can be solved by copying. Protocol ``tuned`` asks eac
 *next* patch, outside the prefix only, as equation 1 and section 3.2 of the paper have it.
 """
 
+from functools import partial
+
 import torch
 from lightly.models import utils
 from lightly.models.modules import AIMPredictionHead
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewlabels.data.augment import View
+from fewlabels.learn.pretext.views import LONG, patch_view
 from fewlabels.learn.training import Course, Recipe
 from fewlabels.nets.vit import CausalViT
 
@@ -22,20 +25,9 @@ COURSES = {
     "report": Course(
         epochs=100, rate=1.5e-4, optimiser="adamw", weight_decay=0.01, schedule="constant"
     ),
-    "tuned": Course(
-        epochs=400,
-        rate=1e-3,
-        batch_size=256,
-        optimiser="adamw",
-        weight_decay=0.05,
-        schedule="cosine",
-    ),
+    "tuned": LONG,
 }
-
-
-def view(protocol: str, size: int) -> View:
-    """Lightly's view, bicubic, at ``size`` pixels; ours has no way up."""
-    return View(size, 0.4, bicubic=True, vertical_flip=0.0 if protocol == "report" else 0.5)
+view = partial(patch_view, min_scale=0.4)
 
 
 class AIM(nn.Module):

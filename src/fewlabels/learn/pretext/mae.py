@@ -5,6 +5,8 @@ Protocol ``report`` is Lightly's example and the source's choice: a ViT-B/32 on 
 in place of 49 of 32, and normalises the pixels of each patch, as section 4.1 of the paper advises.
 """
 
+from functools import partial
+
 import torch
 from lightly.models import utils
 from lightly.models.modules import MaskedVisionTransformerDecoderTIMM
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewlabels.data.augment import View
+from fewlabels.learn.pretext.views import LONG, patch_view
 from fewlabels.learn.training import Course, Recipe
 from fewlabels.nets.vit import MaskedViT
 
@@ -21,22 +24,11 @@ COURSES = {
     "report": Course(
         epochs=50, rate=1.5e-4, optimiser="adamw", weight_decay=0.01, schedule="constant"
     ),
-    "tuned": Course(
-        epochs=400,
-        rate=1e-3,
-        batch_size=256,
-        optimiser="adamw",
-        weight_decay=0.05,
-        schedule="cosine",
-    ),
+    "tuned": LONG,
 }
 HIDDEN = 0.75
 """Share of the patches that is hidden."""
-
-
-def view(protocol: str, size: int) -> View:
-    """Lightly's view, bicubic, at ``size`` pixels; ours has no way up."""
-    return View(size, 0.2, bicubic=True, vertical_flip=0.0 if protocol == "report" else 0.5)
+view = partial(patch_view, min_scale=0.2)
 
 
 class MAE(nn.Module):

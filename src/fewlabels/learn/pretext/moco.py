@@ -12,7 +12,8 @@ from lightly.utils.scheduler import cosine_schedule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewlabels.data.augment import View, two_views
+from fewlabels.data.augment import View
+from fewlabels.learn.pretext.views import TwoViews
 from fewlabels.learn.training import Course, EpochRecipe
 
 NETWORKS = {"report": "resnet18", "tuned": "resnet18-small"}
@@ -31,7 +32,7 @@ def view(protocol: str, size: int, blur: bool) -> View:
     return View(size, 0.2, jitter=0.8, grey=0.2, blur=0.5 * blur, **up, **colours)
 
 
-class MoCo(nn.Module):
+class MoCo(TwoViews):
     """Query encoder, slowly following key encoder, and a memory of keys (algorithm 1).
 
     Args:
@@ -54,13 +55,10 @@ class MoCo(nn.Module):
         keys: int = KEYS,
         width: int = 1024,
     ):
-        super().__init__()
-        self.backbone = backbone
-        self.projection_head = MoCoProjectionHead(backbone.features, width, width)
+        super().__init__(backbone, MoCoProjectionHead(backbone.features, width, width), view)
         self.key_backbone = copy.deepcopy(self.backbone).requires_grad_(False)
         self.key_projection_head = copy.deepcopy(self.projection_head).requires_grad_(False)
         self.temperature = temperature
-        self._view = view
         self.epoch_steps = epoch_steps
         # All that changes from step to step lies on the device, so that a step can be captured.
         state = {
@@ -71,10 +69,6 @@ class MoCo(nn.Module):
         }
         for name, tensor in state.items():
             self.register_buffer(name, tensor, persistent=False)
-
-    def views(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 [N, C, H, W] to the views of query and key."""
-        return two_views(self._view, images)
 
     def forward(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
         """Projections [N, width] of both; in training the key encoder moves first (equation 2)."""

@@ -9,7 +9,8 @@ from lightly.models.modules import SimCLRProjectionHead
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewlabels.data.augment import View, two_views
+from fewlabels.data.augment import View
+from fewlabels.learn.pretext.views import TwoViews
 from fewlabels.learn.training import Course, Recipe
 
 NETWORKS = {"report": "resnet18", "tuned": "resnet18-small"}
@@ -29,7 +30,7 @@ def view(protocol: str, size: int, blur: bool) -> View:
     return View(size, 0.3, vertical_flip=0.5, jitter=0.8, grey=0.2, blur=0.5 * blur, **colours)
 
 
-class SimCLR(nn.Module):
+class SimCLR(TwoViews):
     """Backbone and projection head g of section 2.1.
 
     Args:
@@ -46,19 +47,8 @@ class SimCLR(nn.Module):
         temperature: float = 0.5,
         width: int = 1024,
     ):
-        super().__init__()
-        self.backbone = backbone
-        self.projection_head = SimCLRProjectionHead(backbone.features, width, width)
+        super().__init__(backbone, SimCLRProjectionHead(backbone.features, width, width), view)
         self.temperature = temperature
-        self._view = view
-
-    def views(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 [N, C, H, W] to two float views of every image."""
-        return two_views(self._view, images)
-
-    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """Projections [N, width] of both views; batch norm sees one view at a time."""
-        return tuple(self.projection_head(self.backbone(view)) for view in (first, second))
 
     def loss(self, first: Tensor, second: Tensor) -> Tensor:
         """NT-Xent (equation 1), the mean over all 2N views."""

@@ -9,7 +9,8 @@ from lightly.loss.vicreg_loss import invariance_loss, variance_loss
 from lightly.models.modules.heads import VICRegProjectionHead
 from torch import Tensor, nn
 
-from fewlabels.data.augment import View, two_views
+from fewlabels.data.augment import View
+from fewlabels.learn.pretext.views import TwoViews
 from fewlabels.learn.training import Course, Recipe
 
 NETWORKS = {"report": "resnet18", "tuned": "resnet18-small"}
@@ -37,7 +38,7 @@ def view(protocol: str, size: int) -> View:
     return View(size, 0.3, vertical_flip=0.5, jitter=0.8, grey=0.2, solarise=0.1, **colours)
 
 
-class VICReg(nn.Module):
+class VICReg(TwoViews):
     """Backbone and expander.
 
     Args:
@@ -47,18 +48,8 @@ class VICReg(nn.Module):
     """
 
     def __init__(self, backbone: nn.Module, view: View, width: int = 1024):
-        super().__init__()
-        self.backbone = backbone
-        self.projection_head = VICRegProjectionHead(backbone.features, width, width, num_layers=2)
-        self._view = view
-
-    def views(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 [N, C, H, W] to two float views of every image."""
-        return two_views(self._view, images)
-
-    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings [N, width] of both views; batch norm sees one view at a time."""
-        return tuple(self.projection_head(self.backbone(view)) for view in (first, second))
+        head = VICRegProjectionHead(backbone.features, width, width, num_layers=2)
+        super().__init__(backbone, head, view)
 
     def loss(self, first: Tensor, second: Tensor) -> Tensor:
         """Invariance, variance and covariance, weighted 25, 25 and 1.
