@@ -17,11 +17,11 @@ from fewlabels.errors import UserError
 from fewlabels.learn import features
 from fewlabels.learn.features import View
 from fewlabels.nets import pretrained
+from fewlabels.nets.maps import last_maps
 from fewlabels.nets.pretrained import (
     TORCHVISION,
     Pretrained,
     backbone,
-    last_maps,
     split,
 )
 

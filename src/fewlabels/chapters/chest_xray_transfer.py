@@ -16,7 +16,8 @@ from fewlabels.kinds.chest_xray import HELD_OUT, HeadTraining
 from fewlabels.kinds.xray_networks import NetworkTraining, ReportFineTuning
 from fewlabels.kinds.xray_questions import DomainShift, Heatmaps, UnmatchedImages
 from fewlabels.learn.training import Recipe
-from fewlabels.nets.pretrained import NORMALISATIONS, RESNETS, Pretrained, at_hand, last_maps
+from fewlabels.nets.maps import last_maps
+from fewlabels.nets.pretrained import NORMALISATIONS, RESNETS, Pretrained, at_hand
 from fewlabels.runs.parameters import OwnImages, Parameters, Range, Repeats, Some, SomeRepeats
 from fewlabels.runs.records import Experiment, Store
 

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fewlabels.chapters import ssl_medmnist
-from fewlabels.chapters.ssl_medmnist import FRACTIONS, SOURCE_METHODS, Grid
+from fewlabels.chapters.grid import (
+    FRACTIONS,
+    SOURCE_METHODS,
+    Grid,
+    classifier,
+    pretraining,
+    supervised,
+)
 from fewlabels.errors import UserError
 from fewlabels.kinds.classes import Classification
 from fewlabels.runs.parameters import SomeRepeats
@@ -45,8 +52,8 @@ def plan(settings: Settings) -> list[Classification]:
     s, runs = settings, []
     for dataset in s.datasets:
         for draw in range(s.seeds):
-            starts = [ssl_medmnist.pretraining(s, dataset, each, draw) for each in s.methods]
+            starts = [pretraining(s, dataset, each, draw) for each in s.methods]
             for share in FRACTIONS:
-                runs.append(ssl_medmnist.supervised(s, dataset, share, draw))
-                runs += [ssl_medmnist.classifier(s, each, "fine-tuned", share) for each in starts]
+                runs.append(supervised(s, dataset, share, draw))
+                runs += [classifier(s, each, "fine-tuned", share) for each in starts]
     return runs
