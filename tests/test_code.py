@@ -4,7 +4,6 @@ import shutil
 from conftest import toy_run
 
 from fewlabels import code
-from fewlabels.book import cli
 from fewlabels.book.planned import planned
 
 
@@ -33,7 +32,7 @@ def test_a_kind_of_run_from_elsewhere_has_no_hash():
 def test_status_counts_the_records_that_other_code_made(toy, record, monkeypatch):
     monkeypatch.setattr(code, "digest", lambda module: "before")
     record(toy_run(0), toy_run(1))
-    assert cli._by_other_code(planned("toy")) == 0
+    assert planned("toy").by_other_code() == 0
     shutil.rmtree(toy.parent / "cache")
     monkeypatch.setattr(code, "digest", lambda module: "after")
-    assert cli._by_other_code(planned("toy")) == 2
+    assert planned("toy").by_other_code() == 2

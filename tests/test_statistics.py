@@ -5,21 +5,19 @@ import pytest
 from scipy import stats
 
 from fewlabels.errors import UserError
+from fewlabels.evidence.power import detectable, runs_needed
+from fewlabels.evidence.spread import variance_components
 from fewlabels.evidence.statistics import (
     STARTS,
-    detectable,
     fraction_interval,
     from_printed,
     holm,
     mean_difference,
     mean_interval,
-    paired_difference,
     prediction_interval,
-    runs_needed,
     share_interval,
     shared_luck,
     unpaired_difference,
-    variance_components,
 )
 from fewlabels.runs import manifest
 
@@ -114,12 +112,6 @@ def test_values_that_are_no_runs_are_refused(bad):
             function(bad)
 
 
-@pytest.mark.parametrize("confidence", [0, 1, 95])
-def test_confidence_is_a_fraction(confidence):
-    with pytest.raises(UserError, match=r"0\.95"):
-        mean_interval([0.7, 0.8, 0.9], confidence=confidence)
-
-
 def test_share_interval_is_wilsons():
     correct = np.array([True] * 8 + [False] * 2)
     interval = share_interval(correct)
@@ -152,16 +144,9 @@ def test_prediction_interval_needs_three_runs():
         prediction_interval([0.7, 0.8])
 
 
-def runs(differences):
-    """b is 0.5 at every draw and a differs from it as told."""
-    return {i: 0.5 + d for i, d in enumerate(differences)}, dict.fromkeys(
-        range(len(differences)), 0.5
-    )
-
-
 def test_p_value_by_hand_and_in_agreement_with_the_interval():
     # Mean 2, s = 1, t = 2 / (1 / sqrt(3)) = 3.4641; p = 1 - t / sqrt(t**2 + 2) for two degrees.
-    found = paired_difference(*runs([1, 2, 3]))
+    found = mean_difference([1, 2, 3])
     assert found.p == pytest.approx(1 - 12**0.5 / 14**0.5)
     assert (found.low, found.high) == pytest.approx((2 - T2 / 3**0.5, 2 + T2 / 3**0.5), rel=1e-6)
     rng = np.random.default_rng(4)
@@ -180,8 +165,7 @@ def test_a_difference_is_tested_against_a_limit_by_hand():
 
 
 def test_pairs_that_share_luck_count_as_one():
-    a, b = runs([0.1, 0.3, 0.4, 0.6, 0.9])
-    found = paired_difference(a, b, luck={0: "x", 1: "x", 2: "y", 3: "y", 4: None})
+    found = mean_difference([0.1, 0.3, 0.4, 0.6, 0.9], ["x", "x", "y", "y", None])
     assert (found.mean, found.n) == (pytest.approx((0.2 + 0.5 + 0.9) / 3), 3)
     assert found.error == pytest.approx(mean_difference([0.2, 0.5, 0.9]).error)
 
@@ -255,31 +239,6 @@ def test_power():
     for bad in ((0, 1), (1, 0)):
         with pytest.raises(UserError, match="no number of runs"):
             runs_needed(*bad)
-
-
-def test_paired_difference_pairs_by_draw_not_by_position():
-    a = {0: 0.9, 1: 0.5, 2: 0.7, 3: 0.6}
-    b = {3: 0.55, 2: 0.65, 1: 0.45, 0: 0.85}
-    result = paired_difference(a, b)
-    assert (result.mean, result.n) == (pytest.approx(0.05), 4)
-    # All 0.05: pairing by position would spread from -0.15 to 0.35.
-    assert result.error == 0
-
-
-def test_paired_difference_does_not_depend_on_the_order_of_draws():
-    values = dict(enumerate(np.random.default_rng(9).normal(size=10)))
-    zeros = dict.fromkeys(values, 0.0)
-    turned = dict(reversed(values.items()))
-    assert paired_difference(turned, zeros) == paired_difference(values, zeros)
-
-
-def test_paired_difference_names_missing_draws():
-    with pytest.raises(UserError, match="b lacks label draw 2, 5"):
-        paired_difference({1: 0.5, 2: 0.6, 5: 0.7}, {1: 0.5})
-    with pytest.raises(UserError, match="a lacks label draw 7"):
-        paired_difference({1: 0.5}, {1: 0.5, 7: 0.7})
-    with pytest.raises(UserError):
-        paired_difference({}, {})
 
 
 def test_holm_by_hand():
@@ -372,13 +331,10 @@ def test_overlapping_splits_interval_by_hand():
 def test_overlapping_splits_difference_by_hand():
     # Differences 0.1, 0.2, 0.3, 0.4: mean 0.25, variance 1/60; error with n_test / n_train = 1/4:
     # sqrt((1/4 + 1/4) / 60) = 0.0912871; t = 2.73861 with 3 degrees of freedom.
-    a = {0: 0.5, 1: 0.7, 2: 0.9, 3: 0.9}
-    b = {3: 0.5, 2: 0.6, 1: 0.5, 0: 0.4}
-    found = paired_difference(a, b, test_to_train=0.25)
+    found = mean_difference([0.1, 0.2, 0.3, 0.4], test_to_train=0.25)
     assert found.mean == pytest.approx(0.25)
     assert found.p == pytest.approx(0.0714, abs=1e-4)
     assert found.high - found.mean == pytest.approx(3.18245 * 0.0912871, rel=1e-5)
-    assert paired_difference(b, a, test_to_train=0.25).mean == pytest.approx(-0.25)
 
 
 def test_more_splits_of_the_same_images_do_not_make_a_mean_certain():
@@ -408,10 +364,9 @@ def test_corrected_intervals_cover_the_accuracy_of_overlapping_splits():
 
 
 def test_overlapping_splits_difference_without_variation_or_with_one_split():
-    same = dict.fromkeys(range(5), 0.5)
-    found = paired_difference(same, same, test_to_train=0.4)
+    found = mean_difference([0.0] * 5, test_to_train=0.4)
     assert (found.mean, found.p) == (0, 1) and math.isnan(found.low)
-    one = paired_difference({0: 0.9}, {0: 0.5}, test_to_train=0.4)
+    one = mean_difference([0.4], test_to_train=0.4)
     assert math.isnan(one.p) and math.isnan(one.low)
 
 

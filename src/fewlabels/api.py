@@ -22,7 +22,7 @@ from fewlabels.data.augment import View, normalised
 from fewlabels.errors import UserError
 from fewlabels.evidence import tables
 from fewlabels.evidence.advice import estimate
-from fewlabels.evidence.statistics import detectable
+from fewlabels.evidence.power import detectable
 from fewlabels.kinds.advice import SYMMETRIES
 from fewlabels.learn import probes
 from fewlabels.learn.evaluation import checked_classes

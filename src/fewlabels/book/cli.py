@@ -1,21 +1,17 @@
 """The `fewlabels` command. Heavy libraries are imported by the commands that need them."""
 
 import argparse
-import hashlib
 import math
 import os
-import re
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from fewlabels import files, paths
 from fewlabels.book import notebooks, render
-from fewlabels.book.planned import Planned
 from fewlabels.chapters import profiles
 from fewlabels.errors import UserError
 
@@ -165,71 +161,27 @@ def _list(given: argparse.Namespace) -> None:
 
 
 def _run(given: argparse.Namespace) -> None:
-    from fewlabels import chapters
-    from fewlabels.book import preview
+    from fewlabels.book import rerun
 
-    overrides = dict(given.overrides)
-    values = profiles.parameters(given.chapter, given.profile, overrides)
-    source = chapters.notebook(given.chapter)
-    if not paths.IN_CHECKOUT and values["store"] == "results":
-        raise UserError("the book's own records are not here: pass -p store cache.")
-    home = paths.ROOT if paths.IN_CHECKOUT else Path.cwd()
-    own = {key: values[key] for key in overrides}
-    output = given.output or home / "_runs" / _name(given.chapter, given.profile, own)
-    _check_output(output)
-    if given.scheduler:
-        os.environ["FEWLABELS_SCHEDULER"] = given.scheduler  # The notebook's process inherits it.
-    # Said before the runs, not after them.
-    files.folder(output.parent)
-    files.folder(paths.cache())
-    try:
-        notebooks.execute(source, output, values)
-    finally:
-        _collect(given.chapter, values)
-    changes = "".join(f", {key} = {value}" for key, value in own.items())
-    note = f"Your run of {given.chapter}: profile {given.profile}{changes}."
-    page = output.with_suffix(".html")
-    for reference in preview.run_page(output, source, note, page):
+    unresolved, page = rerun.run(
+        given.chapter, given.profile, dict(given.overrides), given.output, given.scheduler
+    )
+    for reference in unresolved:
         print(f"Unresolved reference {reference}")
     print(page.resolve())
 
 
-def _name(chapter: str, profile: str, changed: Mapping[str, Any]) -> str:
-    """Of a run's notebook: another one for other parameters."""
-    words = [chapter, profile, *(f"{key}-{value}" for key, value in changed.items())]
-    text = re.sub(r"[^\w.-]+", "_", "-".join(words))
-    if len(text) > 100:
-        text = f"{text[:80]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    return f"{text}.ipynb"
-
-
 def _keep(given: argparse.Namespace) -> None:
     from fewlabels import chapters
+    from fewlabels.book import rerun
 
     for name in [given.chapter] if given.chapter else chapters.names():
-        print(f"{name}: {_collect(name, profiles.parameters(name, 'full'))} records collected")
-
-
-def _collect(name: str, values: Mapping[str, Any]) -> int:
-    """Keep the records of a chapter's runs, where they are the book's; returns how many are new."""
-    from fewlabels import chapters
-    from fewlabels.runs import manifest
-
-    chapter = chapters.load(name)
-    folder = chapter.store(chapter.Settings(**values)).folder
-    return manifest.keep(folder.name) if folder.parent == paths.RESULTS else 0
-
-
-def _check_output(output: Path) -> None:
-    if output.suffix != ".ipynb" or output.is_dir():
-        raise UserError(f"--output {output}: give the name of a notebook, ending in .ipynb.")
-    if output.resolve().is_relative_to(paths.CHAPTERS.resolve()):
-        raise UserError(f"--output {output}: the book's chapters lie there; name another place.")
+        print(f"{name}: {rerun.collect(name, profiles.parameters(name, 'full'))} records collected")
 
 
 def _freeze(given: argparse.Namespace) -> None:
     from fewlabels import chapters
-    from fewlabels.book import freeze
+    from fewlabels.book import freeze, rerun
 
     quarto = render.find_quarto()
     if quarto is None:
@@ -242,7 +194,7 @@ def _freeze(given: argparse.Namespace) -> None:
         try:
             print(f"{name}: frozen in {freeze.freeze(name, quarto).relative_to(paths.ROOT)}")
         finally:
-            _collect(name, profiles.parameters(name, "full"))
+            rerun.collect(name, profiles.parameters(name, "full"))
 
 
 def _status(given: argparse.Namespace) -> int:
@@ -257,35 +209,16 @@ def _status(given: argparse.Namespace) -> int:
         state = freeze.status(name)
         clean = clean and not state.stale and (state.partial or state.done == state.needed)
         print(f"{name}: {state.done} of {state.needed} runs, {freeze.in_words(state.stale)}")
-        if older := _by_other_code(planned(name)):
+        if older := planned(name).by_other_code():
             print(f"  made by code that has changed since: {older} records")
-        if more := _beyond(planned(name)):
-            print(f"  a larger budget would add: {more}")
+        if more := planned(name).beyond:
+            done = planned(name).done_beyond()
+            print(f"  a larger budget would add: {done} of {len(more)} runs are made")
     if old := freeze.stale_claims():
         print(
             f"results/claims.csv: older than the records of {', '.join(old)} (`fewlabels claims`)"
         )
     return 0 if clean and not old else 1
-
-
-def _by_other_code(planned: Planned) -> int:
-    """Records that say which code made them, and whose code reads otherwise today."""
-    from fewlabels.runs import reading
-
-    count = 0
-    for file, today in planned.records.items():
-        record = reading.found(Path(file).parent, Path(file).stem)
-        count += record is not None and record.source not in ("", today)
-    return count
-
-
-def _beyond(planned: Planned) -> str:
-    """Runs done of those that only a larger budget asks for; nothing where there are none."""
-    from fewlabels.runs import kept
-
-    runs = [Path(file) for file in planned.beyond]
-    done = sum(kept.place(file.parent, file.stem) is not None for file in runs)
-    return f"{done} of {len(runs)} runs are made" if runs else ""
 
 
 def _missing() -> int:

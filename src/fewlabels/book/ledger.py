@@ -13,6 +13,7 @@ from fewlabels.book import freeze, notebooks
 from fewlabels.chapters import profiles
 from fewlabels.errors import UserError
 from fewlabels.evidence import statistics, verdicts
+from fewlabels.evidence.power import detectable, runs_needed
 from fewlabels.evidence.statistics import (
     ALPHA,
     Interval,
@@ -148,7 +149,7 @@ def power(table: pd.DataFrame) -> pd.DataFrame:
     could have shown of them.
 
     Adds ``claimed`` (nan where none is printed), ``margin``, ``spread`` (standard deviation of the
-    difference between units of luck), ``found`` (see `fewlabels.evidence.statistics.detectable`),
+    difference between units of luck), ``found`` (see `fewlabels.evidence.power.detectable`),
     and ``needed_claimed`` and ``needed_margin``: units that find the claimed difference, nan where
     none is, and the margin. Without claims on splits of one data set: more of them would not tell
     more.
@@ -165,7 +166,7 @@ def power(table: pd.DataFrame) -> pd.DataFrame:
 
     def needed(differences: pd.Series) -> list[float]:
         return [
-            math.nan if math.isnan(each) else statistics.runs_needed(each, scatter)
+            math.nan if math.isnan(each) else runs_needed(each, scatter)
             for each, scatter in zip(differences, spread, strict=True)
         ]
 
@@ -173,7 +174,7 @@ def power(table: pd.DataFrame) -> pd.DataFrame:
         claimed=claimed,
         margin=margin,
         spread=spread,
-        found=[statistics.detectable(*each) for each in zip(error, rows["n"] - 1, strict=True)],
+        found=[detectable(*each) for each in zip(error, rows["n"] - 1, strict=True)],
         needed_claimed=needed(claimed),
         needed_margin=needed(margin),
     )

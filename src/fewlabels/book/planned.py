@@ -15,6 +15,7 @@ from typing import Any
 
 from fewlabels import chapters, files, paths
 from fewlabels.errors import DiskError
+from fewlabels.runs import kept, reading
 
 LIBRARIES = ("torchvision", "medmnist", "scikit-learn")
 """Those that say which checksums data have."""
@@ -35,6 +36,19 @@ class Planned:
     """Files of the runs that only a larger budget asks for."""
     inputs: list[str]
     """Other files that the chapter reads."""
+
+    def by_other_code(self) -> int:
+        """Records that say which code made them, and whose code reads otherwise today."""
+        count = 0
+        for file, today in self.records.items():
+            record = reading.found(Path(file).parent, Path(file).stem)
+            count += record is not None and record.source not in ("", today)
+        return count
+
+    def done_beyond(self) -> int:
+        """How many of the runs that only a larger budget asks for are made."""
+        runs = [Path(file) for file in self.beyond]
+        return sum(kept.place(file.parent, file.stem) is not None for file in runs)
 
 
 def planned(name: str) -> Planned:

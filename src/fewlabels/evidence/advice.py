@@ -14,7 +14,8 @@ import pandas as pd
 
 from fewlabels.data import ImageData, duplicates
 from fewlabels.evidence import tables
-from fewlabels.evidence.statistics import FEWEST, PairedDifference, detectable
+from fewlabels.evidence.power import detectable
+from fewlabels.evidence.statistics import FEWEST, PairedDifference
 from fewlabels.evidence.tables import percent
 
 LOOKS = {

@@ -120,9 +120,9 @@ def printed_number(id: str, rows: pd.DataFrame, metric: str, key: str, unit: str
     return judged(id, f"{unit} {number(ours)}", verdict, n=ours.n, figures=[one], **more)
 
 
-def signed(id: str, found: PairedDifference, claimed: int, unit: str = "points", **more) -> Row:
+def signed(id: str, found: PairedDifference, claimed: int, **more) -> Row:
     """A claimed sign (+1 or -1) of a difference."""
-    verdict = verdicts.direction(found if found.n else None, claimed, margin(id), unit)
+    verdict = verdicts.direction(found if found.n else None, claimed, margin(id))
     return judged(id, found, verdict, **more)
 
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
-from fewlabels.evidence.statistics import variance_components
+from fewlabels.errors import UserError
 
 
 def deviations(values: pd.DataFrame) -> pd.Series:
@@ -26,6 +27,32 @@ def deviations(values: pd.DataFrame) -> pd.Series:
         "one run": sum(parts.values()),
     }
     return pd.Series(variances) ** 0.5
+
+
+def variance_components(values: ArrayLike) -> dict[str, float]:
+    """Variance due to the label draw, to the seed, and the rest, from fully crossed runs.
+
+    Two-way random-effects ANOVA with one run per cell, by equating mean squares with their
+    expectations; negative estimates are set to 0. With one run per cell, the interaction of draw
+    and seed cannot be told from the residual. values: [draws, seeds], at least 2 x 2, finite;
+    UserError otherwise. Returns ``draw``, ``seed``, ``residual``, in the values' unit squared.
+    """
+    table = np.asarray(values, dtype=float)
+    if table.ndim != 2 or min(table.shape) < 2:
+        raise UserError(
+            f"values has shape {table.shape}: pass [draws, seeds] with at least two of each."
+        )
+    if not np.isfinite(table).all():
+        raise UserError("values holds nan or inf: every draw has to be run with every seed.")
+    draws, seeds = table.shape
+    by_draw, by_seed = table.mean(axis=1), table.mean(axis=0)
+    rest = table - by_draw[:, None] - by_seed + table.mean()
+    residual = float((rest**2).sum() / ((draws - 1) * (seeds - 1)))
+    return {
+        "draw": max(float(by_draw.var(ddof=1)) - residual / seeds, 0.0),
+        "seed": max(float(by_seed.var(ddof=1)) - residual / draws, 0.0),
+        "residual": residual,
+    }
 
 
 def roughness(curve: Sequence[float]) -> float:

@@ -5,7 +5,7 @@ share its luck: ``luck`` names, for every value, what it shares with others (`sh
 off a run's config), and n counts these units and not the runs. Random splits of one data set into
 training and test images overlap: ``test_to_train`` corrects for that. How sure one is of a mean
 (`mean_interval`, `fraction_interval`), of a share (`share_interval`), of a difference
-(`paired_difference`) and of the distance from a figure that somebody printed (`from_printed`) are
+(`mean_difference`) and of the distance from a figure that somebody printed (`from_printed`) are
 four questions; an `Interval` says in ``method`` which of them it answers.
 
 No interval is given under `FEWEST` units, and none where all of them agree exactly: they do not
@@ -21,13 +21,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, special, stats
+from scipy import special, stats
 
 from fewlabels.errors import UserError
 
 FEWEST = 3
 """Units of luck under which nothing is said about another one."""
 ALPHA = 0.05
+LEVEL = f"{1 - ALPHA:.0%}"
 POWER = 0.8
 EQUAL = 1e-9
 """Units whose means differ by no more agree exactly: the rest is floating-point arithmetic."""
@@ -64,7 +65,7 @@ class PairedDifference:
         """Low and high end of the interval at a confidence between 0 and 1."""
         if self.n < FEWEST or not self.error > 0:
             return math.nan, math.nan
-        half = _t((1 + confidence) / 2, self.df) * self.error
+        half = student((1 + confidence) / 2, self.df) * self.error
         return self.mean - half, self.mean + half
 
     @property
@@ -117,12 +118,12 @@ class FromPrinted:
 
     def contradicted_beyond(self, figures: int = 1) -> float:
         """The distance from our mean beyond which a figure is contradicted, as one of so many."""
-        return _t(1 - ALPHA / figures / 2, self.df) * self.error + self.slack
+        return student(1 - ALPHA / figures / 2, self.df) * self.error + self.slack
 
     def agrees_within(self, margin: float) -> float:
         """The distance up to which two one-sided tests at 5% put a figure within a margin of our
         mean; negative where the runs scatter too much to put any there."""
-        return margin - self.slack - _t(1 - ALPHA, self.df) * self.error
+        return margin - self.slack - student(1 - ALPHA, self.df) * self.error
 
 
 STARTS = ("pretraining", "start", "head")
@@ -139,8 +140,8 @@ def shared_luck(config: Mapping[str, Any]) -> str | None:
 
 
 @cache
-def _t(probability: float, df: float) -> float:
-    """Student's quantile."""
+def student(probability: float, df: float) -> float:
+    """Quantile of Student's t."""
     return float(stats.t.ppf(probability, df))
 
 
@@ -154,12 +155,6 @@ def _sample(values: ArrayLike, name: str = "values") -> np.ndarray:
         bad = np.flatnonzero(~np.isfinite(sample)).tolist()
         raise UserError(f"{name} is not finite at position {bad}: mend or leave out those runs.")
     return sample
-
-
-def _percent(confidence: float) -> str:
-    if not 0 < confidence < 1:
-        raise UserError(f"confidence is {confidence}: give a fraction between 0 and 1, as 0.95.")
-    return f"{100 * confidence:g}%"
 
 
 @dataclass(frozen=True)
@@ -219,7 +214,6 @@ def mean_interval(
     values: ArrayLike,
     luck: Sequence[Hashable | None] | None = None,
     test_to_train: float = 0.0,
-    confidence: float = 0.95,
 ) -> Interval:
     """Student's t interval of the mean over units of luck: mean +- t s / sqrt(n), df = n - 1.
 
@@ -229,19 +223,17 @@ def mean_interval(
     high are nan. For fractions there is `fraction_interval`. Coverage is in the appendix "Protocol
     and statistics". Raises UserError for empty or non-finite values.
     """
-    level = _percent(confidence)
     found = _levels(values, luck, test_to_train)
     if found.n < FEWEST or not found.among:
-        return Interval(found.mean, np.nan, np.nan, found.n, _none(found.n))
-    half = _t((1 + confidence) / 2, found.n - 1) * found.error
-    return Interval(found.mean, found.mean - half, found.mean + half, found.n, f"{level} Student t")
+        return _no_interval(found)
+    half = student(1 - ALPHA / 2, found.n - 1) * found.error
+    return Interval(found.mean, found.mean - half, found.mean + half, found.n, f"{LEVEL} Student t")
 
 
 def fraction_interval(
     values: ArrayLike,
     luck: Sequence[Hashable | None] | None = None,
     test_to_train: float = 0.0,
-    confidence: float = 0.95,
 ) -> Interval:
     """Interval of the mean of fractions, within 0..1: Student's t on the logit scale.
 
@@ -249,38 +241,34 @@ def fraction_interval(
     m (1 - m), and the ends are carried back. values: [runs], each in 0..1; the rest as in
     `mean_interval`. Raises UserError also for values outside 0..1.
     """
-    level = _percent(confidence)
     found = _levels(_fractions(values), luck, test_to_train)
     if found.n < FEWEST or not found.among:
-        return Interval(found.mean, np.nan, np.nan, found.n, _none(found.n))
-    half = _t((1 + confidence) / 2, found.n - 1) * found.error
+        return _no_interval(found)
+    half = student(1 - ALPHA / 2, found.n - 1) * found.error
     half /= found.mean * (1 - found.mean)
     odds = math.log(found.mean / (1 - found.mean))
     low, high = (float(special.expit(odds + sign * half)) for sign in (-1, 1))
-    return Interval(found.mean, low, high, found.n, f"{level} Student t, logit scale")
+    return Interval(found.mean, low, high, found.n, f"{LEVEL} Student t, logit scale")
 
 
-def prediction_interval(
-    values: ArrayLike, luck: Sequence[Hashable | None] | None = None, confidence: float = 0.95
-) -> Interval:
+def prediction_interval(values: ArrayLike) -> Interval:
     """Where one further run with luck of its own is expected, for fractions.
 
     Mean +- t times the root of a single run's variance plus the mean's, with ends no further than
     0 and 1: on the logit scale coverage is worse (see the appendix). At least `FEWEST` units;
     UserError otherwise, and as in `fraction_interval`; nan where all units agree exactly.
     """
-    level = _percent(confidence)
-    found = _levels(_fractions(values), luck)
+    found = _levels(_fractions(values), None)
     if found.n < FEWEST:
         raise UserError(
             f"a prediction interval needs at least {FEWEST} runs, here {found.n}: add label draws."
         )
     if not found.among:
-        return Interval(found.mean, np.nan, np.nan, found.n, _none(found.n))
-    half = _t((1 + confidence) / 2, found.n - 1)
+        return _no_interval(found)
+    half = student(1 - ALPHA / 2, found.n - 1)
     half *= math.sqrt(found.single + found.error**2)
     low, high = max(0.0, found.mean - half), min(1.0, found.mean + half)
-    return Interval(found.mean, low, high, found.n, f"{level} prediction of one further run")
+    return Interval(found.mean, low, high, found.n, f"{LEVEL} prediction of one further run")
 
 
 def _fractions(values: ArrayLike) -> np.ndarray:
@@ -290,22 +278,22 @@ def _fractions(values: ArrayLike) -> np.ndarray:
     return sample
 
 
-def _none(n: int) -> str:
-    return f"no interval: {'all runs agree' if n >= FEWEST else f'{n} of {FEWEST} runs'}"
+def _no_interval(found: _Levels) -> Interval:
+    why = "all runs agree" if found.n >= FEWEST else f"{found.n} of {FEWEST} runs"
+    return Interval(found.mean, np.nan, np.nan, found.n, f"no interval: {why}")
 
 
-def share_interval(hits: ArrayLike, confidence: float = 0.95) -> Interval:
+def share_interval(hits: ArrayLike) -> Interval:
     """Wilson interval of a share, of test images of one run or of runs that learn.
 
     hits: [N] booleans (or 0 and 1). Raises UserError for an empty array or other values.
     """
     found = _sample(hits, "hits")
-    level = _percent(confidence)
     if not np.isin(found, (0, 1)).all():
         raise UserError("hits holds values other than 0 and 1: pass one yes or no for each.")
     test = stats.binomtest(int(found.sum()), found.size)
-    ci = test.proportion_ci(confidence, method="wilson")
-    method = f"{level} Wilson"
+    ci = test.proportion_ci(1 - ALPHA, method="wilson")
+    method = f"{LEVEL} Wilson"
     return Interval(float(found.mean()), float(ci.low), float(ci.high), found.size, method)
 
 
@@ -320,35 +308,6 @@ def mean_difference(
     """
     found = _levels(values, luck, test_to_train)
     return PairedDifference(found.mean, found.error, found.n - 1, found.n, "Student t")
-
-
-def paired_difference(
-    a: Mapping[Hashable, float],
-    b: Mapping[Hashable, float],
-    luck: Mapping[Hashable, Hashable | None] | None = None,
-    test_to_train: float = 0.0,
-) -> PairedDifference:
-    """a - b over the same label draws: `mean_difference` of the pairs.
-
-    a, b: label draw -> value, with the same draws in both; otherwise UserError names the missing.
-    luck: label draw -> what its pair shares with others.
-    """
-    difference = _paired(a, b)
-    return mean_difference(
-        difference, [(luck or {}).get(draw) for draw in sorted(a)], test_to_train
-    )
-
-
-def _paired(a: Mapping[Hashable, float], b: Mapping[Hashable, float]) -> np.ndarray:
-    """a - b in the order of the sorted draws."""
-    for name, here, there in (("a", a, b), ("b", b, a)):
-        if missing := [str(draw) for draw in there if draw not in here]:
-            raise UserError(
-                f"{name} lacks label draw {', '.join(missing)}: a paired difference needs the "
-                "same draws on both sides; run the missing ones or leave them out of both."
-            )
-    draws = sorted(a)
-    return _sample([a[draw] for draw in draws], "a") - _sample([b[draw] for draw in draws], "b")
 
 
 def unpaired_difference(a: ArrayLike, b: ArrayLike) -> PairedDifference:
@@ -416,70 +375,3 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     adjusted = np.empty_like(p)
     adjusted[order] = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1)).clip(max=1)
     return adjusted
-
-
-def detectable(error: float, df: float) -> float:
-    """The true difference that a t test at 5% finds with a probability of `POWER`.
-
-    error: standard error of the mean difference, in whose unit the answer is; df: degrees of
-    freedom.
-    """
-    return error * _found(df)
-
-
-@cache
-def _found(df: float) -> float:
-    """`detectable` in standard errors."""
-    return float(optimize.brentq(lambda effect: _power(effect, df) - POWER, 0.0, 100.0, xtol=1e-6))
-
-
-def _power(effect: float, df: float) -> float:
-    """Probability that |t| exceeds its critical value; effect in standard errors."""
-    # The mean over the sample variance, at its quantiles: SciPy's noncentral t gives nan in places.
-    variance = stats.chi2.ppf((np.arange(1000) + 0.5) / 1000, df) / df
-    limit = _t(1 - ALPHA / 2, df) * np.sqrt(variance)
-    return float((stats.norm.sf(limit - effect) + stats.norm.cdf(-limit - effect)).mean())
-
-
-def runs_needed(difference: float, spread: float) -> int:
-    """Pairs of runs with which a t test at 5% finds a difference with a probability of `POWER`.
-
-    difference, and spread, the standard deviation of the difference between single runs: in one
-    unit. To show that a difference stays below a margin, pass the margin: about as many are needed
-    where there is no difference. Raises UserError for a difference of zero or without spread.
-    """
-    if difference == 0 or not spread > 0:
-        raise UserError(
-            f"difference is {difference} and spread {spread}: no number of runs follows from that."
-        )
-    effect = abs(difference) / spread
-    n = FEWEST
-    while _power(effect * math.sqrt(n), n - 1) < POWER:
-        n += max(1, n // 50)
-    return n
-
-
-def variance_components(values: ArrayLike) -> dict[str, float]:
-    """Variance due to the label draw, to the seed, and the rest, from fully crossed runs.
-
-    Two-way random-effects ANOVA with one run per cell, by equating mean squares with their
-    expectations; negative estimates are set to 0. With one run per cell, the interaction of draw
-    and seed cannot be told from the residual. values: [draws, seeds], at least 2 x 2, finite;
-    UserError otherwise. Returns ``draw``, ``seed``, ``residual``, in the values' unit squared.
-    """
-    table = np.asarray(values, dtype=float)
-    if table.ndim != 2 or min(table.shape) < 2:
-        raise UserError(
-            f"values has shape {table.shape}: pass [draws, seeds] with at least two of each."
-        )
-    if not np.isfinite(table).all():
-        raise UserError("values holds nan or inf: every draw has to be run with every seed.")
-    draws, seeds = table.shape
-    by_draw, by_seed = table.mean(axis=1), table.mean(axis=0)
-    rest = table - by_draw[:, None] - by_seed + table.mean()
-    residual = float((rest**2).sum() / ((draws - 1) * (seeds - 1)))
-    return {
-        "draw": max(float(by_draw.var(ddof=1)) - residual / seeds, 0.0),
-        "seed": max(float(by_seed.var(ddof=1)) - residual / draws, 0.0),
-        "residual": residual,
-    }

@@ -33,7 +33,7 @@ import numpy as np
 import pandas as pd
 
 from fewlabels.errors import UserError
-from fewlabels.evidence import statistics
+from fewlabels.evidence import power, statistics
 from fewlabels.evidence.statistics import ALPHA, FEWEST, FromPrinted, PairedDifference, holm
 from fewlabels.evidence.tables import NOT_RUN, number, percent
 from fewlabels.reference.published import Claim
@@ -375,7 +375,7 @@ def _could(found: PairedDifference, unit: str) -> str:
     """What these runs could have shown, whatever the outcome."""
     if not found.error > 0:
         return f"all {found.n} runs agree, which is too few to decide"
-    shown = statistics.detectable(found.error, found.df)
+    shown = power.detectable(found.error, found.df)
     written = percent(shown) if unit == "points" else number(shown, 2)
     return f"{written} {unit} would have been found with a probability of {statistics.POWER:.0%}"
 

@@ -6,8 +6,9 @@ rows are then normalised in float64); labels are [images], integers in 0..classe
 returns probabilities [images, classes] whose argmax is the fused prediction, the first class in a
 tie. Every function raises UserError for other shapes and values.
 
-Wherever a logarithm is taken, probabilities below ``FLOOR`` are raised to it: records keep them as
-float16, which stores 0 for less, and a single 0 would veto a class whatever the others say.
+Wherever a logarithm is taken, probabilities below ``SMALLEST`` (6e-8, 16.6 nats) are raised to it:
+records keep them as float16, which stores 0 for less, and a single 0 would veto a class whatever
+the others say.
 """
 
 from collections.abc import Mapping
@@ -21,8 +22,6 @@ from fewlabels.errors import UserError
 from fewlabels.learn import probes
 from fewlabels.learn.evaluation import SMALLEST, checked_classes, checked_probabilities
 
-FLOOR = SMALLEST
-"""float16's smallest number, about 6e-8: a member's word against a class is 16.6 nats at most."""
 FOLDS = 5
 PENALTIES = (0.001, 0.01, 0.1, 1.0)
 """Inverse strengths of the L2 penalty that stacking chooses from."""
@@ -203,7 +202,7 @@ def _labels_of(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _logs(p: np.ndarray) -> np.ndarray:
-    return np.log(np.maximum(p, FLOOR))
+    return np.log(np.maximum(p, SMALLEST))
 
 
 def _nll(p: np.ndarray, truth: np.ndarray) -> float:

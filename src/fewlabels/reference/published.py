@@ -38,11 +38,11 @@ class Claim:
 
     How it is judged was decided before the results that `fewlabels.evidence.verdicts` names:
     ``kind`` is one of `KINDS`; ``direction`` says which comparison has which sign; ``luck`` what
-    counts as one independent unit, a key of `units_of_luck`; ``hypothesis`` is what a question is
-    taken to ask; ``reduced`` how it is judged where the training budget is smaller than the
-    source's, a key of `reduced_rules`, None where every run has the source's. ``margin``, with its
-    reason: see `margin_of`. ``open`` is the verdict, ``not tested`` or ``not identifiable``, and
-    its reason where no run of ours can judge the claim.
+    counts as one independent unit, a key of ``luck`` in the file; ``hypothesis`` is what a question
+    is taken to ask; ``reduced`` how it is judged where the training budget is smaller than the
+    source's, a key of ``reduced`` there, None where every run has the source's. ``margin``, with
+    its reason: see `margin_of`. ``open`` is the verdict, ``not tested`` or ``not identifiable``,
+    and its reason where no run of ours can judge the claim.
     """
 
     id: str
@@ -85,16 +85,6 @@ def sources() -> dict[str, str]:
 def margins() -> dict[str, dict]:
     """Kind of quantity -> its default ``margin`` and ``why``."""
     return dict(_document()["margins"])
-
-
-def units_of_luck() -> dict[str, str]:
-    """Key in the claims -> what counts as one independent unit."""
-    return dict(_document()["luck"])
-
-
-def reduced_rules() -> dict[str, str]:
-    """Key in the claims -> how a claim is judged under protocol ``reduced``."""
-    return dict(_document()["reduced"])
 
 
 def claims(chapter: str | None = None) -> dict[str, Claim]:
