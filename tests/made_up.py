@@ -1,5 +1,6 @@
-"""Made-up records of classifiers on the generated cells, as chapter 5 keeps them."""
+"""Made-up records of classifiers on the generated cells, as chapter 5 keeps them, and claims."""
 
+from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
 
@@ -7,7 +8,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from fewlabels import data
+from fewlabels import chapters, data
+from fewlabels import evidence as ev
+from fewlabels.book import notebooks
 from fewlabels.learn import evaluation
 
 SUPERVISED, METHODS = "supervised", ("simclr", "moco", "aim", "mae")
@@ -44,3 +47,21 @@ def models(draws: int) -> pd.DataFrame:
         facts = {"name": method, "kind": "classes", "luck": start, "overlap": None}
         rows.append(cell | facts | {"record": record} | record.metrics)
     return pd.DataFrame(rows)
+
+
+def claims_of(monkeypatch, chapter: str, frame: pd.DataFrame, **values) -> dict[str, dict]:
+    """The claims that a chapter's notebook makes of a frame of runs, by their id; no file is read.
+
+    values: of its parameters, where they are not the notebook's.
+    """
+    official = replace(data.load("cells"), title="the official file")
+    monkeypatch.setattr(data, "load", lambda name: official)
+    monkeypatch.setattr(data, "md5", lambda name: "0" * 32)
+    monkeypatch.setattr(ev, "runs", lambda *_: frame)
+    found = notebooks.evaluate(chapters.notebook(chapter), values, "runs", "claims")["claims"]
+    return {row["claim"].id: row for row in found}
+
+
+def words(claims: dict[str, dict]) -> dict[str, str]:
+    """The verdicts on these claims, by their id."""
+    return {name: row["verdict"].word for name, row in claims.items()}

@@ -1,6 +1,7 @@
 """What a chapter's Settings accept runs in the smoke profile, or is refused before it trains."""
 
 import random
+import re
 import typing
 from dataclasses import fields, replace
 from typing import Annotated, Literal, get_args, get_origin, get_type_hints
@@ -10,7 +11,7 @@ import torch
 from lightning.fabric import Fabric
 
 from fewlabels import chapters, data
-from fewlabels.chapters import profiles, ssl_medmnist
+from fewlabels.chapters import grid, profiles
 from fewlabels.data.images import ImageData, Split
 from fewlabels.errors import UserError
 from fewlabels.kinds import classes, ssl
@@ -56,6 +57,35 @@ def settings(name, seed):
     except UserError as refusal:
         assert any(key in str(refusal) for key in values)
         return None
+
+
+@pytest.mark.parametrize("name", COMPUTING)
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("dataset", "blood"), "cifar"),
+        (("store",), "elsewhere"),
+        (("device",), "tpu"),
+        (("precision",), "16"),
+        (("workers",), -1),
+    ],
+    ids=str,
+)
+def test_what_all_chapters_have_is_refused_by_name(name, keys, value):
+    (key,) = {*keys} & {*hints(name)}
+    with pytest.raises(UserError, match=f"^{key} is .*{re.escape(repr(value))}.*allowed"):
+        profiles.settings(name, **{key: value})
+
+
+@pytest.mark.parametrize("name", COMPUTING)
+@pytest.mark.parametrize("profile", profiles.PROFILES)
+def test_a_plan_has_every_run_once_and_behind_those_it_starts_from(name, profile):
+    with data.as_in_the_book():
+        runs = chapters.load(name).plan(profiles.settings(name, profile))
+        order = {run.id: place for place, run in enumerate(runs)}
+        assert len(order) == len(runs)
+        for run in runs if name != "fusion" else ():  # Those start from runs of chapter 5.
+            assert all(order[need.id] < order[run.id] for need in run.needs())
 
 
 @pytest.mark.parametrize("name", COMPUTING)
@@ -130,9 +160,9 @@ def instead(monkeypatch, tmp_path):
 def test_every_method_takes_grey_images_and_larger_ones(instead, method, size, channels):
     store, fabric = instead(made_up(size, channels, 24)), Fabric(accelerator="cpu")
     s = replace(profiles.settings("ssl-medmnist", "smoke"), methods=[method])
-    start = ssl_medmnist.pretraining(s, "cells", method, 0)
+    start = grid.pretraining(s, "cells", method, 0)
     assert store.run(start, fabric).metrics
-    assert store.run(ssl_medmnist.classifier(s, start, "fine-tuned", 1.0), fabric).metrics
+    assert store.run(grid.classifier(s, start, "fine-tuned", 1.0), fabric).metrics
 
 
 @pytest.mark.parametrize("size", [28, 64, 128, 224])
@@ -152,7 +182,7 @@ def test_a_last_batch_of_one_takes_another_image(instead):
     """129 images and batches of 128: batch norm refuses a single image."""
     store, fabric = instead(made_up(28, 3, 129)), Fabric(accelerator="cpu")
     s = profiles.settings("ssl-medmnist", "smoke")
-    run = replace(ssl_medmnist.supervised(s, "cells", 1.0, 0), tiny=False)
+    run = replace(grid.supervised(s, "cells", 1.0, 0), tiny=False)
     assert store.run(run, fabric).metrics
 
 
@@ -188,5 +218,5 @@ def test_images_that_lack_a_class_are_refused_by_name(instead):
     told = r"images is 15, and the first 15 of cells show no class 2; allowed: 19 or more"
     with pytest.raises(UserError, match=told):
         s = replace(profiles.settings("ssl-medmnist", "smoke"), images=100)
-        run = replace(ssl_medmnist.supervised(s, "cells", 1.0, 0), images=15)
+        run = replace(grid.supervised(s, "cells", 1.0, 0), images=15)
         store.run(run, Fabric(accelerator="cpu"))

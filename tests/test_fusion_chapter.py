@@ -2,6 +2,7 @@
 
 import ast
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from itertools import product
 from types import SimpleNamespace
@@ -9,11 +10,11 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import METHODS, SUPERVISED, models
+from made_up import METHODS, SUPERVISED, claims_of, models, words
 
 from fewlabels import chapters, data
 from fewlabels import evidence as ev
-from fewlabels.book import notebooks, summary
+from fewlabels.book import summary
 from fewlabels.chapters import fusion as chapter
 from fewlabels.chapters import profiles, ssl_medmnist
 from fewlabels.errors import UserError
@@ -35,8 +36,6 @@ UNTRIED = [fused.key(rule, METHODS) for rule in ("most confident", "stacking")]
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("blood", "cifar"),
-        ("store", "elsewhere"),
         ("minutes", "ten"),
         ("minutes", float("nan")),
         ("minutes", float("inf")),
@@ -126,22 +125,8 @@ def as_printed(shift=None, n=5, noise=0.001):
 
 @pytest.fixture
 def claims(monkeypatch):
-    """The claims that the notebook makes of a frame of models, by their id; no file is read."""
-    cells = replace(data.load("cells"), title="the official file")
-
-    def of(frame, **values):
-        monkeypatch.setattr(data, "load", lambda name: cells)
-        monkeypatch.setattr(data, "md5", lambda name: "0" * 32)
-        monkeypatch.setattr(ev, "runs", lambda *_: frame)
-        monkeypatch.setattr(fused, "with_fusions", lambda rows, methods: rows)
-        found = notebooks.evaluate(NOTEBOOK, values, "runs", "claims")["claims"]
-        return {row["claim"].id: row for row in found}
-
-    return of
-
-
-def words(rows):
-    return {name: row["verdict"].word for name, row in rows.items()}
+    monkeypatch.setattr(fused, "with_fusions", lambda rows, methods: rows)
+    return partial(claims_of, monkeypatch, chapter.NAME)
 
 
 def test_the_sources_own_figures_confirm_its_claims(claims):

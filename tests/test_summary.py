@@ -26,6 +26,17 @@ def more_epochs(toy, epochs):
     file.write_text(file.read_text().replace("epochs = 2", f"epochs = {epochs}"))
 
 
+def add(monkeypatch, part, more):
+    """What is read holds ``more(run)`` as well in one of its parts."""
+    real = records.Store.get
+
+    def get(store, run):
+        found = real(store, run)
+        return replace(found, **{part: getattr(found, part) | more(run)})
+
+    monkeypatch.setattr(records.Store, "get", get)
+
+
 def test_one_row_per_mean_of_the_planned_runs(toy, record):
     more_epochs(toy, 3)
     # The last one is of other settings: no chapter plans it.
@@ -53,14 +64,8 @@ def test_one_row_per_mean_of_the_planned_runs(toy, record):
 def test_n_counts_the_runs_that_could_be_given_the_metric(toy, record, monkeypatch):
     more_epochs(toy, 3)
     record(*(toy_run(draw) for draw in range(3)))
-    real = records.Store.get
-
-    def get(store, run):
-        found = real(store, run)
-        extra = {"auc": float("nan") if run.draw == 1 else 0.5 + run.draw / 10}
-        return replace(found, metrics=found.metrics | extra)
-
-    monkeypatch.setattr(records.Store, "get", get)
+    auc = {0: 0.5, 1: float("nan"), 2: 0.7}
+    add(monkeypatch, "metrics", lambda run: {"auc": auc[run.draw]})
     assert [(row["metric"], row["n"], row["mean"]) for row in read()] == [
         ("accuracy", "3", "0.6"),
         ("auc", "2", "0.6"),
@@ -70,13 +75,7 @@ def test_n_counts_the_runs_that_could_be_given_the_metric(toy, record, monkeypat
 def test_n_counts_what_runs_share_once(toy, record, monkeypatch):
     more_epochs(toy, 4)
     record(*(toy_run(draw) for draw in range(4)))
-    real = records.Store.get
-
-    def get(store, run):
-        found = real(store, run)
-        return replace(found, config=found.config | {"start": {"seed": max(run.draw, 1)}})
-
-    monkeypatch.setattr(records.Store, "get", get)
+    add(monkeypatch, "config", lambda run: {"start": {"seed": max(run.draw, 1)}})
     # The first two start from one network: their mean of 0.55 is one of three.
     (row,) = read()
     assert (row["n"], row["mean"]) == ("3", f"{(0.55 + 0.7 + 0.8) / 3:.6g}")
