@@ -145,7 +145,12 @@ class DuplicateSearch(Experiment, kind="duplicates", recipe=1):
                 metrics[f"near_{one}_{other}"] = float(here.sum())
                 metrics[f"exact_{one}_{other}"] = float((here & (found["distance"] == 0)).sum())
         pairs = found[["index", "other_index"]].to_numpy(dtype=np.int32)
-        codes = np.array([[names.index(a), names.index(b)] for a, b in _split_names(found)])
+        codes = np.array(
+            [
+                [names.index(a), names.index(b)]
+                for a, b in zip(found["split"], found["other_split"], strict=True)
+            ]
+        )
         return Outcome(
             metrics,
             predictions={
@@ -154,10 +159,6 @@ class DuplicateSearch(Experiment, kind="duplicates", recipe=1):
                 "same_class": np.array(agree, dtype=np.uint8),
             },
         )
-
-
-def _split_names(found) -> list[tuple[str, str]]:
-    return list(zip(found["split"], found["other_split"], strict=True))
 
 
 @dataclass(frozen=True)

@@ -280,7 +280,8 @@ class Store:
             parameters=outcome.parameters,
             seconds=round(seconds, 3),
             finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            versions={name: _version(name) for name in LIBRARIES} | {"python": _python()},
+            versions={name: _version(name) for name in LIBRARIES}
+            | {"python": platform.python_version()},
             hardware=hardware(fabric),
             weights="" if outcome.weights is None else files.sha256(weights),
             source=source,
@@ -343,7 +344,3 @@ def _version(library: str) -> str:
     except PackageNotFoundError:
         # A checkout that is on the path without being installed.
         return "not installed"
-
-
-def _python() -> str:
-    return platform.python_version()
