@@ -18,7 +18,8 @@ from fewlabels.book import cli, freeze, render, rerun, summary
 from fewlabels.book.cli import main
 from fewlabels.errors import UserError
 from fewlabels.evidence import remeasured
-from fewlabels.runs import manifest, reading
+from fewlabels.runs import manifest
+from fewlabels.runs.reading import read
 
 
 def test_list_names_parameters_their_meaning_defaults_and_allowed_values(toy, capsys):
@@ -315,7 +316,7 @@ def test_committed_chapter_runs_in_the_smoke_profile(name, tmp_path, monkeypatch
     assert "?@" not in page.read_text()
     # What `verify` compares holds for every kind of run.
     for path in (tmp_path / "cache/runs").glob("*/*.json"):
-        record = reading.read(path)
+        record = read(path)
         for metric, (low, high) in remeasured.spans(record).items():
             value = record.metrics[metric]
             assert low <= value <= high or math.isnan(value), (record.config["kind"], metric)
