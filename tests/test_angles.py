@@ -625,8 +625,10 @@ def test_the_border_is_the_shifts_doing_only_where_a_torus_has_none(verdicts, al
 
 def test_filters_with_a_direction_are_compared_with_those_of_one_pixel(verdicts):
     def turned(rows):
-        return USUAL["degrees_disc_90"](rows) * (rows["start_network_kind"] != "stack, pointwise")
+        pixel = rows["start_network_kind"].astype(str).str.startswith("stack, pointwise")
+        return USUAL["degrees_disc_90"](rows) * ~pixel
 
+    assert verdicts(degrees_disc_90=turned)["E10"]["verdict"].word == "holds"
     assert verdicts()["E10"]["verdict"].word == "undecided"
 
 
