@@ -601,6 +601,21 @@ def test_a_shift_has_to_be_exact_inside_and_not_at_the_border(verdicts, inside, 
     assert "but with strides, the error is 40%" in found["note"]
 
 
+@pytest.mark.parametrize(("all_over", "word"), [(1e-7, "holds"), (0.4, "opposite")])
+def test_the_border_is_the_shifts_doing_only_where_a_torus_has_none(verdicts, all_over, word):
+    found = verdicts(shift_all_5=all_over)["E9"]
+    assert found["verdict"].word == word and found["n"] == 3
+
+
+def test_filters_with_a_direction_are_compared_with_those_of_one_pixel(verdicts):
+    def turned(rows):
+        pixel = rows["start_network_kind"].astype(str).str.startswith("stack, pointwise")
+        return USUAL["degrees_disc_90"](rows) * ~pixel
+
+    assert verdicts(degrees_disc_90=turned)["E10"]["verdict"].word == "holds"
+    assert verdicts()["E10"]["verdict"].word == "undecided"
+
+
 def test_plain_convolutions_are_compared_with_those_that_rotate_along(verdicts):
     def turned(rows):
         return USUAL["degrees_disc_90"](rows) * (rows["start_network_group"] != "c4")

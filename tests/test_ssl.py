@@ -457,7 +457,6 @@ FUSED_TOGETHER = published.ssl_medmnist()["method"].str.startswith("fusion")
 def as_printed(n=5, noise=0.001):
     """Draws around the source's own figures, and a search that has found no image twice."""
     table = published.ssl_medmnist()[~FUSED_TOGETHER]
-    table = table[table["metric"].isin(["accuracy", MEAN])]
     figures = table.pivot_table(
         "value_percent", ["dataset", "labels", "method", "backbone"], "metric", sort=False
     )
@@ -472,7 +471,11 @@ def as_printed(n=5, noise=0.001):
         facts |= {"name": method, "luck": None, "overlap": None, "record": record}
         for draw in range(n):
             off = noise * (draw - n // 2) * (1 + k / 100)
-            metrics = {metric: found[metric] / 100 + off for metric in ("accuracy", MEAN)}
+            # Every class has a spread of its own: gains of two that agree exactly tell nothing.
+            metrics = {
+                metric: min(max(figure / 100 + off * (1 + place / 10), 0), 1)
+                for place, (metric, figure) in enumerate(found.items())
+            }
             rows.append(facts | {"draw": draw} | metrics)
     counts = {f"exact_train_{part}": 0.0 for part in ("train", "valid", "test")}
     search = SimpleNamespace(metrics=counts | {"exact": 0.0, "near": 0.0}, predictions={})
@@ -487,10 +490,11 @@ def claims(monkeypatch):
 
 def test_the_sources_own_figures_confirm_its_claims(claims):
     found = words(claims(as_printed(), budget="source"))
-    assert list(found) == [f"S{k}" for k in range(1, 50)]
+    assert list(found) == [f"S{k}" for k in range(1, 75)]
     measured = [f"S{k}" for k in (*range(1, 12), 17, 18, 20, 25, 26, 27, 30, 36, 37, 38)]
     # Not S39 and S43: made as they are here, gains of fine-tuning differ by the same in every draw.
     measured += ["S40", "S41", "S42", "S44", "S47"]
+    measured += [f"S{k}" for k in (35, 53, 58, 60, 61, 63, 64, 65, 68, 69, 71, 74)]
     figures = dict.fromkeys(("S1", "S2", "S3", "S20", "S27"), "agrees")
     assert {name: found[name] for name in measured} == dict.fromkeys(measured, "holds") | figures
     assert {found[name] for name in ("S13", "S14", "S15", "S19")} == {"not tested"}
@@ -543,12 +547,42 @@ def test_one_cell_that_is_the_other_way_refutes_a_claim_about_all(claims):
     assert found["S6"] == "holds"
 
 
+@pytest.mark.parametrize(
+    ("name", "method", "recall", "points"),
+    [
+        ("S53", "simclr", 6, 10),
+        ("S58", "aim", 0, 20),
+        ("S61", "mae", 3, 30),
+        ("S63", "mae", 0, -30),
+        ("S64", "mae", 1, -5),
+        ("S68", "moco, resnet34", 0, -5),
+        ("S71", "moco, extra cells", 2, -5),
+        ("S74", "moco", 6, 5),
+    ],
+)
+def test_one_class_that_is_the_other_way_refutes_a_claim_about_it(
+    claims, name, method, recall, points
+):
+    runs = as_printed()
+    mine = (runs["method"] == method) & (runs["backbone"] == "fine-tuned")
+    runs.loc[mine, f"recall_class_{recall}"] += points / 100
+    assert words(claims(runs, budget="source"))[name] == "opposite"
+
+
+def test_claims_about_methods_that_a_reader_left_out_are_not_tested(claims):
+    values = profiles.parameters(chapter.NAME, "quick")
+    runs = as_printed()
+    runs = runs[runs["method"].isin([*values["methods"], "supervised"])]
+    found = words(claims(runs, methods=values["methods"]))
+    assert {found[name] for name in ("S25", "S39", "S47", "S59", "S64", "S74")} == {"not tested"}
+
+
 def test_without_runs_every_claim_is_not_tested(claims):
     runs = as_printed()
     runs.loc[runs["kind"] == "classes", ["record", "accuracy", MEAN]] = None
     found = words(claims(runs))
     # What is in the data set, and what is counted, needs no network.
-    assert found.pop("S16") and found.pop("S45") == "contradicted"
+    assert found.pop("S16") and found.pop("S45") == found.pop("S66") == "contradicted"
     assert set(found.values()) == {"not tested", "not identifiable"}
 
 
