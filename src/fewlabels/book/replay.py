@@ -1,25 +1,32 @@
 """`fewlabels replay`: random runs of the book again on this machine, beside their records."""
 
+import csv
+import platform
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from fewlabels import chapters, data
+import pandas as pd
+import torch
+
+from fewlabels import chapters, data, files, paths
 from fewlabels.chapters import profiles
 from fewlabels.errors import UserError
+from fewlabels.evidence import tables
 from fewlabels.runs.reading import Record
 from fewlabels.runs.records import Experiment, Store
 from fewlabels.runs.sweep import run_all
 
 LONGEST = 60.0
 """Seconds that a run took where it was recorded, at most, to be drawn."""
+COLUMNS = ("processor", "torch", "chapter", "kind", "id", "metric", "difference")
 
 
-def drawn(sample: int, seed: int) -> list[tuple[str, Experiment, Record]]:
+def drawn(sample: int, seed: int, seconds: float = LONGEST) -> list[tuple[str, Experiment, Record]]:
     """Chapter, run and record of random runs of the book.
 
-    Only runs of up to `LONGEST` seconds that start from no other run's weights are drawn.
+    Only runs of up to ``seconds`` that start from no other run's weights are drawn.
 
     Raises:
         UserError: there is no such run.
@@ -31,17 +38,19 @@ def drawn(sample: int, seed: int) -> list[tuple[str, Experiment, Record]]:
             store, planned = chapters.load(name).store(settings), chapters.load(name).plan(settings)
             alone = [run for run in planned if not run.needs()]
             found += [(name, run, record) for run in alone if (record := store.get(run))]
-    found = [each for each in found if each[2].seconds <= LONGEST]
+    found = [each for each in found if each[2].seconds <= seconds]
     if not found:
         raise UserError("there is no record of a short run: `fewlabels run` makes some.")
     return random.Random(seed).sample(found, min(sample, len(found)))
 
 
-def replayed(sample: int, seed: int = 0) -> Iterator[tuple[str, Record, Record | str]]:
+def replayed(
+    sample: int, seed: int = 0, seconds: float = LONGEST
+) -> Iterator[tuple[str, Record, Record | str]]:
     """Chapter, record, and the record made here; or why none was, where the data are not here."""
     with tempfile.TemporaryDirectory() as scratch:
         store = Store(Path(scratch))
-        for name, run, record in drawn(sample, seed):
+        for name, run, record in drawn(sample, seed, seconds):
             try:
                 with data.as_in_the_book():
                     made = run_all([run], store, "auto", workers=1, progress=lambda *each: None)
@@ -63,3 +72,66 @@ def furthest(record: Record, made: Record) -> tuple[str, float]:
             gap = abs(here - value) / max(abs(value), 1e-12)
             found[metric] = gap if gap == gap else float("inf")
     return max(found.items(), key=lambda each: each[1], default=("", 0.0))
+
+
+def row(chapter: str, record: Record, made: Record) -> dict[str, str]:
+    """What `keep` adds of a run that was made again."""
+    metric, gap = furthest(record, made)
+    device = made.hardware["device"]
+    where = processor() if device == "cpu" else device
+    run = (where, torch.__version__, chapter, record.config["kind"], record.id)
+    return dict(zip(COLUMNS, (*run, metric, f"{gap:.3g}"), strict=True))
+
+
+def keep(rows: Iterable[Mapping[str, str]]) -> Path:
+    """Add rows to results/replay.csv, in the place of older ones of the same run and machine."""
+    known = {(each["processor"], each["id"]): each for each in [*kept(), *rows]}
+    order = sorted(known.values(), key=lambda each: [each[column] for column in COLUMNS])
+    with files.whole(_file()) as stream:
+        stream.write(files.table(COLUMNS, order).encode())
+    return _file()
+
+
+def kept() -> list[dict[str, str]]:
+    """The rows of results/replay.csv; none where it is not there."""
+    if not _file().exists():
+        return []
+    with _file().open(encoding="utf-8", newline="") as stream:
+        return [*csv.DictReader(stream)]
+
+
+def differences() -> str:
+    """The page's table: by processor and kind of run, how far metrics were from the records."""
+    frame = pd.DataFrame(kept(), columns=COLUMNS).astype({"difference": float})
+    rows = [
+        {
+            "Processor": where,
+            "Kind of run": f"{chapter}, {kind}",
+            "Runs": len(group),
+            "Equal": int((group["difference"] == 0).sum()),
+            "Median": f"{group['difference'].median():.1g}",
+            "Most": f"{group['difference'].max():.1g}",
+            "In": group.loc[group["difference"].idxmax(), "metric"].replace("_", " "),
+        }
+        for (where, chapter, kind), group in frame.groupby(["processor", "chapter", "kind"])
+    ]
+    caption = (
+        "Runs made again, beside their records: the metric of a run that differs most, relative to "
+        "itself; in how many runs every metric is equal; median and maximum over the runs."
+    )
+    return str(tables.show(pd.DataFrame(rows), "tbl-compute-replay", caption))
+
+
+def processor() -> str:
+    """The model's name where the system tells it, and what PyTorch uses of it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _file() -> Path:
+    return paths.RESULTS / "replay.csv"
