@@ -445,7 +445,7 @@ def settings(profile="full", **changes):
     return profiles.settings(chapter.NAME, profile, **changes)
 
 
-@pytest.mark.parametrize("profile", ["full", "quick", "smoke"])
+@pytest.mark.parametrize("profile", profiles.PROFILES)
 def test_every_profile_is_possible_and_its_plan_holds_all_it_starts_from(profile):
     runs = chapter.plan(settings(profile))
     assert len({run.id for run in runs}) == len(runs)

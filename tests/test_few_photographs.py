@@ -494,7 +494,7 @@ def test_an_unknown_network_is_refused():
         profiles.settings(chapter.NAME, networks=["resnet19"])
 
 
-@pytest.mark.parametrize("name", ["full", "quick", "smoke"])
+@pytest.mark.parametrize("name", profiles.PROFILES)
 def test_every_profile_is_possible_and_its_plan_holds_all_it_starts_from(name):
     runs = chapter.plan(profiles.settings(chapter.NAME, name))
     assert len({run.id for run in runs}) == len(runs)

@@ -100,7 +100,7 @@ def test_parameters_are_defaults_then_profile_then_overrides(toy):
 @pytest.mark.parametrize(
     ("profile", "overrides", "told"),
     [
-        ("fast", {}, "'fast': choose from full, quick, smoke"),
+        ("fast", {}, "'fast': choose from full, quick, minute, smoke"),
         ("quick", {"epoch": "1"}, "'epoch': choose from epochs, dataset, rate, sizes"),
         ("quick", {"epochs": "2.5"}, "epochs is 2.5: give a value of type int"),
         ("quick", {"epochs": "true"}, "epochs is True: give a value of type int"),

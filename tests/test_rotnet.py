@@ -470,7 +470,7 @@ def test_settings_refuse_what_cannot_be_by_name(key, value):
         profiles.settings(chapter.NAME, **{key: value})
 
 
-@pytest.mark.parametrize("profile", ["full", "quick", "smoke"])
+@pytest.mark.parametrize("profile", profiles.PROFILES)
 def test_every_profile_is_possible_and_its_plan_holds_all_it_starts_from(profile):
     runs = chapter.plan(profiles.settings(chapter.NAME, profile))
     assert len({run.id for run in runs}) == len(runs)

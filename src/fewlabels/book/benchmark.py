@@ -36,8 +36,8 @@ def standings() -> str:
         table = found.standings(found.task(name), runs)
         if table.empty:
             continue
-        what = f"the best {SHOWN} of {len(table)}" if len(table) > SHOWN else f"all {len(table)}"
+        more = f"the best {SHOWN} of {len(table)} methods" if len(table) > SHOWN else "the methods"
         label = f"tbl-standings-{name.rstrip('%')}"
-        caption = f"`{name}`: {what} methods of chapter 5; n is the number of independent units."
+        caption = f"`{name}`: {more} of chapter 5; n is the number of independent units."
         made.append(str(tables.show(table.head(SHOWN), label, caption)))
     return "\n".join(made)

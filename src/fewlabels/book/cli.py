@@ -87,6 +87,7 @@ def _form(arguments: Sequence[str]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("fewlabels", description="Learning from few labels.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    named = "full, quick (default), minute or smoke"
 
     def add(name: str, command, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
@@ -96,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     add("list", _list, "chapters, their parameters, defaults and allowed values")
     run = add("run", _run, "run a chapter; ends with the path of its page")
     run.add_argument("chapter", metavar="CHAPTER")
-    run.add_argument("--profile", default="quick", help="full, quick (default) or smoke")
+    run.add_argument("--profile", default="quick", help=named)
     run.add_argument(
         "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="overrides"
     )
@@ -112,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--missing", action="store_true", help="name the missing runs, in order")
     classify = add("classify", _classify, "name what photographs show (chapter few-data-caltech)")
     classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    classify.add_argument("--profile", default="quick", help="full, quick (default) or smoke")
+    classify.add_argument("--profile", default="quick", help=named)
     classify.add_argument(
         "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="overrides"
     )
