@@ -252,6 +252,11 @@ class TestCommittedChapter:
         where = "results" if profile == "full" else "cache"
         assert values.get("store", where) == where
 
+    def test_a_minute_is_for_real_images(self, name):
+        values = profiles.parameters(name, "minute")
+        images = {values[key] for key in profiles.DATA if key in values}
+        assert not images & {"cells", "shapes", "generated_xrays"}
+
     def test_is_in_the_book(self, name):
         listed = (paths.ROOT / "_quarto.yml").read_text()
         assert f"- chapters/{chapters.notebook(name).name}\n" in listed

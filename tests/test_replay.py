@@ -27,7 +27,11 @@ def test_a_choice_repeats_and_is_of_short_runs_that_stand_alone():
     assert [each[2].id for each in first] != [each[2].id for each in other]
     for _, run, record in first:
         assert not run.needs() and record.seconds <= replay.LONGEST and record.id == run.id
-    assert all(record.seconds <= 1 for *_, record in replay.drawn(5, 0, seconds=1))
+    few = replay.drawn(6, 0, 1, ["rotnet-mnist", "autoencoders-vae"])
+    assert all(record.seconds <= 1 for *_, record in few)
+    # The kinds take turns.
+    assert {name for name, *_ in few} == {"rotnet-mnist", "autoencoders-vae"}
+    assert len({run.kind for _, run, _ in few}) > 1
 
 
 def made_again(id, kind, gap, device="cpu"):
@@ -48,7 +52,7 @@ def test_what_is_kept_becomes_a_row_per_machine_and_kind(tmp_path, monkeypatch, 
         made_again("c", "nets", 0.01, "Some card"),
         ("toy", made_again("d", "nets", 0.0)[1], "the data are not here"),
     ]
-    monkeypatch.setattr(replay, "replayed", lambda sample, seed, seconds: iter(runs))
+    monkeypatch.setattr(replay, "replayed", lambda *asked: iter(runs))
     assert cli.main(["replay", "--sample", "4"]) == 0 and replay.kept() == []
     assert cli.main(["replay", "--sample", "4", "--keep"]) == 0
     assert "toy heads: at most 0.5" in capsys.readouterr().out

@@ -133,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     add("claims", _claims, "rewrite results/claims.csv")
     add("verify", _verify, "compare records, tables and frozen pages with what they follow from")
     replay = add("replay", _replay, "make random runs of the book again, beside their records")
+    replay.add_argument("chapters", nargs="*", metavar="CHAPTER", help="all without any")
     replay.add_argument("--sample", type=int, default=20, metavar="N", help="so many (20)")
     replay.add_argument("--seed", type=int, default=0, help="of the choice (0)")
     replay.add_argument("--seconds", type=float, default=60, help="of a recorded run, at most (60)")
@@ -399,7 +400,8 @@ def _replay(given: argparse.Namespace) -> None:
     from fewlabels.book import replay
 
     worst: dict[str, float] = {}
-    for name, record, made in replay.replayed(given.sample, given.seed, given.seconds):
+    asked = (given.sample, given.seed, given.seconds, given.chapters)
+    for name, record, made in replay.replayed(*asked):
         kind = f"{name} {record.config['kind']}"
         if isinstance(made, str):
             print(f"{kind}-{record.id}: not made: {made}", flush=True)

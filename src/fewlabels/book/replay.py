@@ -4,7 +4,8 @@ import csv
 import platform
 import random
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import pandas as pd
@@ -23,34 +24,43 @@ LONGEST = 60.0
 COLUMNS = ("processor", "torch", "chapter", "kind", "id", "metric", "difference")
 
 
-def drawn(sample: int, seed: int, seconds: float = LONGEST) -> list[tuple[str, Experiment, Record]]:
-    """Chapter, run and record of random runs of the book.
+def drawn(
+    sample: int, seed: int, seconds: float = LONGEST, names: Sequence[str] = ()
+) -> list[tuple[str, Experiment, Record]]:
+    """Chapter, run and record of random runs of the book, the kinds of run in turn.
 
-    Only runs of up to ``seconds`` that start from no other run's weights are drawn.
+    Only runs of up to ``seconds`` that start from no other run's weights are drawn. Features of a
+    pretrained network that the record's machine had in its cache take longer here.
+
+    names: of the chapters; all without any.
 
     Raises:
-        UserError: there is no such run.
+        UserError: there is no such run, or no such chapter.
     """
-    found = []
+    found: dict[str, list[tuple[str, Experiment, Record]]] = {}
     with data.as_in_the_book():
-        for name in chapters.names():
-            settings = profiles.settings(name)
-            store, planned = chapters.load(name).store(settings), chapters.load(name).plan(settings)
-            alone = [run for run in planned if not run.needs()]
-            found += [(name, run, record) for run in alone if (record := store.get(run))]
-    found = [each for each in found if each[2].seconds <= seconds]
+        for name in names or chapters.names():
+            chapter, settings = chapters.load(name), profiles.settings(name)
+            store = chapter.store(settings)
+            for run in chapter.plan(settings):
+                record = None if run.needs() else store.get(run)
+                if record and record.seconds <= seconds:
+                    found.setdefault(run.kind, []).append((name, run, record))
     if not found:
         raise UserError("there is no record of a short run: `fewlabels run` makes some.")
-    return random.Random(seed).sample(found, min(sample, len(found)))
+    generator = random.Random(seed)
+    piles = [generator.sample(each, len(each)) for each in found.values()]
+    turns = [each for turn in zip_longest(*piles) for each in turn if each]
+    return turns[:sample]
 
 
 def replayed(
-    sample: int, seed: int = 0, seconds: float = LONGEST
+    sample: int, seed: int = 0, seconds: float = LONGEST, names: Sequence[str] = ()
 ) -> Iterator[tuple[str, Record, Record | str]]:
     """Chapter, record, and the record made here; or why none was, where the data are not here."""
     with tempfile.TemporaryDirectory() as scratch:
         store = Store(Path(scratch))
-        for name, run, record in drawn(sample, seed, seconds):
+        for name, run, record in drawn(sample, seed, seconds, names):
             try:
                 with data.as_in_the_book():
                     made = run_all([run], store, "auto", workers=1, progress=lambda *each: None)
