@@ -295,7 +295,7 @@ def test_help_names_every_command():
     text = cli._parser().format_help()
     for command in (
         *("list", "run", "freeze", "status", "classify", "summary", "claims", "verify", "preview"),
-        "book",
+        *("book", "score", "replay"),
     ):
         assert re.search(rf"^ +{command} ", text, flags=re.MULTILINE)
 

@@ -22,7 +22,7 @@ def test_dependencies_are_locked_with_hashes():
     assert locked.count("--hash=sha256:") >= len(pinned)
 
 
-@pytest.mark.parametrize("command", ["verify", "claims", "status", "book"])
+@pytest.mark.parametrize("command", ["verify", "claims", "status", "book", "score"])
 def test_outside_a_checkout_commands_of_the_book_say_so(command, monkeypatch, capsys):
     monkeypatch.setattr(paths, "IN_CHECKOUT", False)
     assert cli.main([command]) == 2

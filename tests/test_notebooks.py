@@ -100,7 +100,7 @@ def test_parameters_are_defaults_then_profile_then_overrides(toy):
 @pytest.mark.parametrize(
     ("profile", "overrides", "told"),
     [
-        ("fast", {}, "'fast': choose from full, quick, smoke"),
+        ("fast", {}, "'fast': choose from full, quick, minute, smoke"),
         ("quick", {"epoch": "1"}, "'epoch': choose from epochs, dataset, rate, sizes"),
         ("quick", {"epochs": "2.5"}, "epochs is 2.5: give a value of type int"),
         ("quick", {"epochs": "true"}, "epochs is True: give a value of type int"),
@@ -251,6 +251,11 @@ class TestCommittedChapter:
         # The ledger runs nothing and has no store.
         where = "results" if profile == "full" else "cache"
         assert values.get("store", where) == where
+
+    def test_a_minute_is_for_real_images(self, name):
+        values = profiles.parameters(name, "minute")
+        images = {values[key] for key in profiles.DATA if key in values}
+        assert not images & {"cells", "shapes", "generated_xrays"}
 
     def test_is_in_the_book(self, name):
         listed = (paths.ROOT / "_quarto.yml").read_text()

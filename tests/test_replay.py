@@ -3,7 +3,8 @@
 import math
 from types import SimpleNamespace
 
-from fewlabels.book import replay
+from fewlabels import paths
+from fewlabels.book import cli, replay
 
 
 def test_the_furthest_metric_is_relative():
@@ -26,3 +27,47 @@ def test_a_choice_repeats_and_is_of_short_runs_that_stand_alone():
     assert [each[2].id for each in first] != [each[2].id for each in other]
     for _, run, record in first:
         assert not run.needs() and record.seconds <= replay.LONGEST and record.id == run.id
+    few = replay.drawn(12, 0, 20, ["rotnet-mnist", "autoencoders-vae"])
+    assert all(record.seconds <= 20 for *_, record in few)
+    # The kinds take turns.
+    assert {name for name, *_ in few} == {"rotnet-mnist", "autoencoders-vae"}
+    assert len({run.kind for _, run, _ in few}) > 1
+
+
+def made_again(id, kind, gap, device="cpu"):
+    """A record of a run, and the one made here, whose accuracy is off by a share ``gap``."""
+    record = SimpleNamespace(id=id, config={"kind": kind}, metrics={"accuracy": 0.5}, seconds=1.0)
+    other = SimpleNamespace(
+        metrics={"accuracy": 0.5 * (1 + gap)}, hardware={"device": device}, seconds=2.0
+    )
+    return "toy", record, other
+
+
+def test_what_is_kept_becomes_a_row_per_machine_and_kind(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    monkeypatch.setattr(replay, "processor", lambda: "Slow 1")
+    runs = [
+        made_again("a", "heads", 0.5),
+        made_again("b", "heads", 0.0),
+        made_again("c", "nets", 0.01, "Some card"),
+        ("toy", made_again("d", "nets", 0.0)[1], "the data are not here"),
+    ]
+    monkeypatch.setattr(replay, "replayed", lambda *asked: iter(runs))
+    assert cli.main(["replay", "--sample", "4"]) == 0 and replay.kept() == []
+    assert cli.main(["replay", "--sample", "4", "--keep"]) == 0
+    assert "toy heads: at most 0.5" in capsys.readouterr().out
+    # The same run on the same machine takes its former place.
+    runs[0] = made_again("a", "heads", 0.25)
+    assert cli.main(["replay", "--keep"]) == 0
+    assert [each["id"] for each in replay.kept()] == ["a", "b", "c"]
+    lines = [line for line in replay.differences().splitlines() if "toy" in line]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells == [
+        ["Slow 1", "toy, heads", "2", "1", "0.1", "0.2", "accuracy"],
+        ["Some card", "toy, nets", "1", "0", "0.01", "0.01", "accuracy"],
+    ]
+
+
+def test_a_processor_is_named_with_its_instructions():
+    name, _, used = replay.processor().rpartition(", ")
+    assert name and used

@@ -355,7 +355,7 @@ def test_a_data_set_that_cannot_be_run_is_refused_with_those_that_can():
 
 
 @pytest.mark.parametrize("budget", ["reduced", "source"])
-@pytest.mark.parametrize("profile", ["full", "quick", "smoke"])
+@pytest.mark.parametrize("profile", profiles.PROFILES)
 def test_every_profile_is_possible_and_its_plan_holds_all_it_starts_from(profile, budget):
     runs = chapter.plan(settings(profile, budget=budget))
     assert len({run.id for run in runs}) == len(runs)

@@ -132,6 +132,10 @@ def advise(
         page: where to write a page, an ``.html`` file, again and again while runs finish.
         progress: called after each run with how many are done, how many there are, and its record.
 
+    Returns:
+        ``curve``, a table with a row per method and share of the labels (mean class accuracy with
+        its interval, fractions); ``sentences``, the advice; ``done`` of ``planned`` runs.
+
     Raises:
         UserError: images that cannot be read, see `fewlabels.data.own.load`; ``page`` is no .html.
     """

@@ -83,6 +83,7 @@ def _form(arguments: Sequence[str]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("fewlabels", description="Learning from few labels.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    named = "full, quick (default), minute or smoke"
 
     def add(name: str, command, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
@@ -92,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     add("list", _list, "chapters, their parameters, defaults and allowed values")
     run = add("run", _run, "run a chapter; ends with the path of its page")
     run.add_argument("chapter", metavar="CHAPTER")
-    run.add_argument("--profile", default="quick", help="full, quick (default) or smoke")
+    run.add_argument("--profile", default="quick", help=named)
     run.add_argument(
         "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="overrides"
     )
@@ -108,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--missing", action="store_true", help="name the missing runs, in order")
     classify = add("classify", _classify, "name what photographs show (chapter few-data-caltech)")
     classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    classify.add_argument("--profile", default="quick", help="full, quick (default) or smoke")
+    classify.add_argument("--profile", default="quick", help=named)
     classify.add_argument(
         "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="overrides"
     )
@@ -121,12 +122,18 @@ def _parser() -> argparse.ArgumentParser:
         help="what leaves an image's meaning as it is: none (letters), mirror, any (cells)",
     )
     advise.add_argument("--page", type=Path, metavar="FILE", help="the page (advice-NAME.html)")
-    add("summary", _summary, "rewrite results/summary.csv")
+    score = add("score", _score, "your predictions beside the methods of chapter 5, paired by draw")
+    score.add_argument("predictions", nargs="?", type=Path, metavar="FILE", help="an .npz file")
+    score.add_argument("--task", metavar="TASK", help="as bloodmnist-25%%; without one, all tasks")
+    add("summary", _summary, "rewrite results/summary.csv, and the parts of pages that are made")
     add("claims", _claims, "rewrite results/claims.csv")
     add("verify", _verify, "compare records, tables and frozen pages with what they follow from")
     replay = add("replay", _replay, "make random runs of the book again, beside their records")
+    replay.add_argument("chapters", nargs="*", metavar="CHAPTER", help="all without any")
     replay.add_argument("--sample", type=int, default=20, metavar="N", help="so many (20)")
     replay.add_argument("--seed", type=int, default=0, help="of the choice (0)")
+    replay.add_argument("--seconds", type=float, default=60, help="of a recorded run, at most (60)")
+    replay.add_argument("--keep", action="store_true", help="add to results/replay.csv")
     pack = add("pack", _pack, "write a folder that makes missing runs on another machine")
     pack.add_argument("chapters", nargs="+", metavar="CHAPTER")
     pack.add_argument("--to", type=Path, required=True, metavar="FOLDER")
@@ -280,10 +287,31 @@ def _advise(given: argparse.Namespace) -> None:
     print(page.resolve())
 
 
+def _score(given: argparse.Namespace) -> None:
+    from fewlabels.evidence import standings
+
+    if given.task is None:
+        if given.predictions:
+            raise UserError(
+                "name the task: --task, one of " + ", ".join(standings.files_of_tasks())
+            )
+        for name, file in standings.files_of_tasks().items():
+            print(f"{name:18} {file.relative_to(paths.ROOT)}")
+        return
+    task = standings.task(given.task)
+    if given.predictions:
+        found = standings.score(task, given.predictions)
+    else:
+        found = standings.standings(task)
+    print(found.to_string(index=False) if len(found) else "no method has met this task yet")
+
+
 def _summary(given: argparse.Namespace) -> None:
-    from fewlabels.book import summary
+    from fewlabels.book import inserted, summary
 
     print(summary.write())
+    for page in inserted.write():
+        print(page)
 
 
 def _claims(given: argparse.Namespace) -> None:
@@ -305,15 +333,20 @@ def _replay(given: argparse.Namespace) -> None:
     from fewlabels.book import replay
 
     worst: dict[str, float] = {}
-    for name, record, made in replay.replayed(given.sample, given.seed):
+    asked = (given.sample, given.seed, given.seconds, given.chapters)
+    for name, record, made in replay.replayed(*asked):
         kind = f"{name} {record.config['kind']}"
         if isinstance(made, str):
             print(f"{kind}-{record.id}: not made: {made}", flush=True)
             continue
         metric, gap = replay.furthest(record, made)
         worst[kind] = max(worst.get(kind, 0.0), gap)
+        if given.keep:
+            replay.keep([replay.row(name, record, made)])
         said = f"{metric} differs by {gap:.2g} of itself" if gap else "equal"
-        print(f"{kind}-{record.id}: {said}, {made.seconds:.0f} s ({record.seconds:.0f} s)")
+        print(
+            f"{kind}-{record.id}: {said}, {made.seconds:.0f} s ({record.seconds:.0f} s)", flush=True
+        )
     for kind, gap in sorted(worst.items()):
         print(f"{kind}: at most {gap:.2g}")
 
@@ -349,6 +382,7 @@ def _book(given: argparse.Namespace) -> None:
 
 
 OF_THE_BOOK = (
-    *(_keep, _freeze, _status, _summary, _claims, _verify, _replay, _pack, _merge, _preview, _book),
+    *(_keep, _freeze, _status, _summary, _claims, _verify, _replay, _score, _pack, _merge),
+    *(_preview, _book),
 )
 """Commands that need a checkout."""

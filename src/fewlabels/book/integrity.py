@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from fewlabels import chapters, data, files, paths
-from fewlabels.book import freeze, ledger, summary
+from fewlabels.book import freeze, inserted, ledger, summary
 from fewlabels.chapters import profiles
 from fewlabels.errors import UserError
-from fewlabels.evidence import remeasured
+from fewlabels.evidence import remeasured, standings
 from fewlabels.reference import published
 from fewlabels.runs import manifest
 from fewlabels.runs.reading import NO_RECORD, Record
@@ -59,6 +59,9 @@ def verify() -> Report:
         for name in chapters.names():
             if stale := freeze.status(name).stale:
                 report.wrong.append(f"_freeze, {name}: {freeze.in_words(stale)}")
+    _draws(report)
+    with _told(report, "chapters"):
+        report.wrong += inserted.stale()
     return report
 
 
@@ -137,6 +140,16 @@ def _cells(report: Report, found: dict[str, Record]) -> None:
         for id in planned.keys() & found:
             if planned[id].cell() != found[id].cell:
                 report.wrong.append(f"{name}: record {id} counts itself towards other runs")
+
+
+def _draws(report: Report) -> None:
+    """What is published of the label draws, compared with the data."""
+    for task in standings.files_of_tasks():
+        report.wrong += [f"results/draws: {line}" for line in standings.altered(task)]
+        try:
+            report.wrong += [f"results/draws: {line}" for line in standings.differences(task)]
+        except UserError as error:
+            report.unchecked[f"results/draws: {error}"] += 1
 
 
 def _table(

@@ -19,7 +19,7 @@ from fewlabels import chapters, paths
 from fewlabels.errors import UserError
 from fewlabels.runs.parameters import Own, Real
 
-PROFILES = ("full", "quick", "smoke")
+PROFILES = ("full", "quick", "minute", "smoke")
 DATA = ("dataset", "blood", "derma")
 """Parameters that name a data set, or are the path of a reader's own images."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from fewlabels import paths
+from fewlabels.chapters import profiles
 from fewlabels.reference import published
 from fewlabels.runs.parameters import Checked, Items
 from fewlabels.runs.records import Experiment, Store
@@ -26,7 +27,7 @@ class Settings(Checked):
     """Whose claims are shown."""
     yours: list[Literal[CHAPTERS]]
     """Chapters that you have run: your verdicts stand beside the book's."""
-    profile: Literal["full", "quick", "smoke"]
+    profile: Literal[profiles.PROFILES]
     """The profile you ran them in."""
 
 

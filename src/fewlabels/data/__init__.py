@@ -88,9 +88,17 @@ def check(key: str, name: str, names: Container[str]) -> None:
 def load(name: str) -> ImageData:
     """The data set of this name, or a reader's own at this path, read once per process.
 
+    Args:
+        name: one of `fewlabels.data.DATASETS`, as ``digits`` (no download) or ``bloodmnist``; or
+            the path of an .npz file in MedMNIST's layout or of a folder, see `fewlabels.data.own`.
+
+    Returns:
+        ``train``, ``test`` and, where there is one, ``valid``: each with ``images``, a tensor uint8
+        [N, C, H, W], and ``labels``, int64 [N]; and ``classes``, their names.
+
     Raises:
         UserError: unknown name, files that are missing, partial or not the official ones; within
-            :func:`as_in_the_book`, other files than the book's; see `fewlabels.data.own.load`.
+            `as_in_the_book`, other files than the book's; see `fewlabels.data.own.load`.
     """
     found, source = _load(name), _source(name)
     if _BOOK.get() and hasattr(source, "book_md5") and found.md5 != source.book_md5():
