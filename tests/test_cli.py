@@ -171,7 +171,7 @@ def test_what_the_system_refuses_is_one_line_and_status_2(toy, tmp_path, capsys,
     (tmp_path / "file").touch()
     if case == "cache":
         monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / "file"))
-        status, remedy = main(["run", "other"]), "name another in FEWLABELS_CACHE"
+        status, remedy = main(["run", "other"]), "another folder in FEWLABELS_CACHE"
     elif case == "output":
         status, remedy = main(["run", "other", "--output", f"{tmp_path}/file/x.ipynb"]), "another"
     else:

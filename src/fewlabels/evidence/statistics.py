@@ -223,6 +223,8 @@ def mean_interval(
 ) -> Interval:
     """Student's t interval of the mean over units of luck: mean +- t s / sqrt(n), df = n - 1.
 
+    Convention: s with n - 1, as everywhere here.
+
     values: [runs], finite, in any unit. luck: for every value what it shares with others, None
     where it shares nothing; runs of one unit are averaged first. test_to_train: for overlapping
     splits, the ratio of their parts. Under `FEWEST` units, and where all agree exactly, low and
@@ -464,8 +466,11 @@ def variance_components(values: ArrayLike) -> dict[str, float]:
 
     Two-way random-effects ANOVA with one run per cell, by equating mean squares with their
     expectations; negative estimates are set to 0. With one run per cell, the interaction of draw
-    and seed cannot be told from the residual. values: [draws, seeds], at least 2 x 2, finite;
-    UserError otherwise. Returns ``draw``, ``seed``, ``residual``, in the values' unit squared.
+    and seed cannot be told from the residual.
+
+    Convention: mean squares over their degrees of freedom (ddof 1). values: [draws, seeds], at
+    least 2 x 2, finite; UserError otherwise. Returns ``draw``, ``seed``, ``residual``, in the
+    values' unit squared.
     """
     table = np.asarray(values, dtype=float)
     if table.ndim != 2 or min(table.shape) < 2:
