@@ -16,6 +16,7 @@ from conftest import toy_run
 from fewlabels import chapters, paths
 from fewlabels.book import cli, freeze, render, summary
 from fewlabels.book.cli import main
+from fewlabels.data import reading
 from fewlabels.errors import UserError
 from fewlabels.evidence import remeasured
 from fewlabels.runs import manifest, records
@@ -94,6 +95,17 @@ def test_a_place_that_is_not_there_is_one_line(home, monkeypatch, tmp_path):
     monkeypatch.setenv("FEWLABELS_CACHE", "")
     if home:
         assert paths.cache() == Path("/nowhere/.cache/fewlabels")
+
+
+@pytest.mark.parametrize(
+    ("variable", "ask"), [("FEWLABELS_CACHE", paths.cache), ("FEWLABELS_DATA", paths.data)]
+)
+def test_a_home_that_nobody_has_is_named_with_its_variable(monkeypatch, variable, ask):
+    monkeypatch.setenv(variable, "~nobody-at-all/x")
+    with pytest.raises(UserError, match=rf"^~nobody-at-all/x is in no home .* in {variable}\.$"):
+        ask()
+    with pytest.raises(UserError, match=r"^~nobody-at-all/y is in no home .*; name it without ~"):
+        reading.read("~nobody-at-all/y")
 
 
 def test_a_user_without_an_account_can_import_everything():

@@ -202,7 +202,7 @@ def test_embedding_refuses(points, labels):
             lambda: figures.published_against_ours(
                 pd.DataFrame([("a", 73, 0.7, 0.6, 0.8, 3)], columns=PRINTED)
             ),
-            "published runs from 73 to 73: pass fractions, 0 to 1",
+            "published runs from 73 to 73: pass fractions, -1 to 1",
         ),
         (
             lambda: figures.accuracy_against_labels(

@@ -243,7 +243,7 @@ def test_a_full_disk_leaves_no_half_of_a_notebook(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(LocalHandler, "write", write)
     with pytest.raises(DiskError) as told:
         notebooks.execute(toy / "chapters/02-other.ipynb", output, {"epochs": 1})
-    assert len(writes) == 2 and not output.exists()
+    assert len(writes) > 1 and not output.exists()
     message = str(told.value)
     assert message.startswith(f"{output} cannot be used: no space left on device. Free some space")
     assert "--output" in message and "\n" not in message

@@ -417,11 +417,11 @@ def paired_differences(frame: pd.DataFrame) -> Figure:
 def published_against_ours(frame: pd.DataFrame, bar: str = "95% of further runs") -> Figure:
     """Forest plot: our mean, the printed figure, and a range for it that `bar` names.
 
-    frame: columns quantity (text), published, mean, low, high (all fractions 0..1; the range's
-    ends), n. Raises UserError for other columns, means and printed figures.
+    frame: columns quantity (text), published, mean, low, high (fractions, differences of them
+    too; the range's ends), n. Raises UserError for other columns, means and printed figures.
     """
     _need(frame, "quantity", "published", "mean", "low", "high", "n")
-    _fractions(frame, "published", "mean")
+    _fractions(frame, "published", "mean", low=-1)
     fig, ax = _forest(frame["quantity"])
     for y, row in enumerate(frame.itertuples()):
         first = y == 0
