@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from fewlabels.book import advise as page
 from fewlabels.data import ImageData, Split
-from fewlabels.errors import UserError
+from fewlabels.errors import DiskError, UserError
 from fewlabels.evidence import advice
 from fewlabels.evidence.statistics import PairedDifference
 from fewlabels.kinds.advice import OwnClassifier
@@ -197,3 +198,10 @@ def test_the_order_of_runs_brings_every_method_before_more_draws():
 def test_a_page_has_a_name(tmp_path):
     with pytest.raises(UserError, match=r"end it in .html"):
         page.advise("cells", page=tmp_path / "page.txt")
+
+
+def test_a_page_where_nothing_can_be_written_is_refused_before_the_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "run_all", None)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # Root may write anywhere.
+    with pytest.raises(DiskError, match=rf"^{tmp_path} cannot be used: permission denied"):
+        page.advise("cells", page=tmp_path / "page.html")

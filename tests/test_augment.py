@@ -5,7 +5,22 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import gaussian_blur, rotate
 
-from fewlabels.data.augment import affine, cropped, flipped, quarter_turns, shifted
+from fewlabels.data.augment import (
+    View,
+    affine,
+    blurred,
+    colour_jitter,
+    cropped,
+    flipped,
+    hue_shifted,
+    luminance,
+    normalised,
+    quarter_turns,
+    random_crops,
+    rotated,
+    shifted,
+)
+from fewlabels.errors import UserError
 
 
 @pytest.fixture
@@ -155,3 +170,66 @@ def test_crops_stay_inside_the_image():
     torch.manual_seed(0)
     images = torch.full((50, 1, 16, 16), 0.4)
     assert torch.allclose(cropped(images, smallest=0.3), images)
+
+
+GREY, COLOUR, NO_TURN = torch.zeros(2, 1, 4, 4), torch.zeros(2, 3, 4, 4), torch.zeros(2).long()
+JITTER = (1.0, (0.4, 0.4, 0.4), 0.1)
+TAKING = {
+    "quarter_turns": lambda images: quarter_turns(images, NO_TURN[: len(images)]),
+    "rotated": lambda images: rotated(images, torch.zeros(len(images))),
+    "affine": lambda images: affine(images, 5, 1),
+    "flipped": lambda images: flipped(images, "vertical"),
+    "cropped": lambda images: cropped(images, 0.5),
+    "shifted": lambda images: shifted(images, *[NO_TURN[: len(images)]] * 2),
+    "random_crops": lambda images: random_crops(images, 4, 0.5, 0.5),
+    "blurred": lambda images: blurred(images, (0.1, 2.0)),
+    "normalised": lambda images: normalised(images, (0.5,) * 3, (0.5,) * 3),
+    "colour_jitter": lambda images: colour_jitter(images, *JITTER),
+    "luminance": luminance,
+    "hue_shifted": lambda images: hue_shifted(images, torch.zeros(len(images))),
+}
+WHOLE = ("quarter_turns", "flipped", "shifted")
+"""These take any type."""
+
+
+@pytest.mark.parametrize("name", TAKING)
+def test_images_without_a_channel_or_of_bytes_and_no_image_are_refused_by_what_they_are(name):
+    for images in (COLOUR[:, 0], COLOUR[:0], *([] if name in WHOLE else [COLOUR.byte()])):
+        if name == "hue_shifted" and not len(images):
+            continue  # A quarter of a small batch.
+        with pytest.raises(UserError, match=r"^images are torch") as told:
+            TAKING[name](images)
+        assert f"{images.dtype} {tuple(images.shape)}: pass" in str(told.value)
+    assert len(TAKING[name](COLOUR)) == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: quarter_turns(torch.zeros(2, 1, 4, 5), NO_TURN), r"pass a tensor \[N, C, H, H\]"),
+        (lambda: quarter_turns(GREY, NO_TURN[:1]), r"turns has shape \(1,\) for 2 images"),
+        (lambda: shifted(GREY, NO_TURN, NO_TURN[:1]), "columns has shape"),
+        (lambda: hue_shifted(COLOUR, torch.zeros(3)), "shift has shape"),
+        (lambda: affine(GREY, 5, 1, outside="white"), "outside is 'white'; allowed: zeros, ref"),
+        (lambda: flipped(GREY, "left"), "axis is 'left'; allowed: horizontal, vertical"),
+        (lambda: cropped(GREY, 0), "smallest is 0; allowed: above 0 and at most 1"),
+        (lambda: random_crops(GREY, 4, 8, 0.5), "min_scale is 8; allowed"),
+        (lambda: random_crops(GREY, 4, 0.5, 50), "flip is 50; allowed: from 0 to 1"),
+        (lambda: blurred(GREY, (0.0, 2.0)), r"sigmas are \(0.0, 2.0\)"),
+        (lambda: luminance(GREY), r"pass float \[N, 3, H, W\]"),
+        (lambda: colour_jitter(COLOUR + 255, *JITTER), "images run from 255 to 255; allowed"),
+        (lambda: normalised(torch.zeros(2, 4, 4, 4), (0.5,) * 3, (0.5,) * 3), "images have 4 chan"),
+        (lambda: View(28, jitter=80), "jitter is 80; allowed: from 0 to 1"),
+        (lambda: View(28.5), "size is 28.5; allowed: a whole number"),
+        (lambda: View(28)(torch.zeros(0, 3, 28, 28).byte()), "at least one"),
+    ],
+)
+def test_what_cannot_be_augmented_is_refused(call, told):
+    with pytest.raises(UserError, match=told):
+        call()
+
+
+def test_four_quarter_turns_are_none(images):
+    turned = quarter_turns(images, torch.tensor([0, 4, 8, -4, 5, -3]))
+    assert torch.equal(turned[:4], images[:4])
+    assert torch.equal(turned[4:], quarter_turns(images[4:], torch.tensor([1, 1])))

@@ -16,6 +16,7 @@ from conftest import toy_run
 from fewlabels import chapters, paths
 from fewlabels.book import cli, freeze, render, rerun, summary
 from fewlabels.book.cli import main
+from fewlabels.data import reading
 from fewlabels.errors import UserError
 from fewlabels.evidence import remeasured
 from fewlabels.runs import manifest
@@ -97,6 +98,17 @@ def test_a_place_that_is_not_there_is_one_line(home, monkeypatch, tmp_path):
         assert paths.cache() == Path("/nowhere/.cache/fewlabels")
 
 
+@pytest.mark.parametrize(
+    ("variable", "ask"), [("FEWLABELS_CACHE", paths.cache), ("FEWLABELS_DATA", paths.data)]
+)
+def test_a_home_that_nobody_has_is_named_with_its_variable(monkeypatch, variable, ask):
+    monkeypatch.setenv(variable, "~nobody-at-all/x")
+    with pytest.raises(UserError, match=rf"^~nobody-at-all/x is in no home .* in {variable}\.$"):
+        ask()
+    with pytest.raises(UserError, match=r"^~nobody-at-all/y is in no home .*; name it without ~"):
+        reading.read("~nobody-at-all/y")
+
+
 def test_a_user_without_an_account_can_import_everything():
     code = (
         "import os, pwd; pwd.getpwuid = lambda uid: {}[uid];"
@@ -172,7 +184,7 @@ def test_what_the_system_refuses_is_one_line_and_status_2(toy, tmp_path, capsys,
     (tmp_path / "file").touch()
     if case == "cache":
         monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / "file"))
-        status, remedy = main(["run", "other"]), "name another in FEWLABELS_CACHE"
+        status, remedy = main(["run", "other"]), "another folder in FEWLABELS_CACHE"
     elif case == "output":
         status, remedy = main(["run", "other", "--output", f"{tmp_path}/file/x.ipynb"]), "another"
     else:

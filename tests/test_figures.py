@@ -42,6 +42,14 @@ def forest():
     return pd.DataFrame(rows, columns=columns)
 
 
+PRINTED = ["quantity", "published", "mean", "low", "high", "n"]
+MEANS = ["method", "labels", "mean", "low", "high"]
+
+
+def strip(values, labels):
+    return figures.strip(np.array(values), np.array(labels), ["a", "b"], "size", 1, [1, 2])
+
+
 def labelled(ax):
     return {line.get_label(): line for line in ax.get_lines()}
 
@@ -184,6 +192,45 @@ def test_embedding_names_each_class_at_its_median():
 def test_embedding_refuses(points, labels):
     with pytest.raises(UserError):
         figures.embedding(points, labels, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("draw", "told"),
+    [
+        (lambda: figures.paired_differences(forest().assign(mean=[-3, 1])), "mean runs from -3 to"),
+        (
+            lambda: figures.published_against_ours(
+                pd.DataFrame([("a", 73, 0.7, 0.6, 0.8, 3)], columns=PRINTED)
+            ),
+            "published runs from 73 to 73: pass fractions, -1 to 1",
+        ),
+        (
+            lambda: figures.accuracy_against_labels(
+                pd.DataFrame([("cnn", 10, 85.0, 80.0, 90.0)], columns=MEANS)
+            ),
+            "mean runs from 85 to 85: pass fractions",
+        ),
+        (
+            lambda: figures.accuracy_against_labels(
+                pd.DataFrame([("cnn", 0, 0.85, 0.8, 0.9)], columns=MEANS)
+            ),
+            "counts begin at 0: a logarithmic axis",
+        ),
+        (lambda: strip([0.0, 1.0], [0, 0]), r"values have shape \(2,\): pass \[N\] above zero"),
+        (lambda: strip([], []), r"shape \(0,\).*at least one"),
+        (lambda: strip([1.0, 2.0], [0, 2]), "labels run from 0 to 2 for 2 classes"),
+        (lambda: strip([1.0, 2.0], [0.0, 1.0]), "labels are float64"),
+        (lambda: figures.embedding(np.zeros((0, 2)), np.zeros(0, int), ["a"]), "at least one"),
+        (
+            lambda: figures.runs_and_mean(plt.figure().add_subplot(), [1, 2], np.zeros((3, 4))),
+            r"runs have shape \(3, 4\): pass \[runs, 2\]",
+        ),
+    ],
+)
+def test_figures_name_what_they_got(draw, told):
+    with pytest.raises(UserError, match=told):
+        draw()
+    plt.close("all")
 
 
 def test_paired_differences_are_in_points():

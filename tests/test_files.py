@@ -67,8 +67,15 @@ def test_a_limit_on_the_size_of_files_is_told_and_the_old_file_stays(tmp_path):
 @pytest.mark.parametrize(
     ("number", "place", "remedy"),
     [
-        (errno.ENOSPC, "x", "Free some space there"),
-        (errno.EROFS, "x", "Make it writable, or name another place."),
+        (errno.ENOSPC, "x", "Free some space there, or name another place;"),
+        (errno.EROFS, "x", "Make it writable for you, or name another place."),
+        (errno.EROFS, paths.ROOT / "_runs" / "x.html", "or name another place with --output."),
+        (
+            errno.ENOSPC,
+            paths.cache() / "weights" / "x",
+            "name another folder in FEWLABELS_CACHE; wh",
+        ),
+        (errno.EDQUOT, paths.RESULTS / "x", "Free some space there, or keep your runs elsewhere"),
         (errno.EACCES, paths.RESULTS / "x", "-p store cache"),
         (errno.EROFS, paths.cache() / "x", "FEWLABELS_CACHE"),
     ],
@@ -90,6 +97,25 @@ def test_a_file_in_the_place_of_a_folder_and_a_folder_that_is_read_only(tmp_path
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(DiskError, match="permission denied"):
         files.folder(tmp_path)
+
+
+def test_a_lock_of_another_user_is_named_with_the_variable(tmp_path, monkeypatch):
+    """Two users, one cache, umask 022: the second may not open what the first has made."""
+    monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path))
+    lock, real = tmp_path / "locks" / "run.lock", os.open
+
+    def refused(path, *how, **more):
+        if str(path).endswith(".lock"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, *how, **more)
+
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(DiskError) as told, files.locked(lock):
+        pass
+    assert str(told.value) == (
+        f"{lock} cannot be used: permission denied. Make it writable for you, or name another "
+        "folder in FEWLABELS_CACHE."
+    )
 
 
 def test_other_errors_pass(tmp_path):

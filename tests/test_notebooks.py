@@ -1,11 +1,15 @@
+import errno
 import json
+import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
+from papermill.iorw import LocalHandler
 
 from fewlabels import chapters, paths
 from fewlabels.book import notebooks
@@ -109,6 +113,10 @@ def test_parameters_are_defaults_then_profile_then_overrides(toy):
         ("quick", {"sizes": "7"}, "sizes is 7: give a value of type list"),
         ("quick", {"sizes": "[1, x]"}, "sizes is 'x': give a value of type int"),
         ("quick", {"rate": "fast"}, "rate is 'fast': give a value of type float"),
+        ("quick", {"rate": "1_0"}, "rate is '1_0': give a value of type float"),
+        ("quick", {"rate": "inf"}, "rate is 'inf': give a value of type float"),
+        ("quick", {"rate": "\N{ARABIC-INDIC DIGIT THREE}"}, "give a value of type float"),
+        ("quick", {"epochs": "1\N{ARABIC-INDIC DIGIT THREE}"}, "give a value of type int"),
         ("quick", {"dataset": "cifar"}, "dataset is 'cifar': choose from toy, other"),
         ("quick", {"dataset": "<img onerror=x>"}, "dataset is '<img onerror=x>'; not allowed"),
         ("quick", {"dataset": "![x](/etc/passwd)"}, "not allowed in it: < > `"),
@@ -223,6 +231,26 @@ def test_a_full_disk_in_a_cell_stays_an_error_of_the_disk(toy, tmp_path):
     source.write_text(json.dumps(content))
     with pytest.raises(DiskError, match=r"^full$"):
         notebooks.execute(source, tmp_path / "out.ipynb", {"epochs": 1})
+
+
+def test_a_full_disk_leaves_no_half_of_a_notebook(toy, tmp_path, monkeypatch):
+    output, writes = tmp_path / "_runs" / "out.ipynb", []
+    real = LocalHandler.write
+
+    def write(handler, text, path):
+        writes.append(path)
+        if len(writes) == 1:
+            return real(handler, text, path)
+        Path(path).write_text(text[:10])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(LocalHandler, "write", write)
+    with pytest.raises(DiskError) as told:
+        notebooks.execute(toy / "chapters/02-other.ipynb", output, {"epochs": 1})
+    assert len(writes) > 1 and not output.exists()
+    message = str(told.value)
+    assert message.startswith(f"{output} cannot be used: no space left on device. Free some space")
+    assert "--output" in message and "\n" not in message
 
 
 def test_plain_papermill_shows_a_user_error_in_a_line(toy, tmp_path):

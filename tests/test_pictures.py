@@ -117,3 +117,7 @@ def test_what_is_read_stands_in_the_cell_white_where_it_is_sure():
     assert [text.get_text() for text in texts] == ["7", "1", "0", "3"]
     assert [text.get_color() == "white" for text in texts] == [True, False, False, True]
     assert texts[1].get_position() == (1, 0)
+    with pytest.raises(UserError, match=r"confidence runs from 0.1 to 90: pass 0 to 1"):
+        pictures.read(grey(1, 2, 3, 4), np.array([7, 1, 0, 3]), [90, 0.1, 0.5, 0.7], 3.0)
+    with pytest.raises(UserError, match=r"classes \(3,\) and confidence \(4,\) for 4 cells"):
+        pictures.read(grey(1, 2, 3, 4), np.array([7, 1, 0]), sure, 3.0)

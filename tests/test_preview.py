@@ -1,9 +1,14 @@
+import errno
+import io
 import json
+import os
 import re
+from pathlib import Path
 
 import pytest
 
 from fewlabels.book import notebooks, preview
+from fewlabels.errors import DiskError
 
 # These have their labels from outputs, which there are none of before the chapter is executed.
 MISSING = ["fig-pair-2 in 01-toy.ipynb", "tbl-hand in 01-toy.ipynb"]
@@ -208,3 +213,45 @@ By hand
 
 : Pipe {#tbl-pipe}
 """
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class Full(io.BytesIO):
+    """A file on a disk without space."""
+
+    write = full
+
+
+def test_a_full_disk_leaves_no_half_of_a_page_and_is_told_in_one_line(toy, monkeypatch):
+    page, source = toy / "_runs" / "page.html", toy / "chapters" / "01-toy.ipynb"
+    page.parent.mkdir()
+    page.write_text("the page of another day")
+    real = Path.open
+
+    def opened(path, mode="r", *more, **named):
+        file = real(path, mode, *more, **named)
+        if path.suffix != ".tmp":
+            return file
+        file.close()  # It is there, and empty.
+        return Full()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", opened)
+        with pytest.raises(DiskError) as told:
+            preview.run_page(source, source, "Your run", page)
+    message = str(told.value)
+    assert message.startswith(f"{page} cannot be used: no space left on device. Free some space")
+    assert "--output" in message and "\n" not in message
+    assert [each.name for each in page.parent.iterdir()] == ["page.html"]
+    assert page.read_text() == "the page of another day"
+
+
+def test_a_read_only_checkout_is_told_in_one_line(toy, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)  # Root may write to what is read-only.
+    with pytest.raises(
+        DiskError, match=r"_preview cannot be used: permission denied\. Make it wri"
+    ):
+        preview.book(toy / "_preview")

@@ -374,6 +374,16 @@ def test_a_full_disk_leaves_no_record(store, fabric, log, monkeypatch, tmp_path)
     assert executed(log) == ["0", "0"]
 
 
+@pytest.mark.parametrize("folder", ["weights", "unfinished", "locks"])
+def test_a_folder_of_another_user_in_the_cache_is_refused_before_the_work(
+    store, fabric, log, folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != folder)
+    with pytest.raises(DiskError, match=rf"{folder} cannot be used: permission .*FEWLABELS_CACHE"):
+        store.run(Toy("digits", 0), fabric)
+    assert executed(log) == []
+
+
 def test_a_run_that_fails_leaves_nothing(store, fabric):
     with pytest.raises(RuntimeError, match="toy 0 fails"):
         store.run(Toy("digits", 0, fails=True), fabric)

@@ -155,9 +155,12 @@ def test_what_a_run_says_is_seen_and_what_killed_sweeps_left_is_cleared(store):
         watch.tell(3, 6)
         watch.tell(4, 6)  # So soon that it is not said.
         under_way.say(folder, "sweep", label="2 runs remain", done=1, of=3)
+        name = under_way.own_name()
+        (((_, own), (made, at)),) = under_way.steps(folder).items()
+        assert (own, made) == ("toy", 3) and at == pytest.approx(time.time(), abs=60)
         assert list(under_way._told(folder)) == [
             ("sweep", {"label": "2 runs remain", "done": 1, "of": 3}),
-            (under_way.own_name(), {"label": "toy", "done": 3, "of": 6}),
+            (name, {"label": "toy", "done": 3, "of": 6, "at": at}),
         ]
         watch.over()
         assert [name for name, _ in under_way._told(folder)] == ["sweep"]

@@ -65,7 +65,9 @@ def folder(path: Path) -> Path:
     with refusals(path):
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            fixed = os.statvfs(path).f_flag & os.ST_RDONLY
+            number = errno.EROFS if fixed else errno.EACCES
+            raise OSError(number, os.strerror(number))
     return path
 
 
@@ -118,15 +120,19 @@ def in_words(error: OSError, path: Path | str | None = None) -> str:
 
 
 def _remedy(number: int | None, path: Path) -> str:
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        return "Free some space there; what is finished is kept."
     if number == errno.EFBIG:
         return "Raise the limit on the size of files (ulimit -f); what is finished is kept."
     if path.is_relative_to(paths.RESULTS):
-        return "Make it writable, or keep your runs elsewhere with -p store cache."
-    if path.is_relative_to(paths.cache()):
-        return "Make it a folder that can be written to, or name another in FEWLABELS_CACHE."
-    return "Make it writable, or name another place."
+        elsewhere = "keep your runs elsewhere with -p store cache"
+    elif path.is_relative_to(paths.cache()):
+        elsewhere = "name another folder in FEWLABELS_CACHE"
+    elif "_runs" in path.parts:
+        elsewhere = "name another place with --output"
+    else:
+        elsewhere = "name another place"
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return f"Free some space there, or {elsewhere}; what is finished is kept."
+    return f"Make it writable for you, or {elsewhere}."
 
 
 @lru_cache

@@ -21,10 +21,24 @@ def cache() -> Path:
 
     ``FEWLABELS_CACHE`` names another one.
     """
+    named = os.environ.get("FEWLABELS_CACHE") or "~/.cache/fewlabels"
+    return at_home(named, "downloads and weights are kept there: name a folder in FEWLABELS_CACHE")
+
+
+def given() -> Path | None:
+    """Folder that holds the data files already, where ``FEWLABELS_DATA`` names one."""
+    named = os.environ.get("FEWLABELS_DATA")
+    return at_home(named, "name another folder in FEWLABELS_DATA") if named else None
+
+
+def data() -> Path:
+    """Folder of the data files: `given`, or that of downloads."""
+    return given() or cache() / "data"
+
+
+def at_home(path: Path | str, otherwise: str = "name it without ~") -> Path:
+    """The path with the folder that a ``~`` stands for. Raises UserError where there is none."""
     try:
-        return Path(os.environ.get("FEWLABELS_CACHE") or "~/.cache/fewlabels").expanduser()
-    except RuntimeError:  # A user id without an account, and no HOME.
-        raise UserError(
-            "there is no home folder to keep downloads and weights in: name a folder in "
-            "FEWLABELS_CACHE."
-        ) from None
+        return Path(path).expanduser()
+    except RuntimeError:  # No such user; or one without an account, and no HOME.
+        raise UserError(f"{path} is in no home folder that exists; {otherwise}.") from None

@@ -137,10 +137,13 @@ def advise(
         its interval, fractions); ``sentences``, the advice; ``done`` of ``planned`` runs.
 
     Raises:
-        UserError: images that cannot be read, see `fewlabels.data.own.load`; ``page`` is no .html.
+        UserError: images that cannot be read, see `fewlabels.data.own.load`; ``page`` is no .html,
+            or lies where nothing can be written.
     """
     if page is not None and page.suffix != ".html":
         raise UserError(f"{page} is no name of a page: end it in .html.")
+    if page is not None:
+        files.folder(page.parent)  # Refused before the runs, not after the first of them.
     if isinstance(images, str | Path):
         dataset = own.absolute(str(images)) if own.is_path(str(images)) else str(images)
     elif labels is None:

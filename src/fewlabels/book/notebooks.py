@@ -74,7 +74,7 @@ def execute(notebook: Path, output: Path, values: dict[str, Any]) -> None:
         logging.getLogger(told).setLevel(logging.CRITICAL)
     files.folder(output.parent)
     try:
-        with files.refusals(output), under_way.signals(_to(kernels)), _bars():
+        with under_way.signals(_to(kernels)), _bars():
             papermill.execute_notebook(
                 _literal(notebook),
                 _literal(output),
@@ -88,6 +88,9 @@ def execute(notebook: Path, output: Path, values: dict[str, Any]) -> None:
             "the notebook's process was killed by the system, often because memory is short. "
             "Finished runs are kept: start again with fewer workers (-p workers 1)."
         ) from None
+    except OSError as error:
+        output.unlink(missing_ok=True)  # papermill's, cut short.
+        raise DiskError(files.in_words(error, error.filename or output)) from error
     except PapermillExecutionError as error:
         if error.ename == "KeyboardInterrupt":
             raise KeyboardInterrupt(error.evalue) from None

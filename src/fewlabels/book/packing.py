@@ -9,7 +9,6 @@ import importlib.metadata
 import io
 import json
 import math
-import os
 import re
 import shutil
 import subprocess
@@ -145,8 +144,7 @@ def _source(root: Path) -> Iterator[str]:
 
 def _data(runs: Sequence[Experiment], target: Path) -> Iterator[str]:
     """The data files that the runs read."""
-    given = os.environ.get("FEWLABELS_DATA")
-    home = Path(given).expanduser() if given else paths.cache() / "data"
+    home = paths.data()
     text = json.dumps([[run.describe(), run.checksums()] for run in runs])
     found = {p for pattern in NAMED for p in home.glob(pattern) if f'"{p.name}"' in text}
     for name in FILES.keys() & {name for run in runs for name in run.checksums()}:

@@ -15,7 +15,7 @@ from typing import Any
 import pypandoc
 import yaml
 
-from fewlabels import paths
+from fewlabels import files, paths
 from fewlabels.book import crossref, markdown, notebooks
 from fewlabels.book.crossref import Chapter, Label, Node
 
@@ -32,7 +32,7 @@ def book(folder: Path) -> tuple[Path, list[str]]:
     Chapters without a frozen result appear with their prose and code. Returns the index page and
     the references that lead nowhere.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    files.folder(folder)
     for old in folder.glob("*.html"):
         old.unlink()
     with tempfile.TemporaryDirectory() as scratch:
@@ -188,11 +188,10 @@ def _write(
     document["blocks"] = chapter.blocks
     if after:
         document["blocks"] = [*chapter.blocks, {"t": "RawBlock", "c": ["html", after]}]
-    pypandoc.convert_text(
+    page = pypandoc.convert_text(
         json.dumps(document),
         "html5",
         format="json",
-        outputfile=str(output),
         extra_args=[
             "--quiet",
             "--standalone",
@@ -212,6 +211,9 @@ def _write(
             f"--variable=before:{before}",
         ],
     )
+    # Not by Pandoc, which leaves half a page where the disk is full.
+    with files.whole(output) as stream:
+        stream.write(page.encode())
 
 
 def _navigation(chapters: list[tuple[Path, Chapter]], current: str) -> str:

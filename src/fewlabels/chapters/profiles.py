@@ -159,7 +159,8 @@ for _tag, _form, _read in (
     ("float", r"[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?", float),
 ):
     _name = f"tag:yaml.org,2002:{_tag}"
-    _Typed.add_implicit_resolver(_name, re.compile(f"^(?:{_form})$"), list("-+.0123456789"))
+    _number = re.compile(f"^(?:{_form})$", re.ASCII)
+    _Typed.add_implicit_resolver(_name, _number, list("-+.0123456789"))
     _Typed.add_constructor(_name, lambda _, node, read=_read: read(node.value))
 
 
@@ -173,9 +174,8 @@ def _as_type_of(default: Any, value: Any, key: str) -> Any:
         return [_as_type_of(default[0], item, key) if default else item for item in value]
     if wanted is type(value) or default is None:
         return value
-    if wanted is float and not isinstance(value, bool):
-        with contextlib.suppress(TypeError, ValueError):
-            return float(value)
+    if wanted is float and type(value) is int:
+        return float(value)
     raise UserError(
         f"{key} is {value!r}: give a value of type {wanted.__name__}, such as {default!r}."
     )

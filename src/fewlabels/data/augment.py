@@ -1,7 +1,8 @@
 """Augmentation of whole batches on the device, with fresh parameters for every image.
 
-Images are float [N, C, H, W]. Randomness comes from torch's generator of the images' device, which
-the training loop seeds.
+Images are float [N, C, H, W]; every function raises UserError for other types and shapes, and for
+no image. Values are looked at only where it is said: a card would have to wait. Randomness comes
+from torch's generator of the images' device, which the training loop seeds.
 """
 
 import math
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fewlabels import config
 from fewlabels.errors import UserError
 
 
@@ -20,10 +22,12 @@ def quarter_turns(images: Tensor, turns: Tensor) -> Tensor:
     """Every image turned counter-clockwise by its own number of quarter turns.
 
     Args:
-        images: [N, C, H, H], square.
-        turns: int64 [N], values 0..3.
+        images: [N, C, H, H] of any type, square.
+        turns: int64 [N]; four are none.
     """
-    turned, turns = images, turns.view(-1, 1, 1, 1)
+    _check(images, square=True, floats=False)
+    _one_each("turns", turns, images)
+    turned, turns = images, turns.remainder(4).view(-1, 1, 1, 1)
     for k in range(1, 4):
         # Chosen by position a turn would have to wait for the device, to know how many there are.
         turned = torch.where(turns != k, turned, torch.rot90(images, k, dims=(2, 3)))
@@ -39,19 +43,9 @@ def rotated(images: Tensor, degrees: Tensor) -> Tensor:
     Args:
         images: float [N, C, H, H], square.
         degrees: float [N].
-
-    Raises:
-        UserError: images without a channel or not square, or another number of angles.
     """
-    if images.dim() != 4 or images.shape[2] != images.shape[3]:
-        raise UserError(
-            f"images have shape {tuple(images.shape)}: pass [N, C, H, H], square and with a "
-            "channel (images.unsqueeze(1) adds one)."
-        )
-    if degrees.shape != images.shape[:1]:
-        raise UserError(
-            f"degrees has shape {tuple(degrees.shape)} for {len(images)} images: pass one each."
-        )
+    _check(images, square=True)
+    _one_each("degrees", degrees, images)
     angle = torch.deg2rad(degrees.to(images.dtype))
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     # From output to input: rows point downwards, so this matrix turns counter-clockwise.
@@ -80,6 +74,8 @@ def affine(
         shear: horizontal shear, uniform in -shear..shear (tangent of the angle).
         outside: ``zeros``, or ``reflection`` to fill the margins with the mirrored image.
     """
+    _check(images)
+    config.one_of("outside", outside, ("zeros", "reflection"))
     n, _, height, width = images.shape
     uniform = torch.rand(5, n, device=images.device) * 2 - 1
     angle = uniform[0] * math.radians(degrees)
@@ -102,9 +98,11 @@ def flipped(images: Tensor, axis: str) -> Tensor:
     """Every image mirrored with probability one half.
 
     Args:
-        images: [N, C, H, W].
+        images: [N, C, H, W] of any type.
         axis: ``horizontal`` exchanges left and right, ``vertical`` top and bottom.
     """
+    _check(images, floats=False)
+    config.one_of("axis", axis, ("horizontal", "vertical"))
     mirrored = images.flip(3 if axis == "horizontal" else 2)
     chosen = torch.rand(len(images), device=images.device) < 0.5
     return torch.where(chosen.view(-1, 1, 1, 1), mirrored, images)
@@ -117,6 +115,8 @@ def cropped(images: Tensor, smallest: float) -> Tensor:
         images: [N, C, H, W].
         smallest: the window's side is uniform in smallest..1 of the image's, its place uniform.
     """
+    _check(images)
+    _share("smallest", smallest, above_zero=True)
     n = len(images)
     uniform = torch.rand(3, n, device=images.device)
     side = smallest + (1 - smallest) * uniform[0]
@@ -135,10 +135,13 @@ def shifted(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Every image moved by whole pixels of its own, zero where nothing was.
 
     Args:
-        images: [N, C, H, W].
+        images: [N, C, H, W] of any type.
         rows: int64 [N], pixels downwards.
         columns: int64 [N], pixels to the right.
     """
+    _check(images, floats=False)
+    _one_each("rows", rows, images)
+    _one_each("columns", columns, images)
     n, _, height, width = images.shape
     row = torch.arange(height, device=images.device) - rows.view(-1, 1)
     column = torch.arange(width, device=images.device) - columns.view(-1, 1)
@@ -188,20 +191,27 @@ class View:
     deviation: tuple[float, ...] = (0.229, 0.224, 0.225)
     """Of the normalisation, per channel, for values in 0..1. The defaults are ImageNet's."""
 
+    def __post_init__(self):
+        config.whole("size", self.size, 1)
+        for key in ("flip", "vertical_flip", "jitter", "grey", "blur", "solarise"):
+            _share(key, getattr(self, key))
+
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 [N, C, H, W] to normalised float [N, C, size, size]. UserError for other types."""
-        if images.dtype != torch.uint8 or images.ndim != 4:
+        if images.dtype != torch.uint8 or images.ndim != 4 or not len(images):
             raise UserError(
-                f"images are {images.dtype} {tuple(images.shape)}: pass uint8 [N, C, H, W]."
+                f"images are {images.dtype} {tuple(images.shape)}: pass uint8 [N, C, H, W], at "
+                "least one."
             )
         views = images.float() / 255
         views = random_crops(views, self.size, self.min_scale, self.flip, self.bicubic)
+        views = views.clamp(0, 1) if self.bicubic else views
         if self.vertical_flip:
             views = torch.where(_chosen(views, self.vertical_flip), views.flip(2), views)
         colour = images.shape[1] == 3
         if self.jitter and colour:
             strengths = (self.brightness, self.contrast, self.saturation)
-            views = colour_jitter(views, self.jitter, strengths, self.hue)
+            views = _jittered(views, self.jitter, strengths, self.hue)
         if self.grey and colour:
             views = torch.where(_chosen(views, self.grey), luminance(views), views)
         if self.blur:
@@ -223,6 +233,12 @@ def normalised(images: Tensor, mean: Sequence[float], deviation: Sequence[float]
 
     Three values serve a single channel as their average, so that one view suits grey images too.
     """
+    _check(images)
+    if images.shape[1] not in (1, len(mean)) or len(mean) != len(deviation):
+        raise UserError(
+            f"images have {images.shape[1]} channels, mean {len(mean)} values and deviation "
+            f"{len(deviation)}: pass one for each channel."
+        )
     centre, scale = (_kept(tuple(values), images.device) for values in (mean, deviation))
     if images.shape[1] != len(centre):
         centre, scale = centre.mean().view(1), scale.mean().view(1)
@@ -239,11 +255,15 @@ def random_crops(
     the matrix of the columns around.
 
     Args:
-        images: float [N, C, H, W] in 0..1.
+        images: float [N, C, H, W].
         size: side of the result.
         min_scale: the share of the area is uniform in min_scale..1; 1 takes the whole image.
         flip: probability of the flip.
+        bicubic: with PIL's bicubic filter, whose values run a little beyond those of the image.
     """
+    _check(images)
+    _share("min_scale", min_scale, above_zero=True)
+    _share("flip", flip)
     n, _, height, width = images.shape
     if min_scale < 1:
         boxes = crop_boxes(n, height, width, min_scale, images.device)
@@ -254,8 +274,7 @@ def random_crops(
     across = resize_weights(left, columns, width, size, bicubic)
     flipped = torch.rand(n, 1, 1, device=images.device) < flip
     across = torch.where(flipped, across.flip(1), across)
-    views = down.unsqueeze(1) @ images @ across.transpose(1, 2).unsqueeze(1)
-    return views.clamp(0, 1) if bicubic else views
+    return down.unsqueeze(1) @ images @ across.transpose(1, 2).unsqueeze(1)
 
 
 def crop_boxes(
@@ -313,10 +332,21 @@ def colour_jitter(
     cut in four; at each of the four places of that order one quarter has its hue shifted.
 
     Args:
-        images: float [N, 3, H, W] in 0..1.
+        images: float [N, 3, H, W] in 0..1, which is looked at.
         strengths: of brightness, contrast and saturation.
         hue: largest shift.
     """
+    _check(images, channels=3)
+    _share("probability", probability)
+    low, high = images.min().item(), images.max().item()
+    if not 0 <= low <= high <= 1:
+        raise UserError(f"images run from {low:.4g} to {high:.4g}; allowed: 0 to 1.")
+    return _jittered(images, probability, strengths, hue)
+
+
+def _jittered(
+    images: Tensor, probability: float, strengths: tuple[float, float, float], hue: float
+) -> Tensor:
     n, device = len(images), images.device
     # On a card randperm draws a short permutation on the CPU, and a step would wait for it.
     shuffled = torch.randperm(n) if device.type == "cpu" else torch.rand(n, device=device).argsort()
@@ -350,12 +380,15 @@ def _blended(images: Tensor, kind: Tensor, factor: Tensor) -> Tensor:
 
 def luminance(images: Tensor) -> Tensor:
     """Grey value [N, 1, H, W] of colour images [N, 3, H, W] (ITU-R 601, as PIL)."""
+    _check(images, channels=3)
     red, green, blue = images.unbind(dim=1)
     return (0.299 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
 
 
 def hue_shifted(images: Tensor, shift: Tensor) -> Tensor:
-    """Colours [N, 3, H, W] in 0..1 with their hue turned by ``shift`` [N], 1 being full circle."""
+    """Colours [N, 3, H, W] with their hue turned by ``shift`` [N], 1 being full circle."""
+    _check(images, channels=3, empty=True)
+    _one_each("shift", shift, images)
     red, green, blue = images.unbind(dim=1)
     value, low = images.amax(dim=1), images.amin(dim=1)
     spread = value - low
@@ -377,6 +410,9 @@ def blurred(images: Tensor, sigmas: tuple[float, float], reach: int = 6) -> Tens
 
     reach: pixels on each side after which the kernel is cut off.
     """
+    _check(images)
+    if not 0 < sigmas[0] <= sigmas[1]:
+        raise UserError(f"sigmas are {sigmas}; allowed: two numbers above zero, the smaller first")
     n, _, height, width = images.shape
     sigma = sigmas[0] + (sigmas[1] - sigmas[0]) * torch.rand(n, 1, 1, device=images.device)
     return (
@@ -406,3 +442,36 @@ def _kept(values: tuple[float, ...], device: torch.device) -> Tensor:
 
 def _chosen(images: Tensor, probability: float) -> Tensor:
     return torch.rand(len(images), 1, 1, 1, device=images.device) < probability
+
+
+def _check(
+    images: Tensor,
+    channels: int | None = None,
+    square: bool = False,
+    floats: bool = True,
+    empty: bool = False,
+) -> None:
+    """Refuse what is not [N, C, H, W]; ``empty``: none of them will do."""
+    fits = images.ndim == 4 and (empty or len(images)) and channels in (None, images.shape[1])
+    fits = fits and (images.is_floating_point() or not floats)
+    if not fits or (square and images.shape[2] != images.shape[3]):
+        kind = "float" if floats else "a tensor"
+        raise UserError(
+            f"images are {images.dtype} {tuple(images.shape)}: pass {kind} "
+            f"[N, {channels or 'C'}, H, {'H' if square else 'W'}], at least one "
+            "(images.unsqueeze(1) adds a channel)."
+        )
+
+
+def _one_each(key: str, values: Tensor, images: Tensor) -> None:
+    if values.shape != images.shape[:1]:
+        raise UserError(
+            f"{key} has shape {tuple(values.shape)} for {len(images)} images: pass one each."
+        )
+
+
+def _share(key: str, value: float, above_zero: bool = False) -> None:
+    allowed = f"{'above 0 and at most' if above_zero else 'from 0 to'} 1"
+    config.finite(key, value, allowed)
+    if not 0 <= value <= 1 or (above_zero and not value):
+        raise UserError(f"{key} is {value!r}; allowed: {allowed}")

@@ -5,8 +5,6 @@
 """
 
 import hashlib
-import os
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,9 +26,7 @@ def images() -> Tensor:
 
     Raises UserError where the file is missing or another one.
     """
-    folder = os.environ.get("FEWLABELS_DATA")
-    root = Path(folder).expanduser() if folder else paths.cache() / "data"
-    path = root / "medmnist" / "bccd_cells.npz"
+    path = paths.data() / "medmnist" / "bccd_cells.npz"
     if not path.exists():
         raise UserError(
             f"{path} is missing: it was made for this book from the BCCD data set and cannot be "

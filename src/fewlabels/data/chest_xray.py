@@ -7,7 +7,6 @@ images. The set has to be fetched by hand: Kaggle asks for an account. Images of
 """
 
 import hashlib
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -118,8 +117,8 @@ def load() -> XrayData:
 
 
 def _folder() -> Path | None:
-    folder = os.environ.get("FEWLABELS_DATA")
-    return Path(folder).expanduser() / "chest_xray" if folder else None
+    folder = paths.given()
+    return folder / "chest_xray" if folder else None
 
 
 def files(folder: Path, part: str) -> list[Path]:

@@ -31,6 +31,8 @@ def _outside(height: int, width: int) -> Tensor:
 def corner_colours(images: Tensor) -> Tensor:
     """Mean and deviation of each colour in each corner outside the ellipse: float [N, 24], 0..1.
 
+    Convention: an image's own deviation, with n - 1 for n pixels of the corner.
+
     Args:
         images: uint8 [N, 3, H, W].
     """
@@ -49,7 +51,8 @@ def borders(images: Tensor) -> Tensor:
     """Of every image the shares of the pixels outside the ellipse that are nearly black, and nearly
     white: float [N, 2].
 
-    Every channel is at most `BLACK`, or at least `WHITE`. images: uint8 [N, 3, H, W].
+    Convention: every channel is at most `BLACK`, or at least `WHITE`, both included. images: uint8
+    [N, 3, H, W].
     """
     pixels = images[:, :, _outside(*images.shape[-2:])]
     dark, bright = (pixels <= BLACK).all(dim=1), (pixels >= WHITE).all(dim=1)

@@ -39,8 +39,9 @@ def exact(parts: Mapping[str, Tensor]) -> pd.DataFrame:
 def near(parts: Mapping[str, Tensor], limit: float, chunk: int = 1024) -> pd.DataFrame:
     """Every pair of images whose root mean square difference is at most ``limit`` grey levels.
 
-    The images are compared pixel by pixel, in place and orientation: a turned or moved copy is not
-    found. parts and the columns as in :func:`exact`; exact pairs are among the pairs found.
+    Convention: the mean is over pixels and channels, and ``limit`` itself included. The images are
+    compared pixel by pixel, in place and orientation: a turned or moved copy is not found. parts
+    and the columns as in :func:`exact`; exact pairs are among the pairs found.
     """
     names = [(name, index) for name, images in parts.items() for index in range(len(images))]
     flat = torch.cat([images.flatten(1).float() for images in parts.values()])
@@ -68,8 +69,8 @@ COLUMNS = ["split", "index", "other_split", "other_index", "distance"]
 def twins(images: Tensor) -> pd.DataFrame:
     """Pairs of images that are one, or nearly, cut or saved differently, mirrored or not.
 
-    Their grey thumbnails of `THUMBNAIL` pixels correlate at `TWINS` or more. images: uint8
-    [N, C, H, W].
+    Convention: Pearson's correlation of grey thumbnails (plain mean of the channels, averaged areas
+    of `THUMBNAIL` pixels), `TWINS` or more. images: uint8 [N, C, H, W].
 
     Returns columns first, second (positions), correlation, mirrored; by falling correlation.
     """

@@ -5,7 +5,6 @@ A data set of the family is a module that names torchvision's class for it; see 
 
 import gzip
 import hashlib
-import os
 from pathlib import Path
 from urllib.error import URLError
 
@@ -39,10 +38,9 @@ def load(family: type[MNIST], name: str, title: str, classes: tuple[str, ...]) -
         UserError: a file is missing or is not the official one (named, with both checksums), or
             the download failed.
     """
-    folder = os.environ.get("FEWLABELS_DATA")
-    root = Path(folder).expanduser() if folder else paths.cache() / "data"
+    root = paths.data()
     raw = root / family.__name__ / "raw"
-    if not folder:
+    if paths.given() is None:
         _download(family, title, root, raw)
     for archive, digest in family.resources:
         _check(raw / archive, digest)

@@ -42,7 +42,8 @@ class ImageData:
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation [C] of every channel of uint8 images [N, C, H, W], in 0..1.
 
-    UserError for another type or shape, and for no image.
+    Convention: over all pixels of all images at once, the deviation with N and not N - 1. UserError
+    for another type or shape, and for no image.
     """
     if images.dtype != torch.uint8 or images.ndim != 4 or not len(images):
         raise UserError(

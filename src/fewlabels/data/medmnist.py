@@ -7,7 +7,6 @@ the official one or that of the set's own rebuild, and captions say which of the
 
 import csv
 import hashlib
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +152,7 @@ class MedMNIST:
 
     def _download(self) -> None:
         path = self.path
-        if os.environ.get("FEWLABELS_DATA"):
+        if paths.given() is not None:
             raise UserError(
                 f"{path} is missing (official md5 {self.official}). Put the file there, or "
                 "unset FEWLABELS_DATA to download it."
@@ -177,8 +176,7 @@ class MedMNIST:
 
 
 def _folder() -> Path:
-    folder = os.environ.get("FEWLABELS_DATA")
-    return (Path(folder).expanduser() if folder else paths.cache() / "data") / "medmnist"
+    return paths.data() / "medmnist"
 
 
 def _md5(path: Path) -> str:

@@ -142,12 +142,12 @@ def _parsed(name: str) -> tuple[Path, int]:
     """The path, and the pixels a side that the name asks for; 0 where it does not."""
     before, at, behind = name.rpartition("@")
     if not at or not behind.isdigit():
-        return Path(name).expanduser(), 0
+        return paths.at_home(name), 0
     if not SIDES[0] <= int(behind) <= SIDES[1]:
         raise UserError(
             f"{name} asks for {behind} pixels a side; allowed: {SIDES[0]} to {SIDES[1]}"
         )
-    return Path(before).expanduser(), int(behind)
+    return paths.at_home(before), int(behind)
 
 
 # Folders

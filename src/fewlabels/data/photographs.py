@@ -7,7 +7,6 @@ sizes, which images were grey) is kept beside it.
 """
 
 import hashlib
-import os
 import shutil
 from dataclasses import dataclass
 from functools import lru_cache
@@ -154,9 +153,8 @@ def check_classes(source: str, classes: tuple[str, ...]) -> None:
 
 def _folder() -> Path:
     """``caltech101/101_ObjectCategories`` of ``FEWLABELS_DATA``, or downloaded into the cache."""
-    own = os.environ.get("FEWLABELS_DATA")
-    root = Path(own).expanduser() if own else paths.cache() / "data"
-    folder = root / "caltech101" / "101_ObjectCategories"
+    own = paths.given() is not None
+    folder = paths.data() / "caltech101" / "101_ObjectCategories"
     if own and not folder.is_dir():
         raise UserError(
             f"{folder} is missing: put Caltech-101's class folders there, or unset FEWLABELS_DATA "

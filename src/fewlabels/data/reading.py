@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fewlabels import paths
 from fewlabels.errors import UserError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
@@ -84,7 +85,7 @@ def read(path: Path | str) -> Picture:
             decompression bomb or not), a side under ``FEWEST_PIXELS``, 32-bit numbers, or colours
             of an unknown kind.
     """
-    path = Path(path).expanduser()
+    path = paths.at_home(path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "is not there"
         raise UserError(f"{path} {what}: name an image file.")

@@ -56,9 +56,10 @@ class Sentence:
 def estimate(values: np.ndarray, labels: np.ndarray) -> PairedDifference:
     """Mean over classes of a value per draw and test image, with its standard error.
 
-    The variance is that of the draws' means over their number, plus that of the images' means
-    within every class over its number of images; Welch and Satterthwaite give the degrees of
-    freedom. No interval under three draws.
+    Convention: every class weighs the same; variances with n - 1. The variance is that of the
+    draws' means over their number, plus that of the images' means within every class over its
+    number of images; Welch and Satterthwaite give the degrees of freedom. No interval under three
+    draws.
 
     Args:
         values: [draws, N]: hits (0 or 1), or differences between two methods' hits.

@@ -250,9 +250,11 @@ def accuracy_against_labels(frame: pd.DataFrame, ylabel: str = "test accuracy, %
     """One line per method: mean and interval against the number of labels, on a log axis.
 
     frame: columns method (a key of `METHODS`), labels (number of labelled images), mean, low,
-    high (fractions 0..1). The legend lists the methods in the order of their last means.
+    high (fractions 0..1). The legend lists the methods in the order of their last means. Raises
+    UserError for other columns and means.
     """
     _need(frame, "method", "labels", "mean", "low", "high")
+    _fractions(frame, "mean")
     fig, ax = plt.subplots(figsize=(WIDTH, 3.4))
     for method, rows in frame.groupby("method", sort=False):
         label, colour, marker = look(method)
@@ -324,8 +326,12 @@ def strip(
     """Values on a log scale as a row of points for each class, scattered within their row.
 
     values: [N], positive. labels: [N] integers 0..K-1 into `classes`. middle: where a line stands.
+    Raises UserError for other shapes and values.
     """
     values, labels = np.asarray(values), np.asarray(labels)
+    if values.ndim != 1 or not values.size or not (values > 0).all():
+        raise UserError(f"values have shape {values.shape}: pass [N] above zero, at least one.")
+    _classes_of(labels, values, classes)
     fig, ax = plt.subplots(figsize=(WIDTH, 0.7 + 0.4 * len(classes)))
     height = labels + np.random.default_rng(0).uniform(-0.25, 0.25, len(values))
     for k in range(len(classes)):
@@ -347,14 +353,9 @@ def embedding(points: np.ndarray, labels: np.ndarray, classes: Sequence[str]) ->
     and labels outside the classes.
     """
     points, labels = np.asarray(points), np.asarray(labels)
-    if points.ndim != 2 or points.shape[1] != 2 or labels.shape != points.shape[:1]:
-        raise UserError(
-            f"points {points.shape} and labels {labels.shape}: pass [N, 2] and [N] of one N."
-        )
-    if labels.size and not 0 <= labels.min() <= labels.max() < len(classes):
-        raise UserError(
-            f"labels run from {labels.min()} to {labels.max()} for {len(classes)} classes."
-        )
+    if points.ndim != 2 or points.shape[1] != 2 or not len(points):
+        raise UserError(f"points have shape {points.shape}: pass [N, 2], at least one.")
+    _classes_of(labels, points, classes)
     fig, ax = plt.subplots(figsize=(WIDTH * 0.9, WIDTH * 0.66))
     for k, name in enumerate(classes):
         here = points[labels == k]
@@ -393,9 +394,11 @@ def paired_differences(frame: pd.DataFrame) -> Figure:
     """Forest plot: the mean paired difference of each comparison with its interval, and zero.
 
     frame: columns comparison (text), mean, low, high (fractions; drawn in percentage points), n.
-    The figures stand at the right edge. Filled marks have an interval that excludes zero.
+    The figures stand at the right edge. Filled marks have an interval that excludes zero. Raises
+    UserError for other columns and means.
     """
     _need(frame, "comparison", "mean", "low", "high", "n")
+    _fractions(frame, "mean", low=-1)
     fig, ax = _forest(frame["comparison"])
     ax.axvline(0, color=INK, lw=1)
     for y, row in enumerate(frame.itertuples()):
@@ -414,10 +417,11 @@ def paired_differences(frame: pd.DataFrame) -> Figure:
 def published_against_ours(frame: pd.DataFrame, bar: str = "95% of further runs") -> Figure:
     """Forest plot: our mean, the printed figure, and a range for it that `bar` names.
 
-    frame: columns quantity (text), published, mean, low, high (all fractions 0..1; the range's
-    ends), n.
+    frame: columns quantity (text), published, mean, low, high (fractions, differences of them
+    too; the range's ends), n. Raises UserError for other columns, means and printed figures.
     """
     _need(frame, "quantity", "published", "mean", "low", "high", "n")
+    _fractions(frame, "published", "mean", low=-1)
     fig, ax = _forest(frame["quantity"])
     for y, row in enumerate(frame.itertuples()):
         first = y == 0
@@ -499,10 +503,37 @@ def _need(frame: pd.DataFrame, *columns: str) -> None:
         raise UserError("the frame is empty: no run matches; check the parameters.")
 
 
+def _fractions(frame: pd.DataFrame, *columns: str, low: int = 0) -> None:
+    """Refuse numbers outside low..1: they are drawn in percent. What was not run may be nan."""
+    for column in columns:
+        ends = frame[column].min(), frame[column].max()
+        if ends[0] < low or ends[1] > 1:
+            raise UserError(
+                f"{column} runs from {ends[0]:.4g} to {ends[1]:.4g}: pass fractions, {low} to 1."
+            )
+
+
+def _classes_of(labels: np.ndarray, rows: np.ndarray, classes: Sequence[str]) -> None:
+    if labels.shape != rows.shape[:1] or labels.dtype.kind not in "iu":
+        raise UserError(
+            f"labels are {labels.dtype} {labels.shape} for {len(rows)} rows: pass integers, one "
+            "for each."
+        )
+    if not 0 <= labels.min() <= labels.max() < len(classes):
+        raise UserError(
+            f"labels run from {labels.min()} to {labels.max()} for {len(classes)} classes."
+        )
+
+
 def log_counts(ax: Axes, counts: Iterable[int]) -> None:
-    """Make the x axis logarithmic, with the counts themselves and nothing else as ticks."""
-    ax.set_xscale("log")
+    """Make the x axis logarithmic, with the counts themselves and nothing else as ticks.
+
+    Raises UserError for a count of zero or less.
+    """
     ticks = sorted(set(counts))
+    if ticks and ticks[0] <= 0:
+        raise UserError(f"counts begin at {ticks[0]}: a logarithmic axis has no zero.")
+    ax.set_xscale("log")
     ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
 
@@ -513,9 +544,11 @@ def runs_and_mean(
     """Every run as a thin line and their mean as a thick one; nothing where there is no run.
 
     runs: [runs, len(x)]. thin, mean: as `Axes.plot` takes them; the thin lines have the mean's
-    colour unless they say another.
+    colour unless they say another. Raises UserError for runs of another length.
     """
     if len(runs):
+        if np.shape(runs)[1:] != (len(x),):
+            raise UserError(f"runs have shape {np.shape(runs)}: pass [runs, {len(x)}], as x.")
         ax.plot(x, np.transpose(runs), **{"color": mean.get("color")} | dict(thin))
         ax.plot(x, np.mean(runs, axis=0), **mean)
 

@@ -150,12 +150,21 @@ def decoded(grids: Mapping[str, np.ndarray], reach: float) -> Figure:
 def read(cells: np.ndarray, classes: np.ndarray, confidence: np.ndarray, reach: float) -> Figure:
     """A decoded plane beside what a classifier reads in each cell, darker where it is surer.
 
-    cells, reach: as in `decoded`; classes: [n * n] integers; confidence: [n * n], 0..1.
+    cells, reach: as in `decoded`; classes: [n * n] integers; confidence: [n * n], 0..1. Raises
+    UserError for other shapes and values.
     """
+    sure = np.asarray(confidence, dtype=float)
+    if sure.shape != (len(cells),) or np.shape(classes) != sure.shape:
+        raise UserError(
+            f"classes {np.shape(classes)} and confidence {sure.shape} for {len(cells)} cells: "
+            "pass one each."
+        )
+    if not ((sure >= 0) & (sure <= 1)).all():
+        raise UserError(f"confidence runs from {sure.min():.4g} to {sure.max():.4g}: pass 0 to 1.")
     side = math.isqrt(len(cells))
     fig, (left, right) = plt.subplots(1, 2, figsize=(figures.WIDTH, 3.2))
     _decoded(left, cells, reach)
-    sure = np.asarray(confidence, dtype=float).reshape(side, side)
+    sure = sure.reshape(side, side)
     drawn = right.imshow(sure, cmap="Blues", vmin=0, vmax=1)
     for (row, column), digit in np.ndenumerate(np.reshape(classes, (side, side))):
         colour = "white" if sure[row, column] > 0.6 else figures.INK

@@ -35,7 +35,9 @@ def hits(
 ) -> pd.DataFrame:
     """The rows that have been made, with a column per group of test images: its accuracy (0..1).
 
-    groups: name -> positions of test images; missing where there are none.
+    groups: name -> positions of test images.
+
+    Convention: nan, which no mean counts, where a group has no image.
     """
     made = done(rows)
     right = [classes(record) == truth for record in made["record"]]
@@ -54,7 +56,10 @@ def right(rows: pd.DataFrame, truth: Truth) -> list[np.ndarray]:
 
 
 def recalls(rows: pd.DataFrame, truth: Truth, names: Sequence[str]) -> pd.DataFrame:
-    """The rows that have been made, with the recall of every class (0..1) as a column."""
+    """The rows that have been made, with the recall of every class (0..1) as a column.
+
+    Convention: nan, and not 0, where a class has no image.
+    """
     made = done(rows)
     pairs = [*zip(right(made, truth), _true(made, truth), strict=True)]
     return made.assign(
@@ -67,7 +72,10 @@ def recalls(rows: pd.DataFrame, truth: Truth, names: Sequence[str]) -> pd.DataFr
 
 def by_class(rows: pd.DataFrame, truth: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
     """The rows that have been made, once for every class: ``class``, its precision, recall and f1
-    (0..1), and ``support``, its number of test images."""
+    (0..1), and ``support``, its number of test images.
+
+    Convention: that of `fewlabels.learn.evaluation.per_class`.
+    """
     made = done(rows)
     each = [evaluation.per_class(classes(record), truth, names) for record in made["record"]]
     columns = ("class", "precision", "recall", "f1", "support")
@@ -78,7 +86,10 @@ def by_class(rows: pd.DataFrame, truth: np.ndarray, names: Sequence[str]) -> pd.
 
 
 def confused(rows: pd.DataFrame, truth: np.ndarray, first: int, second: int) -> pd.Series:
-    """By run: share of the two classes' images that are taken for the other of the two."""
+    """By run: share of the two classes' images that are taken for the other of the two.
+
+    Convention: of the images of both classes together, so that the larger class weighs more.
+    """
     swapped = np.where(truth == first, second, np.where(truth == second, first, -1))
     return rows["record"].map(
         lambda record: float((classes(record) == swapped)[swapped >= 0].mean()),
@@ -90,7 +101,9 @@ def mixed_up(rows: pd.DataFrame, truth: np.ndarray, group: Sequence[int]) -> pd.
     """The rows that have been made, with how much more often a group's classes are confused.
 
     ``mixed_up``: the mean share of a class's images that go to one other class of the group, minus
-    the same mean over every pair of classes that are not both in it (fractions).
+    the same mean over every pair of classes that are not both in it.
+
+    Convention: fractions of the true class's images; every pair weighs the same.
     """
     made, k = done(rows), int(truth.max()) + 1
     inside = np.zeros((k, k), dtype=bool)
@@ -107,9 +120,9 @@ def mixed_up(rows: pd.DataFrame, truth: np.ndarray, group: Sequence[int]) -> pd.
 def split_variance(rows: pd.DataFrame, truth: np.ndarray, metric: str = "accuracy") -> float:
     """Variance of the difference that two draws of the test images put between two figures.
 
-    Every class keeps its number of images, and each image is right with its class's recall: 2 v,
-    where v is the variance of accuracy or of ``mean_class_accuracy`` (fractions) over such draws.
-    Zero where no run has been made.
+    Convention: every class keeps its number of images, and each image is right with its class's
+    recall: 2 v, where v is the variance of accuracy or of ``mean_class_accuracy`` (fractions) over
+    such draws. Zero where no run has been made.
     """
     made = done(rows)
     if made.empty:

@@ -13,6 +13,8 @@ from fewlabels.errors import UserError
 def deviations(values: pd.DataFrame) -> pd.Series:
     """Standard deviation of a single run by its source, in the unit of the values.
 
+    Convention: roots of unbiased variances (`variance_components`), negative ones counting as 0.
+
     values: [label draws, seeds], fully crossed. The sources are the label draw, the seed, and the
     interaction with the rest; their squares add up to that of ``one run``. All are nan where there
     are fewer than two draws or seeds. Raises UserError for values that are not finite.
@@ -34,8 +36,11 @@ def variance_components(values: ArrayLike) -> dict[str, float]:
 
     Two-way random-effects ANOVA with one run per cell, by equating mean squares with their
     expectations; negative estimates are set to 0. With one run per cell, the interaction of draw
-    and seed cannot be told from the residual. values: [draws, seeds], at least 2 x 2, finite;
-    UserError otherwise. Returns ``draw``, ``seed``, ``residual``, in the values' unit squared.
+    and seed cannot be told from the residual.
+
+    Convention: mean squares over their degrees of freedom (ddof 1). values: [draws, seeds], at
+    least 2 x 2, finite; UserError otherwise. Returns ``draw``, ``seed``, ``residual``, in the
+    values' unit squared.
     """
     table = np.asarray(values, dtype=float)
     if table.ndim != 2 or min(table.shape) < 2:
@@ -58,8 +63,8 @@ def variance_components(values: ArrayLike) -> dict[str, float]:
 def roughness(curve: Sequence[float]) -> float:
     """Mean distance of a curve's points from the mean of their neighbours, in the curve's unit.
 
-    Over the second half of its points; a steady rise has none. nan where that half has fewer than
-    three points.
+    Convention: over the second half of its points (of an odd number the longer one), absolute
+    distances; a steady rise has none. nan where that half has fewer than three points.
     """
     late = np.asarray(curve, dtype=float)[len(curve) // 2 :]
     if len(late) < 3:

@@ -217,6 +217,8 @@ def mean_interval(
 ) -> Interval:
     """Student's t interval of the mean over units of luck: mean +- t s / sqrt(n), df = n - 1.
 
+    Convention: s with n - 1, as everywhere here.
+
     values: [runs], finite, in any unit. luck: for every value what it shares with others, None
     where it shares nothing; runs of one unit are averaged first. test_to_train: for overlapping
     splits, the ratio of their parts. Under `FEWEST` units, and where all agree exactly, low and

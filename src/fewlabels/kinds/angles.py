@@ -188,6 +188,10 @@ class AngleRegression(Experiment, kind="angle", recipe=1):
         return angles.Number(own.mean().item(), own.std().item(), wraps=self.span == 180)
 
     def _metrics(self, head, errors: Tensor, outputs: Tensor, seen: Task) -> dict[str, float]:
+        """Of errors [N] in degrees.
+
+        Convention: ``median_error`` is the lower of two middle ones; 90 is not beyond 90.
+        """
         own, truth = seen.degrees[: self.images], seen.score_degrees
         guess = own.mean().expand_as(truth)
         return {

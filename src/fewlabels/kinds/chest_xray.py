@@ -224,7 +224,11 @@ class XrayExperiment(Experiment):
 def scores(
     logits: Tensor, labels: Tensor, classes: Sequence[str], prefix: str = ""
 ) -> dict[str, float]:
-    """All of `fewlabels.learn.evaluation.evaluate`, and the recall of every class."""
+    """All of `fewlabels.learn.evaluation.evaluate`, and the recall of every class.
+
+    Convention: that of `evaluate`; ``recall_pneumonia`` is its sensitivity, ``recall_normal`` the
+    specificity.
+    """
     probabilities, truth = logits.softmax(dim=1).cpu().numpy(), labels.cpu().numpy()
     measured = evaluation.evaluate(probabilities, truth)
     predicted = probabilities.argmax(axis=1)
@@ -234,9 +238,10 @@ def scores(
 
 
 def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The threshold on ``scores`` [N] with the highest balanced accuracy; the middle of ties.
+    """The threshold on ``scores`` [N] with the highest balanced accuracy.
 
-    An image is called positive (label 1) where its score is above the threshold.
+    Convention: an image is positive (label 1) where its score is above the threshold, which lies
+    half way between two scores; of equally good ones it is the middle, of two the higher.
     """
     order = np.argsort(scores)
     sorted_scores, truth = scores[order], labels[order]
@@ -255,7 +260,7 @@ def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
 def moved_threshold(valid: Tensor, held: Tensor, test: Tensor, labels: Tensor) -> dict[str, float]:
     """Metrics on the test images when the threshold is the best one of the validation images.
 
-    Scores are the difference of the two logits; 0 is the usual threshold.
+    Convention: scores are the difference of the two logits, 0 is the usual threshold; fractions.
     """
     margin, score = ((x[:, 1] - x[:, 0]).cpu().numpy().astype(float) for x in (valid, test))
     threshold = best_threshold(margin, held.cpu().numpy())

@@ -61,11 +61,18 @@ def classified(
 
 
 def accuracy(logits: Tensor, truth: Tensor) -> float:
+    """Share of the images named rightly, from logits [N, K] and classes [N].
+
+    Convention: a fraction; the first of equally high classes is the answer.
+    """
     return (logits.argmax(dim=1) == truth).float().mean().item()
 
 
 def validation(logits: Tensor, truth: Tensor) -> dict[str, float]:
-    """A point of the learning curves."""
+    """A point of the learning curves.
+
+    Convention: ``valid_loss`` in nats, the mean over images.
+    """
     return {
         "valid_loss": F.cross_entropy(logits, truth).item(),
         "valid_accuracy": accuracy(logits, truth),

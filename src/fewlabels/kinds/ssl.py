@@ -108,6 +108,8 @@ def on_new_images(dataset: str, predicted: np.ndarray) -> dict[str, float]:
 
     predicted: classes [N] of all test images. Computed when a record is read: the table of lesions
     decides it, which is no part of a run's identity. Empty where every test image is new.
+
+    Convention: only classes with a new image are averaged over.
     """
     new = new_images(dataset)
     if new.all():

@@ -78,7 +78,10 @@ class DigitReader(Experiment, kind="reader", recipe=1):
 
 
 def confidence(probabilities: Tensor) -> dict[str, float]:
-    """Mean top probability, and the share of images whose top probability reaches 0.9."""
+    """Mean top probability, and the share of images whose top probability reaches 0.9.
+
+    Convention: fractions; 0.9 itself reaches it.
+    """
     top = probabilities.max(dim=1).values
     return {
         "confidence": top.mean().item(),
@@ -178,9 +181,10 @@ def parameter_counts(network: VariationalAutoencoder) -> dict[str, int]:
 
 @torch.no_grad()
 def rate_and_distortion(network: VariationalAutoencoder, images: Tensor) -> dict[str, float]:
-    """``kl`` (nats an image) and ``mse`` (mean over pixels and images) of uint8 images.
+    """``kl`` and ``mse`` of uint8 images.
 
-    The images are decoded from one draw of their posteriors, as in training.
+    Convention: ``kl`` in nats an image, ``mse`` the mean over pixels in 0..1 and images. The images
+    are decoded from one draw of their posteriors, as in training.
     """
     error, rate = [], []
     for part in images.split(EVALUATED_AT_ONCE):
@@ -201,7 +205,8 @@ def plane_metrics(
 ) -> dict[str, float]:
     """``active_units`` of the means [N, latents], and ``knn_accuracy`` among their neighbours.
 
-    The five nearest posterior means of labelled training images vote (Euclidean distance).
+    Convention: the five nearest posterior means of labelled training images have a vote each
+    (Euclidean distance); in a tie the first class has it.
     """
     known = latent_means(network, train.images[:NEIGHBOUR_IMAGES]).cpu().numpy()
     model = KNeighborsClassifier(NEIGHBOURS)
@@ -268,17 +273,21 @@ def binarised(images: Tensor, seed: int) -> Tensor:
 
 
 def log_bernoulli(logits: Tensor, binary: Tensor) -> Tensor:
-    """log p(x | z) in nats: [N], from logits and pixels of 0 or 1, each [N, 1, H, W]."""
+    """log p(x | z): [N], from logits and pixels of 0 or 1, each [N, 1, H, W].
+
+    Convention: in nats, summed over the pixels.
+    """
     each = F.binary_cross_entropy_with_logits(logits, binary, reduction="none")
     return -each.flatten(1).sum(dim=1)
 
 
 @torch.no_grad()
 def bounds(network: VariationalAutoencoder, binary: Tensor, samples: int) -> dict[str, float]:
-    """Bounds on log p(x) in nats, means over binary images [N, 1, 28, 28].
+    """Bounds on log p(x), means over binary images [N, 1, 28, 28].
 
-    ``elbo``: the mean over ``samples`` draws of log p(x | z), less the closed-form ``kl``;
-    ``importance_bound``: Burda et al.'s with the same draws.
+    Convention: nats an image, not bits and not a pixel. ``elbo``: the mean over ``samples`` draws
+    of log p(x | z), less the closed-form ``kl``; ``importance_bound``: Burda et al.'s with the same
+    draws.
     """
     found: dict[str, list[Tensor]] = {"elbo": [], "kl": [], "importance_bound": []}
     for part in binary.split(max(1, 10_000 // samples)):

@@ -171,7 +171,10 @@ def class_maps(network: Scored, layer: str, images: Tensor, target: int) -> Tens
 
 
 def outside(maps: Tensor) -> float:
-    """Share of the attribution in the `rim` of maps [N, 1, H, W], mean over the images with any."""
+    """Share of the attribution that lies in the `rim` of maps [N, 1, H, W].
+
+    Convention: the mean of the images' own shares, over those with any; nan where none has.
+    """
     total = maps.sum(dim=(1, 2, 3))
     share = (maps * rim(*maps.shape[2:]).to(maps.device)).sum(dim=(1, 2, 3)) / total.clamp(
         min=1e-12
@@ -252,8 +255,12 @@ class UnmatchedImages(Experiment, kind="xray-unmatched", recipe=1):
 
 def correlations(images: Tensor, files: Tensor) -> Tensor:
     """Highest correlation [N, M] of every image uint8 [N, 1, 28, 28] with every file uint8
-    [M, 1, H, W], over centred cuts of half to all of its height or width, mirrored, turned by a
-    quarter, and inverted."""
+    [M, 1, H, W], over centred cuts of 50% to 98% of its height or width, mirrored, turned by a
+    quarter, and inverted.
+
+    Convention: Pearson's, over the pixels of the smaller image; 0 where one of the
+    two is of one grey.
+    """
     target = _standard(images)
     best = torch.full((len(images), len(files)), -1.0)
     side = files.shape[-1]

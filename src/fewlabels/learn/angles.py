@@ -14,7 +14,10 @@ from fewlabels.errors import UserError
 
 
 def difference(a: Tensor, b: Tensor, wraps: bool = True) -> Tensor:
-    """Absolute difference of angles in degrees; with ``wraps`` the short way round, 0..180."""
+    """Absolute difference of angles in degrees.
+
+    Convention: with ``wraps`` the short way round, 0..180, however often they go round.
+    """
     apart = (a - b).abs()
     return 180 - (apart.remainder(360) - 180).abs() if wraps else apart
 
@@ -33,7 +36,10 @@ class Number:
     """Whether the angles fill the circle; then errors are taken the short way round."""
 
     def losses(self, outputs: Tensor, degrees: Tensor) -> Tensor:
-        """Squared errors [N] of outputs [N, 1], in squared deviations."""
+        """Squared errors [N] of outputs [N, 1].
+
+        Convention: in squared deviations of the training angles, and never the short way round.
+        """
         _check(outputs, degrees, 1)
         return (outputs.squeeze(1) - (degrees - self.mean) / self.deviation) ** 2
 
@@ -60,7 +66,10 @@ class Circle:
     """
 
     def losses(self, outputs: Tensor, degrees: Tensor) -> Tensor:
-        """Negative log likelihoods [N], in nats per radian, of outputs [N, 2]."""
+        """Negative log likelihoods [N] of outputs [N, 2].
+
+        Convention: of a density per radian, in nats; it may be negative.
+        """
         _check(outputs, degrees, 2)
         angle = torch.deg2rad(degrees)
         along = outputs[:, 0] * angle.cos() + outputs[:, 1] * angle.sin()

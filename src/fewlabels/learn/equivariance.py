@@ -50,7 +50,8 @@ class ErrorMap:
     def relative(self) -> Tensor:
         """Differences [N, H, W] as fractions of the image's root mean square of |g f(x)|.
 
-        nan for an image whose whole output is zero.
+        Convention: one scale an image, so that empty places do not count as large errors; nan for
+        an image whose whole output is zero.
         """
         size = self.reference.square().mean(dim=(1, 2), keepdim=True).sqrt()
         return self.difference / size
@@ -58,8 +59,9 @@ class ErrorMap:
     def over(self, mask: Tensor | None = None) -> Tensor:
         """Relative error of every image, [N], over the positions of the mask (all without one).
 
-        The root of the sum of squared differences over that of squared references; nan where the
-        references are all zero. Raises UserError for a mask of another shape or without positions.
+        Convention: the root of the sum of squared differences over that of squared references, not
+        the mean of ratios; nan where the references are all zero. Raises UserError for a mask of
+        another shape or without positions.
         """
         shape = self.difference.shape[1:]
         if mask is None:

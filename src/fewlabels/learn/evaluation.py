@@ -28,16 +28,22 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     passes; rows are then normalised in float64). labels: [N] integers in 0..K-1. The prediction is
     the most probable class, the first of them in a tie.
 
+    Convention: fractions and not percent, natural logarithms; what conventions differ in stands at
+    each metric.
+
     - ``accuracy``.
     - ``mean_class_accuracy``: mean of the recalls of the classes present in the labels.
     - ``precision``, ``recall``, ``f1``: macro averages as scikit-learn takes them, over the classes
       that occur in the labels or the predictions, an undefined ratio counting as 0. ``recall``
       differs from ``mean_class_accuracy`` only where a class is predicted but absent.
     - ``auc``: area under the ROC curve; with K = 2 of class 1, else the macro average of one class
-      against the rest; nan where a class is absent from the labels.
-    - ``cohen_kappa``: nan where labels and predictions are all one and the same class.
+      against the rest; a pair with equal scores counts one half; nan where a class is absent from
+      the labels.
+    - ``cohen_kappa``: without weights; nan where labels and predictions are all one and the same
+      class.
     - ``calibration_error``: expected calibration error (Guo et al. 2017, section 2) of the top
-      probability over 15 equal-width bins, absolute differences. Our own lines: torchmetrics puts a
+      probability over 15 equal-width bins, closed on the right, absolute differences; a bin weighs
+      as many images as it holds, an empty one nothing. Our own lines: torchmetrics puts a
       probability of exactly 1, common in float16, into a sixteenth bin.
     - ``nll``: mean negative log likelihood, probabilities below 2**-24 (float16's smallest) raised
       to it: one image adds at most 16.6.
@@ -68,6 +74,8 @@ def of_classes(predicted: np.ndarray, labels: np.ndarray, k: int) -> dict[str, f
     """Those metrics of `evaluate` that follow from the predicted classes alone.
 
     predicted, labels: [N] integers in 0..k-1. Raises UserError as `evaluate` does.
+
+    Convention: that of `evaluate`; a class that neither occurs nor is predicted is not averaged in.
     """
     predicted, labels = _checked_pair(predicted, labels, k)
     present = np.unique(labels)
@@ -87,7 +95,10 @@ def of_classes(predicted: np.ndarray, labels: np.ndarray, k: int) -> dict[str, f
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """``calibration_error`` of `evaluate` alone; the same arguments and errors."""
+    """``calibration_error`` of `evaluate` alone; the same arguments and errors.
+
+    Convention: 15 bins closed on the right, weighed by their images.
+    """
     p = checked_probabilities(probabilities)
     labels = checked_classes(labels, p.shape[1], "labels")
     if len(labels) != len(p):
@@ -137,8 +148,9 @@ def reliability(
 def per_class(predicted: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
     """One row per class, in the order of ``classes``: class, precision, recall, f1, support.
 
-    predicted, labels: [N] integers in 0..len(classes)-1. An undefined ratio (a class never
-    predicted, or absent from the labels) counts as 0; ``support`` is the number of its labels.
+    predicted, labels: [N] integers in 0..len(classes)-1; ``support`` is the number of its labels.
+
+    Convention: fractions; an undefined ratio (a class never predicted, or absent) counts as 0.
     Raises UserError as `evaluate` does.
     """
     predicted, labels = _checked_pair(predicted, labels, len(classes))
@@ -166,7 +178,10 @@ def one_answer(recalls: Sequence[float]) -> bool:
 
 
 def confusion(predicted: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
-    """Counts [K, K], true classes in rows, predicted classes in columns; UserError as above."""
+    """Counts [K, K] of predicted, labels [N]; UserError as above.
+
+    Convention: true classes in rows, predicted ones in columns; images, not shares.
+    """
     predicted, labels = _checked_pair(predicted, labels, k)
     return confusion_matrix(labels, predicted, labels=range(k))
 
@@ -181,6 +196,8 @@ def mistakes(
 
     Returns columns position, label, tested, wrong, taken_for (the class it is mostly taken for,
     where it is wrong at all); the most often wrong first.
+
+    Convention: of wrong classes that are taken equally often the first counts.
     """
     seen, votes = np.zeros(len(labels), int), np.zeros((len(labels), k), int)
     for classes, positions in zip(predicted, tested, strict=True):

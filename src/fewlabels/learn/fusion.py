@@ -128,8 +128,10 @@ def stacking(
 def temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """The temperature of one classifier, fitted to validation images by negative log likelihood.
 
-    probabilities: [images, classes]. Above 1 it was too sure, below 1 not sure enough (Guo et al.
-    2017). Sought from 1/20 to 20: a classifier without a mistake ends at the lower limit.
+    probabilities: [images, classes].
+
+    Convention: it divides, as in Guo et al. (2017): above 1 the classifier was too sure. Sought
+    from 1/20 to 20: a classifier without a mistake ends at the lower limit.
     """
     logs = _logs(checked_probabilities(probabilities))
     truth = _labels_of(logs, labels)
@@ -150,7 +152,10 @@ def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def disagreement(first: np.ndarray, second: np.ndarray) -> float:
-    """Share of the images, 0..1, that two classifiers put into different classes, each [images]."""
+    """Share of the images, 0..1, that two classifiers put into different classes, each [images].
+
+    Convention: of all images, those that both get wrong among them.
+    """
     first, second = np.asarray(first), np.asarray(second)
     if first.shape != second.shape or first.ndim != 1 or not first.size:
         raise UserError(
@@ -163,6 +168,8 @@ def double_fault(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> f
     """Share of the images, 0..1, that both classifiers get wrong; predictions and labels [images].
 
     No rule that takes one of the two answers can get these right.
+
+    Convention: of all images, also where the two wrong answers differ.
     """
     for predicted in (first, second):
         disagreement(predicted, labels)  # refuses what does not fit
@@ -171,7 +178,10 @@ def double_fault(first: np.ndarray, second: np.ndarray, labels: np.ndarray) -> f
 
 
 def mean_class_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of the recalls of the classes present in the labels; probabilities [images, classes]."""
+    """Mean of the recalls of the classes; probabilities [images, classes].
+
+    Convention: only the classes present in the labels count.
+    """
     truth = _labels_of(probabilities, labels)
     right = np.asarray(probabilities).argmax(axis=1) == truth
     images = np.bincount(truth)

@@ -22,7 +22,8 @@ WINDOW = 11
 def squared_error(images: Tensor, originals: Tensor) -> Tensor:
     """Mean squared error over the pixels of every image: [N], from floats [N, C, H, W] in 0..1.
 
-    Raises UserError for other types and values, no image, and shapes that differ.
+    Convention: the mean over pixels and channels, not their sum. Raises UserError for other types
+    and values, no image, and shapes that differ.
     """
     _check(images, originals)
     return (images - originals).double().square().flatten(1).mean(dim=1)
@@ -64,6 +65,7 @@ def ssim(images: Tensor, originals: Tensor) -> Tensor:
 def quality(images: Tensor, originals: Tensor) -> dict[str, float]:
     """``mse``, ``psnr`` and ``psnr_pooled`` (dB) over images, floats [N, C, H, W] in 0..1.
 
+    Convention: ``psnr`` is the mean of the images' own, ``psnr_pooled`` that of their mean error.
     Raises UserError as `squared_error` does.
     """
     error = squared_error(images, originals)
@@ -78,7 +80,9 @@ def quality(images: Tensor, originals: Tensor) -> dict[str, float]:
 def mean_image_error(train: Tensor, images: Tensor) -> float:
     """Mean squared error of the mean of ``train`` on ``images``, both uint8 [N, C, H, W].
 
-    In the unit of pixels in 0..1: what a decoder can do that knows nothing of its image. Raises
+    What a decoder can do that knows nothing of its image.
+
+    Convention: in the unit of pixels in 0..1; the mean image is not rounded to grey levels. Raises
     UserError for other types, no image, and images of different shapes.
     """
     for each in (train, images):

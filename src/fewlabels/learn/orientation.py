@@ -15,6 +15,8 @@ def centres(images: Tensor) -> np.ndarray:
     """Centre of mass of every image in pixels from its middle: [N, 2], rightwards and downwards.
 
     images: [N, 1, H, W], not negative; the pixel values are the masses. nan for a black image.
+
+    Convention: pixels lie at their centres, and the middle of an even side between two of them.
     """
     mass = images.double().squeeze(1)
     down = torch.arange(mass.shape[1]) - (mass.shape[1] - 1) / 2
@@ -30,6 +32,8 @@ def centre_rule(images: ImageData, prepare: Callable[[Tensor], Tensor] = Tensor.
 
     The four means come from the training images, the accuracy (a fraction) from the test images.
     ``prepare`` is applied to the uint8 images first.
+
+    Convention: all four turns of every image count, as in training; distances are Euclidean.
     """
     points, truth = _rotated_centres(prepare(images.test.images))
     rule = NearestCentroid().fit(*_rotated_centres(prepare(images.train.images)))
@@ -47,6 +51,8 @@ def predicted_by_class(predicted: np.ndarray, labels: np.ndarray, off: int = 0) 
 
     ``off=0`` is the accuracy, ``off=2`` taking an image for the same one upside down. predicted:
     [4N], the four rotations of an image next to each other; labels: [N] integers 0..K-1.
+
+    Convention: a class's share is of its own images; one without any is nan.
     """
     turns = len(TURNS)
     hit = predicted.reshape(-1, turns) == (np.arange(turns) + off) % turns

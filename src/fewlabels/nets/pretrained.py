@@ -8,7 +8,6 @@ normalisation, so that nobody has to remember which weights want which.
 
 import io
 import lzma
-import os
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -242,10 +241,9 @@ def find(weights: str) -> Path:
     Raises:
         UserError: it is in neither place.
     """
-    folder = os.environ.get("FEWLABELS_DATA")
-    places = [Path(weights).expanduser()]
-    if folder:
-        places.append(Path(folder).expanduser() / "weights" / weights)
+    places = [paths.at_home(weights)]
+    if folder := paths.given():
+        places.append(folder / "weights" / weights)
     for place in places:
         if place.is_file():
             return place
@@ -259,9 +257,9 @@ def find(weights: str) -> Path:
 
 def at_hand(architecture: str) -> str:
     """A file of ``FILES`` for the architecture that is here, else ``torchvision``."""
-    folder = os.environ.get("FEWLABELS_DATA")
+    folder = paths.given()
     for name, file in FILES.items():
-        here = folder and (Path(folder).expanduser() / "weights" / name).is_file()
+        here = folder and (folder / "weights" / name).is_file()
         if file.architecture == architecture and here:
             return name
     return TORCHVISION

@@ -18,7 +18,10 @@ ACTIVE = 0.01
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(q || p) of every image in nats: [N], from [N, D] (Kingma & Welling 2014, appendix B)."""
+    """KL(q || p) of every image: [N], from [N, D] (Kingma & Welling 2014, appendix B).
+
+    Convention: in nats, summed over the units, and not their mean.
+    """
     terms = mean.square() + log_variance.exp() - 1 - log_variance
     return 0.5 * terms.sum(dim=1)
 
@@ -29,7 +32,10 @@ def reparameterised(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def log_normal(x: Tensor, mean: Tensor | float = 0.0, log_variance: Tensor | None = None) -> Tensor:
-    """Log density of a diagonal Gaussian summed over the last dimension: [..., D] to [...]."""
+    """Log density of a diagonal Gaussian: [..., D] to [...].
+
+    Convention: in nats, summed over the last dimension, with its constant.
+    """
     spread = torch.zeros_like(x) if log_variance is None else log_variance
     square = (x - mean).square() / spread.exp()
     return -0.5 * (math.log(2 * math.pi) + spread + square).sum(dim=-1)
@@ -40,12 +46,17 @@ def importance_bound(log_weights: Tensor) -> Tensor:
 
     log_weights: log p(x, z) - log q(z | x) for k draws of z. With k = 1 it is the ELBO; its
     expectation never falls as k grows, and never exceeds log p(x).
+
+    Convention: the logarithm of the mean weight, not the mean of logarithms; in nats.
     """
     return log_weights.logsumexp(dim=0) - math.log(len(log_weights))
 
 
 def active_units(means: Tensor) -> int:
-    """Number of latent units whose posterior mean varies over images: means is [N, D]."""
+    """Number of latent units whose posterior mean varies over images: means is [N, D].
+
+    Convention: the variance over images with N - 1, above `ACTIVE`.
+    """
     return int((means.double().var(dim=0) > ACTIVE).sum())
 
 
@@ -63,7 +74,8 @@ def decoder_variance(weight: float, pixels: int) -> float:
 def gaussian_elbo(mse: float, kl: float, variance: float, pixels: int) -> float:
     """ELBO of grey images in nats an image, under a Gaussian decoder of this variance.
 
-    A density's logarithm may be positive. With ``variance = mse``, the largest over all variances.
+    Convention: summed over the pixels, constant included; a density's logarithm may be positive.
+    With ``variance = mse``, the largest over all variances.
     """
     return -0.5 * pixels * (math.log(2 * math.pi * variance) + mse / variance) - kl
 
@@ -71,7 +83,8 @@ def gaussian_elbo(mse: float, kl: float, variance: float, pixels: int) -> float:
 def knee(rate: Sequence[float], distortion: Sequence[float]) -> int:
     """Position of the knee of a falling curve: the point farthest below the chord of its ends.
 
-    Both axes are scaled to 0..1 first (Satopaa et al. 2011, section III). Raises UserError for
+    Convention: both axes are scaled to 0..1 first (Satopaa et al. 2011, section III); the first of
+    equally far points. Raises UserError for
     fewer than three points or where nothing falls.
     """
     x, y = np.asarray(rate, dtype=float), np.asarray(distortion, dtype=float)

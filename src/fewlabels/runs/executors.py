@@ -26,11 +26,18 @@ class Place:
     opened: Callable[[], AbstractContextManager[Executor]]
     """A new executor; another one is opened where it breaks."""
     at_once: int
-    """Runs that are handed to it at once."""
+    """Runs that are handed to it at once, at most."""
     cluster: bool = False
     """Whether runs may share a process there."""
     shared: bool = True
     """Whether those who compute see this machine's cache and results."""
+    fewer: Callable[[int], int] | None = None
+    """How many it is now, from how many are under way; asked again and again."""
+
+    def room(self, running: int) -> int:
+        """How many more may be handed over."""
+        now = self.at_once if self.fewer is None else self.fewer(running)
+        return max(0, now - running)
 
 
 class _InThisProcess(Executor):
@@ -59,6 +66,8 @@ def _in_this_process() -> Iterator[Executor]:
 def _processes(count: int) -> Iterator[Executor]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, context, _start_worker) as pool:
+        for _ in range(count):
+            pool.submit(int)  # All start now, and import torch beside each other.
         try:
             yield pool
         except KeyboardInterrupt:
@@ -79,11 +88,11 @@ def _start_worker() -> None:
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
-def local(workers: int) -> Place:
-    """This process, or several of this machine."""
+def local(workers: int, fewer: Callable[[int], int] | None = None) -> Place:
+    """This process, or several of this machine; ``fewer``: see `Place`."""
     if workers <= 1:
         return Place(_in_this_process, 1)
-    return Place(partial(_processes, workers), workers)
+    return Place(partial(_processes, workers), workers, fewer=fewer)
 
 
 @contextmanager

@@ -50,7 +50,8 @@ def computed(
             # Lazily: time passes while runs are started.
             ready = (i for i in alone or waiting if needs[i] <= made and may_start(i))
             hit = []
-            for i in islice(ready, (1 if alone else place.at_once) - len(running)):
+            room = 1 - len(running) if alone else place.room(len(running))
+            for i in islice(ready, room):
                 try:
                     running[submit(pool, i)] = i
                 except BrokenExecutor:

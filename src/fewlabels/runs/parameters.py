@@ -106,7 +106,7 @@ class Parameters(Checked):
     precision: Literal["32-true", "bf16-mixed"]
     """Number format while training."""
     workers: Annotated[int, Range(0, 256)]
-    """Runs at once; 0 means one per CPU core."""
+    """Runs at once; 0 means one per CPU core, on a card as many as fit and bring more."""
 
 
 def check(key: str, value: Any, hint: Any) -> None:

@@ -254,12 +254,13 @@ class Store:
     def _compute(self, experiment: Experiment, fabric: Fabric) -> Record:
         if is_reading():
             raise self.lacks(experiment)
-        files.folder(self.folder)  # Refused before the work, not after it.
+        unfinished = paths.cache() / "unfinished" / f"{experiment.kind}-{experiment.id}"
+        for place in (self.folder, self.weights_path(experiment).parent, unfinished.parent):
+            files.folder(place)  # Refused before the work, not after it.
         for need in experiment.needs():
             # Before the run seeds itself: in its midst they would shift its random numbers.
             self.require_weights(need, fabric)
         source = code.digest(type(experiment).__module__)
-        unfinished = paths.cache() / "unfinished" / f"{experiment.kind}-{experiment.id}"
         with resumable(unfinished, source) as run:
             outcome = experiment.execute(fabric, self)
         seconds = run.seconds()

@@ -1,8 +1,9 @@
 """A grid of runs onto processes of this machine, or onto a cluster.
 
-Every run has one CPU thread, so that its result does not depend on how many run beside it; on a
-GPU the workers share the card. A sweep that is stopped goes on where it was: runs under way keep
-their state, and started again it takes up what is missing.
+Every run has one CPU thread, so that its result does not depend on how many run beside it; on a GPU
+the workers share the card, and their number is found by `fewlabels.runs.crowd`. A sweep that is
+stopped goes on where it was: runs under way keep their state, and started again it takes up what is
+missing.
 """
 
 import math
@@ -24,7 +25,7 @@ from fewlabels import paths
 from fewlabels.errors import UserError
 from fewlabels.learn.resume import STOP, TELL, Stopped
 from fewlabels.learn.training import NonFiniteLoss
-from fewlabels.runs import executors, under_way
+from fewlabels.runs import crowd, executors, under_way
 from fewlabels.runs.executors import Place
 from fewlabels.runs.expected import Expected
 from fewlabels.runs.graph import computed
@@ -68,7 +69,8 @@ def run_all(
     Args:
         device: a Fabric accelerator: ``auto``, ``cpu``, ``cuda``, ``mps``.
         precision: a Fabric precision, ``32-true`` or ``bf16-mixed`` for example.
-        workers: processes at once; 0 means one per CPU core, 1 computes in this process.
+        workers: processes at once; 0 means one per CPU core, on a graphics card at most so many,
+            see `fewlabels.runs.crowd`; 1 computes in this process.
         progress: called as ``progress(done, missing, record)`` after each computed run. On a
             terminal, bars take the place of the lines.
         minutes: the time. A run that would not end within it, as past records say, is not started,
@@ -98,7 +100,7 @@ def run_all(
                 place = executors.dask(scheduler, device != "cpu", folder.name)
                 place = stack.enter_context(place)
             else:
-                place = executors.local(min(workers or os.cpu_count() or 1, len(jobs)))
+                place = _local(workers, len(jobs), device, folder)
             drawn = sys.stderr.isatty() and under_way.NAME not in os.environ
             stack.enter_context(under_way.bars(folder) if drawn else nullcontext())
             stop = partial(under_way.closed, folder)
@@ -107,6 +109,18 @@ def run_all(
             sweep.compute(place, folder, (device, precision), told, stopped)
         sweep.end(stopped())
     return [store.get(run) for run in experiments]
+
+
+def _local(workers: int, jobs: int, device: str, folder: Path) -> Place:
+    most = min(workers or os.cpu_count() or 1, jobs)
+    if workers or most == 1 or not _cards(device):
+        return executors.local(most)
+    free, steps = crowd.free_memory, partial(under_way.steps, folder)
+    return executors.local(most, crowd.Crowd(most, _cards(device), free, steps))
+
+
+def _cards(device: str) -> int:
+    return torch.cuda.device_count() if device in ("auto", "cuda", "gpu") else 0
 
 
 def _accelerated() -> bool:
@@ -296,7 +310,7 @@ def _compute(
     watch = under_way.Watch(folder, end, _label(run.cell()))
     if time.time() >= latest or watch.stop():
         return None
-    cards = torch.cuda.device_count() if device in ("auto", "cuda", "gpu") else 0
+    cards = _cards(device)
     fabric = fabric_on(device, precision, place % cards if cards else None)
     tokens = STOP.set(watch.stop), TELL.set(watch.tell)
     try:

@@ -103,7 +103,7 @@ class Watch:
         now = time.time()
         if self._folder and now - self._said > EVERY:
             self._said = now
-            say(self._folder, own_name(), label=self._label, done=step, of=steps)
+            say(self._folder, own_name(), label=self._label, done=step, of=steps, at=now)
 
     def over(self) -> None:
         """The run has ended."""
@@ -162,6 +162,12 @@ def _draw(folder: Path, over: threading.Event) -> None:
             bar.set_description_str(said["label"])
     for bar in drawn.values():
         bar.close()
+
+
+def steps(folder: Path) -> dict[tuple[str, str], tuple[int, float]]:
+    """Of every process whose run trains, and that run's label: steps made, and when that was."""
+    told = ((name, said) for name, said in _told(folder) if "at" in said)
+    return {(name, said["label"]): (said["done"], said["at"]) for name, said in told}
 
 
 def _told(folder: Path) -> Iterator[tuple[str, dict]]:
