@@ -13,8 +13,7 @@ from sklearn import metrics
 from fewlabels import data
 from fewlabels.data import Split, corners, duplicates
 from fewlabels.evidence import predictions
-from fewlabels.evidence.spread import roughness
-from fewlabels.evidence.spread import variance_components
+from fewlabels.evidence.spread import roughness, variance_components
 from fewlabels.kinds import angles as angle_runs
 from fewlabels.kinds import chest_xray, measured, ssl, vae, xray_questions
 from fewlabels.learn import angles, equivariance, evaluation, fusion, image_quality, orientation
