@@ -180,6 +180,7 @@ def _run(given: argparse.Namespace) -> None:
     if given.scheduler:
         os.environ["FEWLABELS_SCHEDULER"] = given.scheduler  # The notebook's process inherits it.
     # Said before the runs, not after them.
+    preview.pandoc()
     files.folder(output.parent)
     files.folder(paths.cache())
     try:
