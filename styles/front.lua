@@ -11,11 +11,16 @@ local function read(path)
   return text
 end
 
+local chapters = {}
+
 local function frozen(chapter)
-  local to = quarto.doc.is_format("latex") and "tex" or "html"
-  local base = quarto.project.directory .. "/_freeze/chapters/" .. chapter
-  local text = read(base .. "/execute-results/" .. to .. ".json")
-  return text and pandoc.read(quarto.json.decode(text).result.markdown, "markdown-implicit_figures").blocks
+  if chapters[chapter] == nil then
+    local to = quarto.doc.is_format("latex") and "tex" or "html"
+    local base = quarto.project.directory .. "/_freeze/chapters/" .. chapter
+    local text = read(base .. "/execute-results/" .. to .. ".json")
+    chapters[chapter] = text and pandoc.read(quarto.json.decode(text).result.markdown, "markdown-implicit_figures").blocks
+  end
+  return chapters[chapter]
 end
 
 local function block_of(blocks, id)

@@ -3,12 +3,13 @@ import io
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from fewlabels.book import notebooks, preview
-from fewlabels.errors import DiskError
+from fewlabels.errors import DiskError, UserError
 
 # These have their labels from outputs, which there are none of before the chapter is executed.
 MISSING = ["fig-pair-2 in 01-toy.ipynb", "tbl-hand in 01-toy.ipynb"]
@@ -91,6 +92,52 @@ def test_frozen_markdown_becomes_figures_tables_and_links(toy):
     assert ":::" not in text
     other = (toy / "_preview/02-other.html").read_text()
     assert re.search(r'href="01-toy.html#fig-line"[^>]*>Figure\s1.1</a>', other)
+
+
+def test_the_front_page_shows_blocks_and_figures_of_frozen_chapters(toy):
+    freeze(toy / "chapters/01-toy.ipynb", FROZEN, {"line.svg": SVG})
+    asked = '::: {.from chapter="01-toy" figure="fig-line" ids="tbl-frame"}\n:::\n'
+    (toy / "index.qmd").write_text(f"# Front {{.unnumbered}}\n\n{asked}")
+    index, _ = preview.book(toy / "_preview")
+    html = index.read_text()
+    assert re.search(r'href="01-toy.html#fig-line"><img src="data:image/svg\+xml', html)
+    assert 'alt="A rising line"' in html
+    assert "<table><tr><td>1</td></tr></table>" in html
+
+
+def test_equations_and_callouts_inside_lists_are_numbered(toy):
+    items = "- $$x$$ {#eq-x}, see @eq-x\n\n- ::: {.callout-tip}\n  Yes\n  :::\n"
+    (toy / "index.qmd").write_text(f"# Front {{.unnumbered}}\n\n{items}")
+    index, _ = preview.book(toy / "_preview")
+    html = index.read_text()
+    assert '<span class="equation-number">(1)</span>' in html
+    assert "see Equation 1" in plain(html)
+    assert re.search(r'class="callout callout-tip">\s*<div class="callout-title">\s*Tip', html)
+
+
+def test_outputs_of_a_run_obey_the_options_of_their_cell(toy, tmp_path):
+    outputs = [
+        {"output_type": "stream", "name": "stdout", "text": ["one\rtwo\n", "three"]},
+        {"output_type": "stream", "name": "stderr", "text": "warned"},
+        {"output_type": "error", "ename": "KeyError", "evalue": "x", "traceback": []},
+    ]
+    cells = [{"cell_type": "markdown", "source": "# Toy\n"}]
+    for head in ([], ["#| warning: false\n", "#| echo: false\n"], ["#| include: false\n"]):
+        cells.append({"cell_type": "code", "source": [*head, "go()"], "outputs": outputs})
+    (tmp_path / "run.ipynb").write_text(json.dumps({"cells": cells}))
+    page = tmp_path / "run.html"
+    preview.run_page(tmp_path / "run.ipynb", toy / "chapters/01-toy.ipynb", "", page)
+    html = page.read_text()
+    assert html.count("<code>two\nthree</code>") == 2
+    assert html.count("<code>warned</code>") == 1
+    assert html.count("<code>KeyError: x</code>") == 2
+    assert len(re.findall(r"<details>\s*<summary>\s*Code", html)) == 1
+
+
+def test_a_missing_pandoc_is_one_line_with_the_remedy(toy, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pypandoc", None)
+    with pytest.raises(UserError, match=r"^Pandoc.* is missing: pip install pypandoc_binary$"):
+        preview.book(toy / "_preview")
 
 
 def test_callouts_code_and_mathematics(pages):

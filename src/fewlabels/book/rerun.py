@@ -38,6 +38,7 @@ def run(
     if scheduler:
         os.environ["FEWLABELS_SCHEDULER"] = scheduler  # The notebook's process inherits it.
     # Said before the runs, not after them.
+    preview.pandoc()
     files.folder(output.parent)
     files.folder(paths.cache())
     try:
