@@ -144,7 +144,7 @@ MUTANTS = [
         "test_ssl_methods.py temperatures",
     ),
     Mutant(
-        "data/augment.py",
+        "data/views.py",
         "view(torch.cat([images, images])).chunk(2)",
         "[view(images)] * 2",
         "test_ssl_methods.py views",

@@ -5,20 +5,15 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import gaussian_blur, rotate
 
-from fewlabels.data.augment import (
+from fewlabels.data.augment import affine, cropped, flipped, quarter_turns, rotated, shifted
+from fewlabels.data.views import (
     View,
-    affine,
     blurred,
     colour_jitter,
-    cropped,
-    flipped,
     hue_shifted,
     luminance,
     normalised,
-    quarter_turns,
     random_crops,
-    rotated,
-    shifted,
 )
 from fewlabels.errors import UserError
 

@@ -9,7 +9,7 @@ from lightning.fabric import Fabric
 from torch.nn import functional as F
 
 from fewlabels import data
-from fewlabels.data.augment import View
+from fewlabels.data.views import View
 from fewlabels.learn.pretext import aim, mae, vicreg
 from fewlabels.learn.pretext.methods import METHODS
 from fewlabels.learn.pretext.moco import MoCo

@@ -8,9 +8,9 @@ from PIL import Image, ImageFilter
 from torchvision.transforms import v2
 
 from fewlabels import data
-from fewlabels.data import augment
-from fewlabels.data.augment import View
+from fewlabels.data import views
 from fewlabels.data.images import channel_statistics
+from fewlabels.data.views import View
 from fewlabels.errors import UserError
 from fewlabels.learn.pretext import simclr
 
@@ -33,7 +33,7 @@ def tensor(picture):
 def test_a_resized_crop_is_pils_to_a_grey_level(images, size, bicubic):
     box = torch.tensor([3.0, 5.0]), torch.tensor([20.0, 11.0])
     down, across = (
-        augment.resize_weights(box[0][k : k + 1], box[1][k : k + 1], 28, size, bicubic)
+        views.resize_weights(box[0][k : k + 1], box[1][k : k + 1], 28, size, bicubic)
         for k in range(2)
     )
     ours = (down @ images[0].float() @ across.transpose(1, 2)).clamp(0, 255)
@@ -45,7 +45,7 @@ def test_a_resized_crop_is_pils_to_a_grey_level(images, size, bicubic):
 
 def test_boxes_have_the_moments_of_torchvisions():
     torch.manual_seed(0)
-    ours = augment.crop_boxes(4000, 28, 28, 0.08, torch.device("cpu")).double()
+    ours = views.crop_boxes(4000, 28, 28, 0.08, torch.device("cpu")).double()
     crop = v2.RandomResizedCrop(28, scale=(0.08, 1.0))
     drawn = [crop.make_params([torch.zeros(3, 28, 28)]) for _ in range(4000)]
     theirs = torch.tensor([[d[k] for k in ("top", "left", "height", "width")] for d in drawn])
@@ -62,7 +62,7 @@ def test_boxes_have_the_moments_of_torchvisions():
 def test_hue_is_torchvisions(images, shift):
     some = images[:8].float() / 255
     theirs = v2.functional.adjust_hue(some, shift)
-    ours = augment.hue_shifted(some, torch.full((8,), shift))
+    ours = views.hue_shifted(some, torch.full((8,), shift))
     assert (ours - theirs).abs().max() < 1e-5
 
 
@@ -71,23 +71,23 @@ def test_hue_is_torchvisions(images, shift):
 def test_each_colour_change_is_torchvisions(images, kind, name, factor):
     some = images[:8].float() / 255
     theirs = getattr(v2.functional, f"adjust_{name}")(some, factor)
-    ours = augment._blended(some, torch.full((8, 1), kind), torch.full((8, 1), factor))
+    ours = views._blended(some, torch.full((8, 1), kind), torch.full((8, 1), factor))
     # torchvision rounds the weight of red to 0.2989.
     assert (ours - theirs).abs().max() < 2e-4
 
 
 def test_blur_is_pils_up_to_its_approximation(images):
-    ours = augment.blurred(images[:1].float(), (1.5, 1.5))[0]
+    ours = views.blurred(images[:1].float(), (1.5, 1.5))[0]
     theirs = tensor(pil(images[0]).filter(ImageFilter.GaussianBlur(1.5)))
     # PIL approximates the Gaussian by three boxes.
     assert (ours - theirs).abs().mean() < 1
-    assert torch.allclose(augment.blurred(torch.ones(2, 3, 9, 9), (0.1, 2)), torch.ones(1))
+    assert torch.allclose(views.blurred(torch.ones(2, 3, 9, 9), (0.1, 2)), torch.ones(1))
 
 
 def test_jitter_of_strength_zero_changes_nothing(images):
     some = images[:10].float() / 255
-    assert torch.allclose(augment.colour_jitter(some, 1.0, (0, 0, 0), 0.0), some)
-    assert torch.allclose(augment.colour_jitter(some, 0.0, (1, 1, 1), 0.5), some, atol=1e-5)
+    assert torch.allclose(views.colour_jitter(some, 1.0, (0, 0, 0), 0.0), some)
+    assert torch.allclose(views.colour_jitter(some, 0.0, (1, 1, 1), 0.5), some, atol=1e-5)
 
 
 def test_every_image_has_parameters_of_its_own(images):
@@ -146,14 +146,14 @@ def test_views_have_the_moments_of_lightlys(images, name):
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
 def test_jitter_applies_each_of_its_four_changes_once(count, monkeypatch):
     monkeypatch.setattr(
-        augment,
+        views,
         "_blended",
         lambda images, kind, factor: images + (10.0 ** (kind + 1)).view(-1, 1, 1, 1),
     )
-    monkeypatch.setattr(augment, "hue_shifted", lambda images, shift: images + 1)
+    monkeypatch.setattr(views, "hue_shifted", lambda images, shift: images + 1)
     images = torch.zeros(count, 3, 2, 2)
-    assert (augment.colour_jitter(images, 1.0, (0.4, 0.4, 0.4), hue=0.1) == 1111).all()
-    assert (augment.colour_jitter(images, 1.0, (0.4, 0.4, 0.4), hue=0.0) == 1110).all()
+    assert (views.colour_jitter(images, 1.0, (0.4, 0.4, 0.4), hue=0.1) == 1111).all()
+    assert (views.colour_jitter(images, 1.0, (0.4, 0.4, 0.4), hue=0.0) == 1110).all()
 
 
 @pytest.mark.parametrize("images", [torch.rand(2, 3, 28, 28), torch.zeros(3, 28, 28).byte()])

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fewlabels import config
 from fewlabels.book.advise import Advice, advise
 from fewlabels.data import load
-from fewlabels.data.augment import View, normalised
+from fewlabels.data.views import View, normalised
 from fewlabels.errors import UserError
 from fewlabels.evidence import tables
 from fewlabels.evidence.advice import estimate

@@ -10,7 +10,7 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from fewlabels.data import ImageData
-from fewlabels.data.augment import View
+from fewlabels.data.views import View
 from fewlabels.evidence import figures
 
 PATCHES = 7

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from fewlabels import config, data
 from fewlabels.data import Split
-from fewlabels.data.augment import View, normalised
+from fewlabels.data.views import View, normalised
 from fewlabels.errors import UserError
 from fewlabels.kinds.measured import placed
 from fewlabels.learn import evaluation, features, probes

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from fewlabels import config, data
 from fewlabels.data import Split
-from fewlabels.data.augment import View, normalised
+from fewlabels.data.views import View, normalised
 from fewlabels.errors import UserError
 from fewlabels.kinds.measured import placed, probed, scored_protocol, size, sizes
 from fewlabels.kinds.ssl import (

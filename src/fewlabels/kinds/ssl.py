@@ -310,7 +310,7 @@ def _paintings(network: MAE, seen: Task) -> dict[str, np.ndarray]:
     arrays = {}
     scales = (plain.mean, plain.deviation)
     mean, deviation = (torch.tensor(each).view(1, -1, 1, 1) for each in scales)
-    if seen.channels == 1:  # See `augment.normalised`.
+    if seen.channels == 1:  # See `views.normalised`.
         mean, deviation = mean.mean(), deviation.mean()
     for name, each in zip(
         ("seen", "painted"), repainted(network, views, kept, hidden), strict=True

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from fewlabels import config, data
-from fewlabels.data.augment import affine, random_crops
+from fewlabels.data.augment import affine
+from fewlabels.data.views import random_crops
 from fewlabels.errors import UserError
 from fewlabels.kinds.chest_xray import XrayExperiment, curve_points, layer3, weights_checksum
 from fewlabels.kinds.measured import placed

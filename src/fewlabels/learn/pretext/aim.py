@@ -15,7 +15,7 @@ from lightly.models.modules import AIMPredictionHead
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewlabels.data.augment import View
+from fewlabels.data.views import View
 from fewlabels.learn.pretext.views import LONG, patch_view
 from fewlabels.learn.training import Course, Recipe
 from fewlabels.nets.vit import CausalViT

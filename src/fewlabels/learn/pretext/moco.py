@@ -12,7 +12,7 @@ from lightly.utils.scheduler import cosine_schedule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewlabels.data.augment import View
+from fewlabels.data.views import View
 from fewlabels.learn.pretext.views import TwoViews
 from fewlabels.learn.training import Course, EpochRecipe
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewlabels.data.augment import View, quarter_turns
+from fewlabels.data.augment import quarter_turns
+from fewlabels.data.views import View
 from fewlabels.learn.training import Course, Recipe
 
 TURNS = ("0", "90", "180", "270")

@@ -9,7 +9,7 @@ from lightly.models.modules import SimCLRProjectionHead
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fewlabels.data.augment import View
+from fewlabels.data.views import View
 from fewlabels.learn.pretext.views import TwoViews
 from fewlabels.learn.training import Course, Recipe
 

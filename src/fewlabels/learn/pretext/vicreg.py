@@ -9,7 +9,7 @@ from lightly.loss.vicreg_loss import invariance_loss, variance_loss
 from lightly.models.modules.heads import VICRegProjectionHead
 from torch import Tensor, nn
 
-from fewlabels.data.augment import View
+from fewlabels.data.views import View
 from fewlabels.learn.pretext.views import TwoViews
 from fewlabels.learn.training import Course, Recipe
 

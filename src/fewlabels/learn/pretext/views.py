@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from fewlabels.data.augment import View, two_views
+from fewlabels.data.views import View, two_views
 from fewlabels.learn.training import Course
 
 LONG = Course(400, 1e-3, 256, "adamw", weight_decay=0.05, schedule="cosine")
