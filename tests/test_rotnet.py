@@ -605,7 +605,7 @@ def hand_made(run, accuracy, rough=0.0, truth=()):
     loss = [abs(step - 9 - draw % 3) for step in range(20)]
     curves = {"valid_accuracy": wave, "valid_loss": loss, "train_accuracy": [accuracy + 0.1]}
     # Falls at first and rises in the last quarter.
-    curves["train_loss"] = [abs(step - 15) * (1 + draw / 10) for step in range(20)]
+    curves["train_loss"] = [abs(step - 13) * (1 + draw / 10) for step in range(20)]
     predicted = np.where((truth == 5) & (np.arange(len(truth)) % 2 == 0), 3, truth)
     return SimpleNamespace(
         id=run.id,
