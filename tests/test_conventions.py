@@ -27,8 +27,8 @@ STATED = {
     "evidence.predictions": (
         *("by_class", "confused", "hits", "mixed_up", "recalls", "split_variance"),
     ),
-    "evidence.spread": ("deviations", "roughness"),
-    "evidence.statistics": ("mean_interval", "variance_components"),
+    "evidence.spread": ("deviations", "roughness", "variance_components"),
+    "evidence.statistics": ("mean_interval",),
     "kinds.chest_xray": ("best_threshold", "moved_threshold", "scores"),
     "kinds.measured": ("accuracy", "validation"),
     "kinds.ssl": ("on_new_images",),
