@@ -160,6 +160,12 @@ def test_members_of_another_file_than_the_one_at_hand_are_not_fused(single):
     assert set(ev.done(fused.with_fusions(other, METHODS))["rule"]) == {"single"}
 
 
+def test_members_without_a_data_file_are_not_fused(single, monkeypatch):
+    monkeypatch.setattr(data, "at_hand", lambda name: False)
+    monkeypatch.setattr(data, "load", lambda name: pytest.fail("data are loaded"))
+    assert set(ev.done(fused.with_fusions(single, METHODS))["rule"]) == {"single"}
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

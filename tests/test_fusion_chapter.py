@@ -210,6 +210,8 @@ def shown(single, monkeypatch, **values):
 
 def test_tables_and_figures_of_full_data(monkeypatch):
     found = shown(models(draws=4), monkeypatch, seeds=4)
+    # F20 and F21 have their reasons in the register.
+    assert found.tables.pop("tbl-fusion-claims").count("not run") == 2
     everything = "".join(found.tables.values()) + found.text
     assert "nan" not in everything and "not run" not in everything
     assert "independent groups of draws: 1 and 1" in " ".join(found.text.split())

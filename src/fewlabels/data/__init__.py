@@ -62,6 +62,7 @@ __all__ = [
     "ImageData",
     "Split",
     "as_in_the_book",
+    "at_hand",
     "channel_statistics",
     "check",
     "chest",
@@ -107,6 +108,12 @@ def load(name: str) -> ImageData:
             f"(md5 {source.book_md5()}): name the folder of the book's own in FEWLABELS_DATA."
         )
     return found
+
+
+def at_hand(name: str) -> bool:
+    """Whether a data set can be loaded without a download; MNIST and the like count as there."""
+    path = getattr(_source(name), "path", None)
+    return path is None or path.exists()
 
 
 def _source(name: str):

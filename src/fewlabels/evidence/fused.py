@@ -125,13 +125,14 @@ def with_fusions(models: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     are fractions of the test images; the ``record`` keeps predicted classes. Fusions of one draw
     and data set share their luck. Without one of its members a fusion has no record, like a run
     that has not been made. A member that was made from another file of the data than the one at
-    hand, as the book's may be, counts as missing: the labels of its images are not at hand.
+    hand, as the book's may be, counts as missing: the labels of its images are not at hand. So does
+    every member where there is no file at all.
     """
     methods = tuple(methods)
     own = {"rule": "single", "members": models["method"], "size": 1, "tempered": False}
     rows = models.assign(**own, choice="").to_dict("records")
     for cell, here in models.groupby(["dataset", "labels", "draw"], sort=False):
-        file = data.md5(cell[0])
+        file = data.md5(cell[0]) if data.at_hand(cell[0]) else None
         made = {row.method: row.record for row in done(here).itertuples()}
         records = {m: made[m] for m in methods if m in made and made[m].data[cell[0]] == file}
         one = members(records, cell[0]) if len(records) > 1 else None
