@@ -238,6 +238,12 @@ def test_comparisons_that_were_not_run_stay_in_the_table(rows):
     assert shown.frame["Comparison"].tolist() == ["a - b", "5 further comparisons"]
 
 
+def test_a_claim_that_the_settings_leave_no_part_is_not_tested():
+    row = ev.compared("S33", [])
+    assert row["verdict"].word == "not tested" and row["ours"] is None
+    assert row["note"] == "These settings plan no part of it."
+
+
 def test_cuts_below_each_other_keep_their_names(rows):
     found = ev.named({"first": ev.where(rows, draw=0), "both": ev.where(rows, draw=[0, 1])})
     assert found["model"].tolist() == ["first", "both", "both"]

@@ -138,7 +138,10 @@ def lowest(id: str, recalls: pd.DataFrame, name: str, note: str = "", **more) ->
 
 
 def all_of(id: str, ours: Any, parts: Mapping[str, Verdict], **more) -> Row:
-    """A claim of several parts, all of which have to hold (`verdicts.everywhere`)."""
+    """A claim of several parts, all of which have to hold (`verdicts.everywhere`); not tested where
+    the settings leave it none."""
+    if not parts:
+        return judged(id, None, Verdict("not tested", "these settings plan no part of it"), **more)
     return judged(id, ours, verdicts.everywhere(parts.items()), **more)
 
 
