@@ -339,11 +339,12 @@ def test_a_cell_refutes_only_after_correction_for_the_number_of_cells():
     assert "not significant among 10 cells" in verdict.reason
 
 
-def test_cells_without_runs_count_in_no_correction():
-    cells = [("one", cell(BELOW))] + [(str(k), cell([])) for k in range(9)]
-    verdict = everywhere(cells)
-    assert verdict.word == "opposite"
-    assert verdict.reason.startswith("10 parts: 1 opposite, 9 not tested. one: difference")
+def test_cells_without_runs_count_in_the_correction():
+    found = cell(BELOW)
+    cells = [("one", found)] + [(str(k), cell([])) for k in range(9)]
+    few, many = everywhere(cells[: int(0.05 / found.p)]), everywhere([*cells, *cells[1:] * 99])
+    assert few.word == "opposite" and few.p == pytest.approx(found.p * int(0.05 / found.p))
+    assert many.word == "not tested" and "1 undecided" in many.reason
     assert everywhere([("one", cell([])), ("two", cell([0.1]))]).word == "not tested"
 
 

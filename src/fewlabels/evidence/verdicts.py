@@ -29,7 +29,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
 
 from fewlabels.errors import UserError
@@ -343,18 +342,18 @@ def everywhere(cells: Iterable[tuple[str, Verdict]]) -> Verdict:
 
     cells: of each its name and the verdict of `direction` or `at_most`. One cell may well be
     opposite, or have no difference, by chance alone: it counts as such only where its p value is
-    at most 5% after Holm's correction over the cells that were tested, and is undecided otherwise.
-    That all hold needs no correction. Raises UserError where there are no cells.
+    at most 5% after Holm's correction over all cells, and is undecided otherwise. Cells without a p
+    value, not tested yet or a bound only, count in it: the first cell to be run must not refute a
+    claim about many. That all hold needs no correction. Raises UserError where there are no cells.
     """
     cells = list(cells)
     found = [verdict for _, verdict in cells]
-    tested = [i for i, verdict in enumerate(found) if not math.isnan(verdict.p)]
-    adjusted = holm([found[i].p for i in tested]) if tested else np.array([])
-    for i, p in zip(tested, adjusted, strict=True):
+    adjusted = holm([1.0 if math.isnan(verdict.p) else verdict.p for verdict in found])
+    for i, p in enumerate(adjusted):
         if found[i].word in ("opposite", "no", "no difference"):
             found[i] = replace(found[i], p=float(p))
             if p > ALPHA:
-                reason = f"{found[i].reason}, not significant among {len(tested)} cells"
+                reason = f"{found[i].reason}, not significant among {len(found)} cells"
                 found[i] = Verdict("undecided", reason, float(p))
     return together(
         replace(verdict, reason=f"{name}: {verdict.reason}")
