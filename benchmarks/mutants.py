@@ -201,8 +201,8 @@ MUTANTS = [
     ),
     Mutant(
         "evidence/verdicts.py",
-        "adjusted = holm([found[i].p for i in tested]) if tested",
-        "adjusted = np.array([found[i].p for i in tested]) if tested",
+        "adjusted = holm([1.0 if math.isnan(verdict.p) else verdict.p for verdict in found])",
+        "adjusted = [1.0 if math.isnan(verdict.p) else verdict.p for verdict in found]",
         "test_verdicts.py cell",
     ),
     Mutant(
