@@ -348,6 +348,12 @@ def test_cells_without_runs_count_in_the_correction():
     assert everywhere([("one", cell([])), ("two", cell([0.1]))]).word == "not tested"
 
 
+def test_a_fact_refutes_without_a_p_value():
+    exact = Verdict("opposite", "at most 1e-2, where rounding is below 1e-5")
+    verdict = everywhere([("inside", exact), ("border", cell(ABOVE)), ("other", cell([]))])
+    assert verdict.word == "opposite" and math.isnan(verdict.p)
+
+
 def test_a_question_gets_an_answer_by_the_same_tests():
     assert answer(cell(ABOVE)).word == "yes"
     assert answer(cell(ABOVE, -1)).word == "no"

@@ -342,15 +342,17 @@ def everywhere(cells: Iterable[tuple[str, Verdict]]) -> Verdict:
 
     cells: of each its name and the verdict of `direction` or `at_most`. One cell may well be
     opposite, or have no difference, by chance alone: it counts as such only where its p value is
-    at most 5% after Holm's correction over all cells, and is undecided otherwise. Cells without a p
-    value, not tested yet or a bound only, count in it: the first cell to be run must not refute a
-    claim about many. That all hold needs no correction. Raises UserError where there are no cells.
+    at most 5% after Holm's correction over all cells, and is undecided otherwise. Cells that are
+    not tested yet count in it: the first cell to be run must not refute a claim about many. A
+    refutation without a p value is a fact, as an error above rounding, and stands. That all hold
+    needs no correction. Raises UserError where there are no cells.
     """
     cells = list(cells)
     found = [verdict for _, verdict in cells]
-    adjusted = holm([1.0 if math.isnan(verdict.p) else verdict.p for verdict in found])
+    refuting = ("opposite", "no", "no difference")
+    adjusted = holm([float(v.word not in refuting) if math.isnan(v.p) else v.p for v in found])
     for i, p in enumerate(adjusted):
-        if found[i].word in ("opposite", "no", "no difference"):
+        if found[i].word in refuting and not math.isnan(found[i].p):
             found[i] = replace(found[i], p=float(p))
             if p > ALPHA:
                 reason = f"{found[i].reason}, not significant among {len(found)} cells"
