@@ -201,8 +201,8 @@ MUTANTS = [
     ),
     Mutant(
         "evidence/verdicts.py",
-        "adjusted = holm([1.0 if math.isnan(verdict.p) else verdict.p for verdict in found])",
-        "adjusted = [1.0 if math.isnan(verdict.p) else verdict.p for verdict in found]",
+        "adjusted = holm([float(v.word not in refuting) if math.isnan(v.p) else v.p for v in found])",
+        "adjusted = [float(v.word not in refuting) if math.isnan(v.p) else v.p for v in found]",
         "test_verdicts.py cell",
     ),
     Mutant(
