@@ -201,8 +201,8 @@ MUTANTS = [
     ),
     Mutant(
         "evidence/verdicts.py",
-        "adjusted = holm([float(v.word not in refuting) if math.isnan(v.p) else v.p for v in found])",
-        "adjusted = [float(v.word not in refuting) if math.isnan(v.p) else v.p for v in found]",
+        "adjusted = holm([float(v.word not in refuting)",
+        "adjusted = list([float(v.word not in refuting)",
         "test_verdicts.py cell",
     ),
     Mutant(
