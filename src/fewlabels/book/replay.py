@@ -1,6 +1,7 @@
 """`fewlabels replay`: random runs of the book again on this machine, beside their records."""
 
 import csv
+import os
 import platform
 import random
 import tempfile
@@ -135,14 +136,16 @@ def differences() -> str:
 
 
 def processor() -> str:
-    """The model's name where the system tells it, and what PyTorch uses of it."""
+    """The model's name where the system tells it, and what PyTorch uses of it: all that there is,
+    or ``only`` what ``ATEN_CPU_CAPABILITY`` says."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     name = names[0] if names else platform.processor() or platform.machine()
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+    only = " only" if "ATEN_CPU_CAPABILITY" in os.environ else ""
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}{only}"
 
 
 def _file() -> Path:
