@@ -28,6 +28,7 @@ def test_a_choice_repeats_and_is_of_short_runs_that_stand_alone():
     assert [each[2].id for each in first] != [each[2].id for each in other]
     for _, run, record in first:
         assert not run.needs() and record.seconds <= replay.LONGEST and record.id == run.id
+        assert record.metrics
     few = replay.drawn(12, 0, 20, two)
     assert all(record.seconds <= 20 for *_, record in few)
     # The kinds take turns.

@@ -30,8 +30,8 @@ def drawn(
 ) -> list[tuple[str, Experiment, Record]]:
     """Chapter, run and record of random runs of the book, the kinds of run in turn.
 
-    Only runs of up to ``seconds`` that start from no other run's weights are drawn. Features of a
-    pretrained network that the record's machine had in its cache take longer here.
+    Only runs of up to ``seconds`` that measure something and start from no other run's weights are
+    drawn. Features of a pretrained network that the record's machine had in its cache take longer.
 
     names: of the chapters; all without any.
 
@@ -45,7 +45,7 @@ def drawn(
             store = chapter.store(settings)
             for run in chapter.plan(settings):
                 record = None if run.needs() else store.get(run)
-                if record and record.seconds <= seconds:
+                if record and record.metrics and record.seconds <= seconds:
                     found.setdefault(run.kind, []).append((name, run, record))
     if not found:
         raise UserError("there is no record of a short run: `fewlabels run` makes some.")
