@@ -21,7 +21,7 @@ preview: .venv/book.stamp ## the book as plain pages, without Quarto
 	@$(BIN)/fewlabels preview
 
 test: .venv/full.stamp ## set up everything, then run the tests
-	@$(BIN)/python -m pytest -n auto --dist loadfile
+	@$(BIN)/python -m pytest -n auto --dist loadgroup
 
 lint: .venv/full.stamp ## ruff, and no outputs in notebooks
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/nbstripout --keep-id --verify chapters/*.ipynb

@@ -11,8 +11,6 @@ loading with PyTorch's convolutions, tells what each part brings.
 """
 
 import argparse
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -205,14 +203,13 @@ def table(found: dict[str, dict[str, list[dict[str, float]]]]) -> str:
 
 
 def main() -> None:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", nargs="+", choices=list(TRANSFORMS), default=list(TRANSFORMS))
     parser.add_argument("--steps", type=int, default=50, help="of one measurement")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--dataset", choices=list(data.DATASETS), default="bloodmnist", metavar="")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--workers", type=int, default=cores, help="of the DataLoader")
+    parser.add_argument("--workers", type=int, default=pages.CORES, help="of the DataLoader")
     parser.add_argument("--precision", choices=["32-true", "bf16-mixed"], default="32-true")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--tiny", action="store_true", help="networks so small that views count")
@@ -225,13 +222,10 @@ def main() -> None:
         for _ in range(options.repeats):
             for way, rates in found[name].items():
                 rates.append(measure(name, way, options, fabric))
-    device = torch.cuda.get_device_name() if fabric.device.type == "cuda" else "no GPU"
     text = (
         f"{table(found)}\n\n{options.dataset}, batch {options.batch}, {options.precision}; median "
-        f"of {options.repeats} repeats of {options.steps} steps.\n{pages.processor()}, "
-        f"{cores} cores, {torch.get_num_threads()} threads, {options.workers} workers, {device}; "
-        f"torch {torch.__version__}, lightly {lightly.__version__}, Python "
-        f"{platform.python_version()}.\n"
+        f"of {options.repeats} repeats of {options.steps} steps.\n"
+        f"{pages.machine(fabric.device, options.workers, lightly)}\n"
     )
     print(text)
     if options.keep:

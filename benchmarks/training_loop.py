@@ -9,8 +9,6 @@ ToTensor, Normalize and the report's threshold, and is turned by torchvision, in
 """
 
 import argparse
-import os
-import platform
 import statistics
 import struct
 import tempfile
@@ -148,9 +146,8 @@ def images_per_second(
     return number * batch / timed(number)
 
 
-def measure(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+def measure(options: argparse.Namespace, fabric: Fabric) -> dict[str, dict[str, list[float]]]:
     """Rates by network and way, the ways in turn."""
-    fabric = Fabric(accelerator="auto", devices=1)
     device = fabric.device
     images = task(options.dataset, "report", "test", device).train.images
     rates = {name: {"ours": [], "usual": []} for name in NETWORKS}
@@ -190,22 +187,19 @@ def table(rates: dict[str, dict[str, list[float]]]) -> str:
 
 
 def main() -> None:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", choices=list(data.DATASETS), default="mnist")
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--workers", type=int, default=cores, help="of the DataLoader")
+    parser.add_argument("--workers", type=int, default=pages.CORES, help="of the DataLoader")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4, help="of one measurement")
     parser.add_argument("--keep", action="store_true", help="put the table into the pages")
     options = parser.parse_args()
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    fabric = Fabric(accelerator="auto", devices=1)
     found = (
-        f"{table(measure(options))}\n\n{options.dataset}, batch {options.batch}, Adam, float32; "
-        f"median and range of {options.repeats} repeats of {options.seconds:g} s.\n"
-        f"{pages.processor()}, {cores} cores, {torch.get_num_threads()} threads, "
-        f"{options.workers} workers, {device}; torch {torch.__version__}, torchvision "
-        f"{torchvision.__version__}, Python {platform.python_version()}.\n"
+        f"{table(measure(options, fabric))}\n\n{options.dataset}, batch {options.batch}, Adam, "
+        f"float32; median and range of {options.repeats} repeats of {options.seconds:g} s.\n"
+        f"{pages.machine(fabric.device, options.workers, torchvision)}\n"
     )
     print(found)
     if options.keep:

@@ -34,12 +34,22 @@ local function markdown(text)
   return pandoc.read((text:gsub("(%$%$[^$]+%$%$)%s*{#(eq%-[%w-]+)}", "[%1]{#%2 .equation}")))
 end
 
--- The page as it was run, or frozen, or as it is written.
-local function content()
-  local frozen = read("_freeze", (page.source:gsub("%.%w+$", "")), "execute-results/html.json")
-  if frozen and not page.run then return markdown(pandoc.json.decode(frozen).result.markdown) end
-  local text = read(page.run or page.source)
-  return page.source:match("%.ipynb$") and notebook(text, markdown) or markdown(text)
+-- The text of a page as it was run, or frozen, or as it is written, and what reads it.
+local function text_of(each)
+  local frozen = read("_freeze", (each.source:gsub("%.%w+$", "")), "execute-results/html.json")
+  if frozen and not each.run then return pandoc.json.decode(frozen).result.markdown, markdown end
+  local text = read(each.run or each.source)
+  if each.source:match("%.ipynb$") then return text, function(cells) return notebook(cells, markdown) end end
+  return text, markdown
+end
+
+-- Pages are numbered by their first heading before any of them is read.
+local function ordinal(each)
+  local pattern = each.reader == markdown and "\n#%s+([^\n]*)" or '"#%s+([^"\\]*)'
+  local head = ("\n" .. each.text):match(pattern)
+  if not head or head:match("%.unnumbered") then return nil end
+  ordinals[each.kind] = ordinals[each.kind] + 1
+  return each.kind == "appendix" and string.char(64 + ordinals.appendix) or tostring(ordinals.chapter)
 end
 
 local function image(img)
@@ -165,10 +175,6 @@ function number.Header(header)
   local counted = not header.classes:includes("unnumbered")
   if not page.title then
     page.title = text
-    if counted then
-      ordinals[page.kind] = ordinals[page.kind] + 1
-      page.number = page.kind == "appendix" and string.char(64 + ordinals.appendix) or tostring(ordinals.chapter)
-    end
     levels = { page.number, 0, 0, 0, 0, 0 }
   end
   if not (counted and page.number) then return note(header.identifier, nil, "\u{201c}" .. text .. "\u{201d}") end
@@ -181,6 +187,16 @@ function number.Header(header)
   return header
 end
 
+-- Lays a page out, whose labels are known then; in the midst of another one, too.
+local function lay_out(each)
+  local other = { page, counts, levels }
+  page, counts = each, {}
+  local doc = each.reader(each.text)
+  for _, filter in ipairs(layout) do doc = doc:walk(filter) end
+  each.blocks = numbered(doc:walk({ Image = image }).blocks)
+  page, counts, levels = other[1], other[2], other[3]
+end
+
 -- Linking ---------------------------------------------------------------------------------------
 
 local references = pandoc.read(read("references.bib"), "bibtex").meta.references
@@ -189,8 +205,19 @@ local link = {}
 
 local function leads_nowhere(id) missing:insert(id .. " in " .. pandoc.path.filename(page.source)) end
 
+-- A page that is not written is read when one of its labels is asked for: it takes long. Those that
+-- seem to define it come before those that name it.
+local function labelled_elsewhere(id)
+  for _, sign in ipairs({ "#" .. id, id }) do
+    for _, each in ipairs(book.pages) do
+      if not labels[id] and not each.blocks and each.text:find(sign, 1, true) then lay_out(each) end
+    end
+  end
+  return labels[id]
+end
+
 local function reference(cited)
-  local label = labels[cited.id]
+  local label = labels[cited.id] or labelled_elsewhere(cited.id)
   if not label then
     leads_nowhere(cited.id)
     return { pandoc.Strong("?@" .. cited.id) }
@@ -239,11 +266,9 @@ local function embedded(src)
 end
 
 for _, each in ipairs(book.pages) do
-  page, counts = each, {}
-  local doc = content()
-  for _, filter in ipairs(layout) do doc = doc:walk(filter) end
-  page.blocks = numbered(doc:walk({ Image = image }).blocks)
-  pages[pandoc.path.filename(page.source)] = page
+  each.text, each.reader = text_of(each)
+  each.number = ordinal(each)
+  pages[pandoc.path.filename(each.source)] = each
 end
 
 local options = pandoc.WriterOptions({
@@ -254,6 +279,7 @@ local options = pandoc.WriterOptions({
   variables = { css = read("styles/preview.css"), ["include-after"] = read("styles/tables.html") },
 })
 local written = pandoc.List(book.pages):filter(function(each) return each.output end)
+for _, each in ipairs(written) do lay_out(each) end
 for _, each in ipairs(written) do
   page = each
   local contents = written:map(function(other)

@@ -19,6 +19,15 @@ REPOSITORY = paths.ROOT
 # As many tests run at once as there are cores: more threads in each would only get in the way.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+
+def pytest_collection_modifyitems(items):
+    """What ``--dist loadgroup`` leaves together: a file, whose tests share fixtures, unless they
+    name groups of their own."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 FIRST = [
     "# Toy measures {#sec-toy}\n\nAfter @lee2013pseudolabel. See @fig-line, @fig-pair-2, @tbl-hand"
     " and [-@tbl-frame], @eq-mean, @sec-method and @sec-other.\n\n"

@@ -10,12 +10,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import toy_run
+from conftest import first, toy_run
 
-from fewlabels import chapters, paths
+from fewlabels import chapters, data, paths
 from fewlabels.book import cli, freeze, render, rerun, summary
 from fewlabels.book.cli import main
+from fewlabels.chapters import profiles
 from fewlabels.data import reading
 from fewlabels.errors import UserError
 from fewlabels.evidence import remeasured
@@ -318,11 +320,27 @@ def test_the_committed_chapters_are_listed(capsys):
     assert all(name in out for name in chapters.names())
 
 
-@pytest.mark.parametrize("name", chapters.names())
+def few_digits(path):
+    """A reader's own file: the first 400 training and 100 test images of scikit-learn's digits."""
+    few = first(data.load("digits"), 400, 100)
+    parts = {"train": few.train, "test": few.test}
+    arrays = {f"{name}_images": part.images.squeeze(1).numpy() for name, part in parts.items()}
+    arrays |= {f"{name}_labels": part.labels.numpy() for name, part in parts.items()}
+    np.savez(path, **arrays)
+    return path
+
+
+# They are the longest of all tests and share nothing.
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=pytest.mark.xdist_group(each)) for each in chapters.names()]
+)
 def test_committed_chapter_runs_in_the_smoke_profile(name, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / "cache"))
     output = tmp_path / "chapter.ipynb"
-    assert main(["run", name, "--profile", "smoke", "--output", str(output)]) == 0
+    command = ["run", name, "--profile", "smoke", "--output", str(output)]
+    if profiles.parameters(name, "smoke").get("dataset") == "digits":
+        command += ["-p", "dataset", str(few_digits(tmp_path / "digits.npz"))]
+    assert main(command) == 0
     page = output.with_suffix(".html")
     assert capsys.readouterr().out.splitlines()[-1] == str(page)
     assert "?@" not in page.read_text()

@@ -12,6 +12,7 @@ from distributed import Client, LocalCluster
 from toy_runs import Toy, measured, sweep_of_seven
 
 from fewlabels.errors import UserError
+from fewlabels.runs import executors
 from fewlabels.runs.records import Store
 from fewlabels.runs.sweep import run_all
 
@@ -76,6 +77,7 @@ def test_a_worker_that_shares_nothing_is_killed_and_the_records_come_home(places
 
 def test_where_no_scheduler_answers_the_address_is_named(places, monkeypatch):
     monkeypatch.setenv("FEWLABELS_SCHEDULER", "tcp://127.0.0.1:1")
+    monkeypatch.setattr(executors, "ANSWER", 0.5)
     with pytest.raises(UserError, match=r"no Dask scheduler answers at tcp://127.0.0.1:1 .*start"):
         run_all(sweep_of_seven(), Store(places / "results"), **HOW)
 

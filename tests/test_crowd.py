@@ -98,8 +98,7 @@ def test_fewer_runs_than_may_be_change_nothing(monkeypatch):
         assert found(0) == 2
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_sweep_asks_for_it_only_where_no_number_is_given(tmp_path, monkeypatch, workers):
+def test_a_sweep_asks_for_it_only_where_no_number_is_given(tmp_path, monkeypatch):
     monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
     made = []
@@ -113,7 +112,8 @@ def test_a_sweep_asks_for_it_only_where_no_number_is_given(tmp_path, monkeypatch
     monkeypatch.setattr(sweep.os, "cpu_count", lambda: 2)
     monkeypatch.setattr(crowd, "free_memory", lambda: 4 * GB)
     monkeypatch.setattr(crowd, "Crowd", Noted)
+    assert sweep._local(2, 4, "cpu", tmp_path).fewer is None and made == []
     store, runs = Store(tmp_path / "results"), sweep_of_seven()[:4]
-    found = run_all(runs, store, device="cpu", workers=workers, progress=lambda *_: None)
+    found = run_all(runs, store, device="cpu", progress=lambda *_: None)
     assert [measured(record) for record in found] and None not in found
-    assert made == ([] if workers else [(2, 1)])
+    assert made == [(2, 1)]

@@ -5,11 +5,13 @@ import hashlib
 import json
 from dataclasses import dataclass
 from typing import ClassVar
+from urllib.error import URLError
 
 import numpy as np
 import pytest
 import yaml
 from lightning.fabric import Fabric
+from torchvision.datasets import MNIST
 
 from fewlabels import chapters, data, paths
 from fewlabels.book import freeze, integrity, ledger, notebooks, summary
@@ -321,6 +323,27 @@ def test_without_the_labels_it_says_what_was_not_compared(forged, monkeypatch):
     assert report.wrong == [] and report.again == 0
     assert report.unchecked == {"digits is missing": 3}
     assert "not compared here, 3 times: digits is missing" in integrity.in_words(report)
+
+
+def test_without_a_network_a_file_is_asked_for_once_and_not_for_every_record(forged, monkeypatch):
+    asked = []
+
+    def offline(*given, **more):
+        asked.append(given)
+        raise URLError("no route")
+
+    monkeypatch.delenv("FEWLABELS_DATA", raising=False)
+    monkeypatch.setattr("urllib.request.OpenerDirector.open", offline)
+    monkeypatch.setattr(data.digits, "load", data.mnist.load)
+    data._load.cache_clear()
+    report = integrity.verify()
+    assert report.wrong == []
+    ((why, count),) = report.unchecked.items()
+    assert "no route" in why and count == 3
+    # One archive, which is looked for on every mirror; the next is then not tried.
+    assert len(asked) == len(MNIST.mirrors)
+    integrity.verify()
+    assert len(asked) == len(MNIST.mirrors)
 
 
 # The book

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.special import softmax
+from sklearn.metrics import roc_auc_score
 
 from fewlabels import data
 from fewlabels.errors import UserError
@@ -77,6 +78,16 @@ def test_two_images_more_than_the_predictions_say_are_seen(k):
             assert not inside(found, metrics | {name: metrics[name] + shift})[name]
     for name, shift in (("auc", 0.005), ("nll", 0.005), ("calibration_error", 0.02)):
         assert not inside(found, metrics | {name: metrics[name] + shift})[name]
+
+
+@pytest.mark.parametrize("digits", [1, 9])
+def test_the_area_by_ranks_is_scikit_learns(digits):
+    """Also where half of the scores are equal."""
+    rng = np.random.default_rng(0)
+    positive, found = rng.random(N) < 0.3, rng.random(N).round(digits)
+    found[positive] += 0.1
+    assert remeasured._area(positive, found) == pytest.approx(roc_auc_score(positive, found))
+    assert np.isnan(remeasured._area(np.ones(N, bool), found))
 
 
 @pytest.fixture

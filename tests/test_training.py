@@ -282,7 +282,7 @@ def test_two_processes_update_as_one_does(fabric):
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=True,
     )
     single = toy_runs.linear_update(fabric)

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and what the system refuses, in words."""
+"""Files that are written whole or not at all; what cannot be fetched or is refused, in words."""
 
 import csv
 import errno
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fewlabels import paths
-from fewlabels.errors import DiskError
+from fewlabels.errors import DiskError, UserError
 
 ABANDONED = 3600
 """Seconds after which the temporary file of a write that never ended is nobody's any more."""
@@ -96,6 +96,31 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def download(path: Path, what: str, otherwise: str) -> Iterator[None]:
+    """Within it, ``path`` is fetched, which a process tries once.
+
+    Thousands of records ask for the same few files, and each attempt without a network takes
+    seconds. Raises UserError, the same one every time: ``what`` could not be downloaded, why, and
+    what to do ``otherwise``.
+    """
+    if path in _NOT_FETCHED:
+        raise UserError(_NOT_FETCHED[path])
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # Of sockets, HTTP, archives and checksums, each has its own.
+        reason = " ".join(str(error).split())
+        told = f"{what} could not be downloaded ({reason}). {otherwise}"
+        _NOT_FETCHED[path] = f"{told} A new start tries again."
+        raise UserError(_NOT_FETCHED[path]) from error
+
+
+_NOT_FETCHED: dict[Path, str] = {}
+"""What could not be downloaded in this process -> why."""
 
 
 @contextmanager

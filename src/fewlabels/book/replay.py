@@ -1,6 +1,7 @@
 """`fewlabels replay`: random runs of the book again on this machine, beside their records."""
 
 import csv
+import os
 import platform
 import random
 import tempfile
@@ -29,8 +30,8 @@ def drawn(
 ) -> list[tuple[str, Experiment, Record]]:
     """Chapter, run and record of random runs of the book, the kinds of run in turn.
 
-    Only runs of up to ``seconds`` that start from no other run's weights are drawn. Features of a
-    pretrained network that the record's machine had in its cache take longer here.
+    Only runs of up to ``seconds`` that measure something and start from no other run's weights are
+    drawn. Features of a pretrained network that the record's machine had in its cache take longer.
 
     names: of the chapters; all without any.
 
@@ -44,7 +45,7 @@ def drawn(
             store = chapter.store(settings)
             for run in chapter.plan(settings):
                 record = None if run.needs() else store.get(run)
-                if record and record.seconds <= seconds:
+                if record and record.metrics and record.seconds <= seconds:
                     found.setdefault(run.kind, []).append((name, run, record))
     if not found:
         raise UserError("there is no record of a short run: `fewlabels run` makes some.")
@@ -135,14 +136,16 @@ def differences() -> str:
 
 
 def processor() -> str:
-    """The model's name where the system tells it, and what PyTorch uses of it."""
+    """The model's name where the system tells it, and what PyTorch uses of it: all that there is,
+    or ``only`` what ``ATEN_CPU_CAPABILITY`` says."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     name = names[0] if names else platform.processor() or platform.machine()
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+    only = " only" if "ATEN_CPU_CAPABILITY" in os.environ else ""
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}{only}"
 
 
 def _file() -> Path:

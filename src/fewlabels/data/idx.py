@@ -6,13 +6,12 @@ A data set of the family is a module that names torchvision's class for it; see 
 import gzip
 import hashlib
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
 from torchvision.datasets import MNIST
 from torchvision.datasets.utils import check_integrity
 
-from fewlabels import paths
+from fewlabels import files, paths
 from fewlabels.data.images import ImageData, Split
 from fewlabels.errors import UserError
 
@@ -55,21 +54,20 @@ def load(family: type[MNIST], name: str, title: str, classes: tuple[str, ...]) -
 
 
 def _download(family: type[MNIST], title: str, root: Path, raw: Path) -> None:
-    for name, digest in family.resources:
-        if not check_integrity(raw / name, digest):
+    lacking = [name for name, digest in family.resources if not check_integrity(raw / name, digest)]
+    if not lacking:
+        return
+    otherwise = (
+        f"Put its four .gz archives into a folder {family.__name__}/raw and name the folder above "
+        "it in FEWLABELS_DATA, or use the parameter dataset=digits, which needs no download."
+    )
+    with files.download(raw, title, otherwise):
+        for name in lacking:
             # A partial archive is fetched anew, and torchvision fetches none whose content lies
             # unpacked beside it. A reader's own folder is never touched like this.
             (raw / name).unlink(missing_ok=True)
             (raw / name).with_suffix("").unlink(missing_ok=True)
-    try:
         family(root, download=True)
-    except (RuntimeError, URLError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{title} could not be downloaded ({reason}). Put its four .gz archives into a folder "
-            f"{family.__name__}/raw and name the folder above it in FEWLABELS_DATA, or use the "
-            "parameter dataset=digits, which needs no download."
-        ) from error
 
 
 def _check(path: Path, expected: str) -> None:

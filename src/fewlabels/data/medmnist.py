@@ -157,20 +157,16 @@ class MedMNIST:
                 f"{path} is missing (official md5 {self.official}). Put the file there, or "
                 "unset FEWLABELS_DATA to download it."
             )
+        otherwise = "Put it into a folder medmnist and name the folder above it in FEWLABELS_DATA."
         # Beside its place, where a download that is cut off is never taken for the file.
         made = files.folder(path.parent) / f"{path.stem}.tmp"
-        shutil.rmtree(made, ignore_errors=True)
-        made.mkdir()
         fetch = getattr(medmnist, INFO[self.flag]["python_class"])
         try:
-            fetch(split="train", download=True, root=str(made), size=self.size)
-            (made / path.name).replace(path)
-        except Exception as error:
-            reason = " ".join(str(error).split())
-            raise UserError(
-                f"{path.name} could not be downloaded ({reason}). Put it into a folder medmnist "
-                "and name the folder above it in FEWLABELS_DATA."
-            ) from error
+            with files.download(path, path.name, otherwise):
+                shutil.rmtree(made, ignore_errors=True)
+                made.mkdir()
+                fetch(split="train", download=True, root=str(made), size=self.size)
+                (made / path.name).replace(path)
         finally:
             shutil.rmtree(made, ignore_errors=True)
 

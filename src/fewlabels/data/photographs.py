@@ -11,7 +11,6 @@ import shutil
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.datasets import Caltech101
 
-from fewlabels import config, paths
+from fewlabels import config, files, paths
 from fewlabels.data.reading import Picture, images_in, read, visible
 from fewlabels.errors import UserError
 
@@ -174,19 +173,17 @@ def _folder() -> Path:
 
 def _download(target: Path) -> None:
     """Fetch and unpack the archive beside ``target``, which appears when it is complete."""
+    otherwise = (
+        "Put its class folders into caltech101/101_ObjectCategories, name the folder above that in "
+        "FEWLABELS_DATA, or use the smoke profile, which draws its own images."
+    )
     made = target.with_name(f"{target.name}.tmp")
-    shutil.rmtree(made, ignore_errors=True)
     try:
-        Caltech101(made, download=True)
-        shutil.rmtree(target, ignore_errors=True)
-        (made / target.name).rename(target)
-    except (RuntimeError, URLError, OSError, ImportError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"Caltech-101 could not be downloaded ({reason}). Put its class folders into "
-            "caltech101/101_ObjectCategories, name the folder above that in FEWLABELS_DATA, or "
-            "use the smoke profile, which draws its own images."
-        ) from error
+        with files.download(target, "Caltech-101", otherwise):
+            shutil.rmtree(made, ignore_errors=True)
+            Caltech101(made, download=True)
+            shutil.rmtree(target, ignore_errors=True)
+            (made / target.name).rename(target)
     finally:
         shutil.rmtree(made, ignore_errors=True)
 

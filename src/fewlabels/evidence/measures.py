@@ -114,7 +114,9 @@ def _with(metric: str, rows: pd.DataFrame) -> pd.DataFrame:
     """The runs that have been made and have a number for the metric."""
     made = done(rows)
     if metric in made:
-        return made[made[metric].notna()].astype({metric: float})
+        made = made[made[metric].notna()]
+        # `astype` of one column would go through all of them, and a chapter has hundreds.
+        return made.assign(**{metric: made[metric].astype(float)})
     if made.empty:
         return made.assign(**{metric: math.nan})
     raise UserError(f"no run measures {metric!r}; a run of {made['kind'].iloc[0]} does not")

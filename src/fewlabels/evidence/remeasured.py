@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
+from scipy.stats import rankdata
 
 from fewlabels import data
 from fewlabels.data import photographs
@@ -182,7 +182,7 @@ def _of_probabilities(low: np.ndarray, high: np.ndarray, truth: np.ndarray) -> S
     ends = []
     for own, rest in ((low, high), (high, low)):
         areas = [
-            roc_auc_score(truth == c, np.where(truth == c, own[:, c], rest[:, c]))
+            _area(truth == c, np.where(truth == c, own[:, c], rest[:, c]))
             for c in (range(k) if k > 2 else [1])
         ]
         nll = -np.log(own[rows, truth].clip(min=evaluation.SMALLEST)).mean()
@@ -193,6 +193,13 @@ def _of_probabilities(low: np.ndarray, high: np.ndarray, truth: np.ndarray) -> S
     bins = [np.ceil(top * evaluation.BINS) for top in (top_low, top_high)]
     slack = (2 * ((bins[0] != bins[1]) | (second >= top_low)) + top_high - top_low).mean()
     return _exact(*ends) | {"calibration_error": (error - slack, error + slack)}
+
+
+def _area(positive: np.ndarray, scores: np.ndarray) -> float:
+    """Under the ROC curve, from ranks: the book asks for it some six thousand times."""
+    count, ranks = positive.sum(), rankdata(scores)
+    pairs = count * (len(scores) - count)
+    return (ranks[positive].sum() - count * (count + 1) / 2) / pairs if pairs else np.nan
 
 
 def _xrays(record: Record) -> Spans:

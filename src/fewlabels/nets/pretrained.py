@@ -12,7 +12,6 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
 import torchvision
@@ -302,14 +301,10 @@ def _downloaded(source: Pretrained) -> dict[str, Tensor]:
     # torchvision's names hold the start of the sha256: "resnet18-f37072fd.pth".
     digest = path.stem.rsplit("-", 1)[1]
     if not path.exists():
-        try:
+        what = f"torchvision's weights of {source.architecture}"
+        otherwise = f"Put {path.name} into {path.parent}, or name a local file as weights."
+        with files.download(path, what, otherwise):
             torch.hub.download_url_to_file(url, str(path), digest, progress=False)
-        except (URLError, OSError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(
-                f"torchvision's weights of {source.architecture} could not be downloaded "
-                f"({reason}). Put {path.name} into {path.parent}, or name a local file as weights."
-            ) from error
     if not (found := files.sha256(path)).startswith(digest):
         raise UserError(
             f"{path} is not torchvision's file: its sha256 is {found}, expected one that begins "

@@ -18,6 +18,9 @@ import torch
 from fewlabels.errors import UserError
 from fewlabels.runs import under_way
 
+ANSWER = 20
+"""Seconds in which a scheduler has to answer."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -116,7 +119,7 @@ def dask(address: str, cards: bool, sweep: str) -> Iterator[Place]:
             "pip install -e '.[cluster]' in the checkout."
         ) from None
     try:
-        client = client_of(address, timeout=20, set_as_default=False)
+        client = client_of(address, timeout=ANSWER, set_as_default=False)
     except (OSError, ValueError) as error:
         raise UserError(
             f"no Dask scheduler answers at {address} ({error}): start one with `dask scheduler`, "

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar
@@ -339,6 +340,7 @@ def hardware(fabric: Fabric) -> dict[str, str | int]:
     }
 
 
+@cache
 def _version(library: str) -> str:
     try:
         return version(library)
