@@ -480,7 +480,8 @@ def test_depth_and_stem_are_a_whole_square_with_one_course(budget):
     else:
         own = ("moco", *(f"moco, {network}" for network in square))
         runs = [r for r in planned if isinstance(r, Classification) and r.name in own]
-        runs = [r for r in runs if (r.dataset, r.backbone) == ("bloodmnist", "fine-tuned")]
+        here = ("report", "bloodmnist", "fine-tuned")
+        runs = [r for r in runs if (r.protocol, r.dataset, r.backbone) == here]
         wanted = Counter(product(square, (0.25, 1.0), range(3)))
         assert Counter((run.network, run.fraction, run.draw) for run in runs) == wanted
         assert len({run.pretraining.course for run in runs}) == 1
