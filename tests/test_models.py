@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from fewlabels.nets.backbones import backbone
 from fewlabels.nets.compact import CompactNet
 from fewlabels.nets.frozen import Frozen
 from fewlabels.nets.joint import JointNet
@@ -44,6 +45,26 @@ def test_compact_net_has_the_parameters_counted_by_hand():
     batch_norm = 2 * (24 + 48 + 96)
     assert count(CompactNet(10)) == convolutions + batch_norm + 864 * 10 + 10 == 61_426
     assert count(JointNet(10, auxiliary=4)) == 61_426 + 864 * 4 + 4
+
+
+@pytest.mark.parametrize(("depth", "blocks"), [(18, (2, 2, 2, 2)), (34, (3, 4, 6, 3))])
+@pytest.mark.parametrize(("stem", "sides"), [("", (7, 4, 2, 1)), ("-small", (28, 14, 7, 4))])
+def test_a_stem_for_small_images_changes_the_maps_and_one_convolution(depth, blocks, stem, sides):
+    network = backbone(f"resnet{depth}{stem}", 28).eval()
+    found = []
+    for stage in range(1, 5):
+        layer = getattr(network.network, f"layer{stage}")
+        layer.register_forward_hook(lambda module, given, maps: found.append(maps.shape))
+    assert network(torch.rand(1, 3, 28, 28)).shape == (1, 512)
+    widths = (64, 128, 256, 512)
+    assert found == [(1, w, side, side) for w, side in zip(widths, sides, strict=True)]
+    # Two 3 x 3 convolutions a block, batch norm with two numbers per channel; a stage that is wider
+    # than the one before has a 1 x 1 convolution around its first block.
+    expected = 3 * 64 * (9 if stem else 49) + 2 * 64
+    for before, width, repeats in zip((64, *widths), widths, blocks, strict=False):
+        expected += 9 * before * width + (2 * repeats - 1) * 9 * width**2 + 2 * repeats * 2 * width
+        expected += (before * width + 2 * width) * (before != width)
+    assert count(network) == expected
 
 
 @pytest.mark.parametrize("kind", [RotNet, PlainCNN, CompactNet])

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -215,6 +216,22 @@ def test_positions_are_aims_alone(store, fabric):
     assert pooled.cell["method"] == "aim, mean of positions"
     with pytest.raises(UserError, match="positions"):
         classification(pretraining(), "frozen", positions=True)
+
+
+@pytest.mark.parametrize("readout", classes.LARGE)
+def test_a_large_head_on_all_positions_is_aims_alone(store, fabric, readout):
+    start = pretraining("aim")
+    record = store.run(classification(start, "frozen", readout=readout), fabric)
+    assert record.cell["method"] == f"aim, {readout}"
+    # 49 positions of 10 outputs, 32 hidden units and four classes; the outputs' layer stays.
+    assert record.parameters["trained"] == (49 * 10 + 1) * 32 + (32 + 1) * 4
+    assert record.parameters["total"] - record.parameters["backbone"] > record.parameters["trained"]
+    assert record.curves["train_loss"][-1] < record.curves["train_loss"][0]
+    for change in ({"positions": True}, {"augmented": True}, {"backbone": "fine-tuned"}):
+        with pytest.raises(UserError, match="large head"):
+            replace(classification(start, "frozen", readout=readout), **change)
+    with pytest.raises(UserError, match="large head"):
+        classification(pretraining(), "frozen", readout=readout)
 
 
 def test_validation_runs_leave_the_test_images_alone(store, fabric, monkeypatch):
@@ -448,6 +465,38 @@ def test_what_the_sources_budget_still_asks_for_is_beyond_the_reduced_plan():
     assert chapter.beyond(settings(budget="source")) == []
 
 
+@pytest.mark.parametrize("budget", ["reduced", "source"])
+def test_depth_and_stem_are_a_whole_square_with_one_course(budget):
+    planned = chapter.plan(settings(budget=budget))
+    square = {*chapter.STEMS, *chapter.STEMS.values()}
+    if budget == "reduced":
+        runs = [run for run in planned if getattr(run, "name", "").endswith(chapter.FEW_EPOCHS)]
+        assert Counter((run.network, run.draw) for run in runs) == Counter(
+            product(square, range(3))
+        )
+        assert {(run.backbone, run.fraction) for run in runs} == {("scratch", 0.25)}
+        (course,) = {run.course for run in runs}
+        assert (course.epochs, course.batch_size) == (5, 32)
+    else:
+        own = ("moco", *(f"moco, {network}" for network in square))
+        runs = [r for r in planned if isinstance(r, Classification) and r.name in own]
+        here = ("report", "bloodmnist", "fine-tuned")
+        runs = [r for r in runs if (r.protocol, r.dataset, r.backbone) == here]
+        wanted = Counter(product(square, (0.25, 1.0), range(3)))
+        assert Counter((run.network, run.fraction, run.draw) for run in runs) == wanted
+        assert len({run.pretraining.course for run in runs}) == 1
+
+
+def test_aims_large_heads_differ_in_what_they_are_to_show_alone():
+    own = ("aim, large head", "aim, large head, rate 0.0001", "aim, standardised large head")
+    runs = [run for run in chapter.plan(settings()) if getattr(run, "name", "") in own]
+    assert Counter(run.name for run in runs) == dict.fromkeys(own, 6)
+    assert {run.course.rate for run in runs if run.name != own[1]} == {0.01}
+    alike = {replace(run, readout="head", variant="", course=COURSE) for run in runs}
+    assert len(alike) == 6 and {run.fraction for run in alike} == {0.25}
+    assert {run.pretraining for run in runs} <= {*chapter.plan(settings(side_seeds=0))}
+
+
 # Verdicts
 
 PRINTED = {"moco-resnet34": "moco, resnet34", "moco-extra-data": "moco, extra cells"}
@@ -567,6 +616,58 @@ def test_one_class_that_is_the_other_way_refutes_a_claim_about_it(
     mine = (runs["method"] == method) & (runs["backbone"] == "fine-tuned")
     runs.loc[mine, f"recall_class_{recall}"] += points / 100
     assert words(claims(runs, budget="source"))[name] == "opposite"
+
+
+@pytest.mark.parametrize(("points", "word"), [(0, "holds"), (-40, "opposite")])
+def test_what_fine_tuning_gains_mae_is_compared_with_the_mean_of_the_others(claims, points, word):
+    runs = as_printed()
+    mine = (runs["dataset"] == "bloodmnist") & (runs["method"] == "mae")
+    mine &= runs["backbone"] == "fine-tuned"
+    runs.loc[mine, MEAN] += points / 100 + 0.002 * (runs.loc[mine, "draw"] % 3)
+    row = claims(runs, budget="source")["S43"]
+    assert row["verdict"].word == word
+    assert row["verdict"].reason.count("MAE against the others' mean") == 2
+
+
+STEM_GAINS = {"resnet18": 0.60, "resnet34": 0.58, "resnet18-small": 0.80}
+
+
+def beside(runs, method, backbone, dataset="bloodmnist", n=5, **metrics):
+    """The runs with some more of a method, whose metrics differ a little by draw."""
+    first = runs[(runs["method"] == "supervised") & (runs["dataset"] == dataset)].head(n)
+    rows = first.assign(method=method, labels=QUARTER, backbone=backbone, draw=range(n))
+    off = 0.001 * (rows["draw"] - n // 2)
+    return pd.concat([runs, rows.assign(**{name: value + off for name, value in metrics.items()})])
+
+
+@pytest.mark.parametrize(
+    ("deep", "word"), [(0.83, "yes"), (0.78, "no difference"), (0.74, "no"), (None, "not tested")]
+)
+def test_a_stem_that_keeps_the_image_has_to_raise_the_gain_of_depth(claims, deep, word):
+    runs = reduced(0)
+    for k, (network, level) in enumerate((STEM_GAINS | {"resnet34-small": deep}).items()):
+        if level is not None:
+            name = f"supervised, {network}, {chapter.FEW_EPOCHS}"
+            # Every network has a spread of its own, as in `as_printed`.
+            runs = beside(runs, name, "scratch", **{MEAN: level})
+            mine = runs["method"] == name
+            runs.loc[mine, MEAN] += 0.0003 * k**2 * (runs.loc[mine, "draw"] % 3)
+    row = claims(runs)["S46"]
+    assert row["verdict"].word == word
+    assert "in place of MoCo" in row["deviation"]
+
+
+@pytest.mark.parametrize(
+    ("second", "word"), [(0.01, "holds"), (0.30, "opposite"), (None, "not tested")]
+)
+def test_one_class_is_recognised_alone_where_the_second_recall_is_small(claims, second, word):
+    runs = reduced(0)
+    for dataset, count in (("bloodmnist", 8), ("dermamnist", 7)):
+        if second is not None:
+            recalls = {f"recall_class_{k}": 0.0 for k in range(count)}
+            recalls |= {"recall_class_1": 0.98, "recall_class_2": second}
+            runs = beside(runs, "aim, large head", "frozen", dataset, **recalls)
+    assert words(claims(runs))["S24"] == word
 
 
 def test_claims_about_methods_that_a_reader_left_out_are_not_tested(claims):

@@ -16,7 +16,7 @@ from fewlabels.learn.pretext.moco import MoCo
 from fewlabels.learn.pretext.simclr import SimCLR
 from fewlabels.learn.training import Course, fit
 from fewlabels.nets.backbones import backbone
-from fewlabels.nets.vit import CausalViT, MaskedViT, RandomReadout
+from fewlabels.nets.vit import CausalViT, EveryPosition, LargeHead, MaskedViT, RandomReadout
 
 PLAIN = View(28, flip=0.0)
 SHAPE = {"size": 28, "patch": 4, "width": 16, "depth": 2, "heads": 2}
@@ -227,6 +227,25 @@ def test_positions_pass_through_random_weights_that_stay(images):
     assert readout.projection.in_features == 49_000
     assert readout(images[:2].float()).shape == (2, 512)
     assert not any(p.requires_grad for p in readout.projection.parameters())
+
+
+def test_a_large_head_takes_all_positions_and_has_the_printed_size(images):
+    trunk = EveryPosition(CausalViT(**SHAPE))
+    tokens = trunk(images[:2].float())
+    patches, width = trunk.backbone.patches, trunk.backbone.features
+    assert tokens.shape == (2, patches * width) == (2, trunk.features)
+    assert torch.equal(tokens.view(2, patches, width), trunk.backbone.tokens(images[:2].float()))
+    head = LargeHead(patches, width, 8)
+    trained = sum(p.numel() for p in head.parameters() if p.requires_grad)
+    assert trained == (patches * 1000 + 1) * 235 + (235 + 1) * 8
+    assert patches == 49 and round(trained / 1e6, 1) == 11.5
+    assert head(tokens).shape == (2, 8)
+    # What all images share, and the length of their features, is gone where these are standardised.
+    plain, scaled = (LargeHead(patches, width, 8, each).scale for each in (False, True))
+    features = 3 + 5 * torch.randn(64, 49_000)
+    assert torch.equal(plain(features), features)
+    assert scaled(features).mean(dim=0).abs().max() < 1e-4
+    assert torch.allclose(scaled(features).var(dim=0, correction=0), torch.ones(49_000), atol=1e-3)
 
 
 LEARNING = {

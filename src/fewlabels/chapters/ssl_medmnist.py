@@ -25,7 +25,7 @@ from fewlabels.chapters.grid import (
     untrained,
 )
 from fewlabels.chapters.grid import SOURCE_METHODS as SOURCE_METHODS  # The notebooks'.
-from fewlabels.kinds.classes import Classification
+from fewlabels.kinds.classes import LARGE, Classification
 from fewlabels.kinds.ssl import DuplicateSearch, Pretraining
 from fewlabels.kinds.transfer import TransferFeatures, TransferProbe
 from fewlabels.learn.pretext.methods import METHODS, backbone_name
@@ -48,6 +48,15 @@ WEIGHTS = {
 """How the supervised network may weigh its classes, in a shorter course than the source's."""
 ENLARGED = 112
 """Pixels a side at which an ImageNet network sees the images of 28."""
+STEMS = {"resnet18": "resnet18-small", "resnet34": "resnet34-small"}
+"""Networks with the usual stem, which leaves an image of 28 pixels 7 wide, and with that for small
+images."""
+STEM_COURSE = {"batch_size": 32, "rate": 0.0125, "schedule": "epoch cosine", "evaluations": 1}
+"""Of supervised networks whose stem differs, for a few epochs. Batch and rate are the best of three
+on validation images, with the usual ResNet-18 and a draw that no run of the book has."""
+FEW_EPOCHS = "few epochs"
+SMALLER_RATE = 1e-4
+"""Of a head on all positions of AIM, a hundredth of the source's."""
 CHOICE_DRAW = 1000
 UPDATES = 2000
 """Of the weights, at least, in protocol ``tuned``: a hundred passes over 1% of the labels are not
@@ -66,7 +75,8 @@ class Settings(Grid):
     """The notebook's parameters."""
 
     side_seeds: Repeats
-    """Draws of the small comparisons: blur, epochs, rates, ResNet-34, extra cells, imbalance."""
+    """Draws of the small comparisons: blur, epochs, rates, ResNet-34, stems, AIM's large head,
+    extra cells, imbalance."""
     tuned_seeds: Repeats
     """Draws of protocol tuned."""
     choice_seeds: Repeats
@@ -192,7 +202,8 @@ def variant_runs(s: Settings, draw: int) -> Iterator[Classification]:
 
 
 def side_runs(s: Settings, draw: int) -> Iterator[Classification]:
-    """What claims S13 to S15 and S17 to S19 need beyond the grid, on the balanced data set."""
+    """What claims S13 to S15, S17 to S19, S24 and S46 need beyond the grid, on the balanced data
+    set; S24 on both."""
     yield supervised(s, s.blood, 1.0, draw, TWICE, epochs=2 * s.epochs)
     for rate in STATIC_RATES:
         static = {"rate": rate, "schedule": "constant"}
@@ -210,6 +221,36 @@ def side_runs(s: Settings, draw: int) -> Iterator[Classification]:
         for kind in ("balanced", "unbalanced"):
             start = pretraining(s, s.blood, method, draw, subset=kind)
             yield from (classifier(s, start, backbone, QUARTER) for backbone in FROZEN_AND_TUNED)
+    if "aim" in s.methods:
+        for dataset in s.datasets:
+            yield from large_heads(s, dataset, draw)
+    yield from stem_runs(s, draw)
+
+
+def large_heads(s: Settings, dataset: str, draw: int) -> Iterator[Classification]:
+    """All positions of AIM straight into a head: the source's way, and two that may mend it."""
+    start = pretraining(s, dataset, "aim", draw)
+    for readout in LARGE:
+        yield classifier(s, start, "frozen", QUARTER, readout=readout, positions=False)
+    own = classifier(s, start, "frozen", QUARTER, readout=LARGE[0], positions=False)
+    slower = replace(own.course, rate=SMALLER_RATE)
+    yield replace(own, course=slower, variant=f"rate {SMALLER_RATE:g}")
+
+
+def stem_runs(s: Settings, draw: int) -> Iterator[Classification]:
+    """Depth and stem: MoCo on networks with the stem for small images, beside those with the usual
+    one; with the reduced budget, which cannot pretrain them, all four supervised, for a few epochs.
+    """
+    if s.budget == "source":
+        for network in STEMS.values() if "moco" in s.methods else ():
+            start = pretraining(s, s.blood, "moco", draw, network=network)
+            yield from (classifier(s, start, "fine-tuned", fraction) for fraction in FRACTIONS)
+        return
+    epochs = share_of(s.reduced_epochs, 5, 25)
+    for network in (*STEMS, *STEMS.values()):
+        said = f"{network}, {FEW_EPOCHS}"
+        run = supervised(s, s.blood, QUARTER, draw, said, epochs=epochs, **STEM_COURSE)
+        yield replace(run, network=network)
 
 
 def weight_runs(s: Settings) -> Iterator[Classification]:

@@ -31,7 +31,10 @@ from fewlabels.nets.frozen import Frozen
 from fewlabels.runs.records import ADDED, Experiment, Outcome, Store
 
 BACKBONES = ("scratch", "frozen", "fine-tuned")
-READOUTS = ("head", "linear probe", "kNN")
+PROBES = ("linear probe", "kNN")
+LARGE = ("large head", "standardised large head")
+"""Readouts of all positions of AIM, see `fewlabels.nets.vit.LargeHead`."""
+READOUTS = ("head", *PROBES, *LARGE)
 HEAD_WIDTH = 2048
 KEPT_FEATURES = 4
 _FEATURES: dict[tuple, dict[str, Tensor]] = {}
@@ -87,20 +90,28 @@ class Classification(Experiment, kind="classes", recipe=1):
         if (self.backbone == "scratch") != (self.pretraining is None):
             raise UserError("backbone is scratch without pretraining, else frozen or fine-tuned")
         if self.backbone != "frozen" and (self.moving or self.readout != "head"):
-            raise UserError("moving statistics, linear probe and kNN go with a frozen backbone")
-        if self.positions and not self.network.startswith("aim"):
-            raise UserError("positions go with the network aim")
+            raise UserError("moving statistics, probes and a large head go with a frozen backbone")
+        if (self.positions or self.large) and not self.network.startswith("aim"):
+            raise UserError("positions and a large head go with the network aim")
+        if self.large and (self.positions or self.moving or self.augmented):
+            raise UserError("a large head goes without positions, moving and augmented")
         if self.pretraining is not None:
             for key in ("dataset", "network", "images", "tiny", "protocol"):
                 wanted = [getattr(self.pretraining, key)]
                 config.one_of(f"{key} (the pretraining's)", getattr(self, key), wanted)
 
     @property
+    def large(self) -> bool:
+        """Whether all positions of AIM go straight into a head."""
+        return self.readout in LARGE
+
+    @property
     def name(self) -> str:
         """What tables call the method with its variant."""
         start = self.pretraining
         random = start is not None and not start.course.epochs
-        pooled = self.network in ("aim", "aim-narrow") and not self.positions and not random
+        whole = self.positions or self.large
+        pooled = self.network in ("aim", "aim-narrow") and not whole and not random
         variant = [
             "mean of positions" if pooled else "",
             "moving statistics" if self.moving else "",
@@ -137,6 +148,10 @@ class Classification(Experiment, kind="classes", recipe=1):
             from fewlabels.nets.vit import RandomReadout
 
             trunk = RandomReadout(trunk)
+        if self.large:
+            from fewlabels.nets.vit import EveryPosition
+
+            trunk = EveryPosition(trunk)
         return placed(trunk, fabric)
 
     def prepare(self, seen: Task, images: Tensor, side: int | None) -> Tensor:
@@ -155,22 +170,23 @@ class Classification(Experiment, kind="classes", recipe=1):
         """A frozen backbone's features of an image never change: each is computed once."""
         features = self._features(trunk.eval(), seen)
         own, classes = features["train"][drawn], seen.train.labels[drawn]
-        if self.readout != "head":
+        if self.readout in PROBES:
             # The part that is scored alone.
             part = self._scored()[-1]
             scores = {part: probed(self.readout, own, classes, features[part], seen.classes)}
             return scores, {}, {"total": size(trunk), "trained": 0}
-        head = self._head(trunk.features, seen.classes).to(fabric.device)
+        head = self._head(trunk, seen.classes).to(fabric.device)
         labelled = Split(own, classes)
         held = Split(features["valid"], seen.valid.labels)
         curves = self._fit(head, labelled, held, seen.classes, lambda x: x, lambda x: x, fabric)
-        scores = {p: predict(head, features[p], 4096).softmax(dim=1) for p in self._scored()}
-        trained = size(head)
-        return scores, curves, {"total": size(trunk) + trained, "trained": trained}
+        batch = 256 if self.large else 4096  # 49,000 numbers an image, or 512.
+        scores = {p: predict(head, features[p], batch).softmax(dim=1) for p in self._scored()}
+        counts = sizes(head)
+        return scores, curves, counts | {"total": size(trunk) + counts["total"]}
 
     def _features(self, trunk: nn.Module, seen: Task) -> dict[str, Tensor]:
         # The random readout of positions is drawn anew in every run.
-        key = (self.pretraining.id, self.draw if self.positions else None)
+        key = (self.pretraining.id, self.draw if self.positions else None, self.large)
         if key not in _FEATURES:
             if len(_FEATURES) == KEPT_FEATURES:
                 _FEATURES.pop(next(iter(_FEATURES)))
@@ -189,14 +205,21 @@ class Classification(Experiment, kind="classes", recipe=1):
     def _scored(self) -> tuple[str, ...]:
         return ("valid", "test") if self.scored_on == "test" else ("valid",)
 
-    def _head(self, features: int, classes: int) -> nn.Module:
+    def _head(self, trunk: nn.Module, classes: int) -> nn.Module:
         if self.backbone == "scratch" or self.protocol == "tuned":
-            return nn.Linear(features, classes)
+            return nn.Linear(trunk.features, classes)
+        if self.large:
+            from fewlabels.nets.vit import LargeHead
+
+            shape = {"outputs": 10, "hidden": 32} if self.tiny else {}
+            own = trunk.backbone
+            scaled = self.readout.startswith("standardised")
+            return LargeHead(own.patches, own.features, classes, scaled, **shape)
         width = 32 if self.tiny else HEAD_WIDTH
-        return nn.Sequential(nn.Linear(features, width), nn.ReLU(), nn.Linear(width, classes))
+        return nn.Sequential(nn.Linear(trunk.features, width), nn.ReLU(), nn.Linear(width, classes))
 
     def _on_images(self, trunk: nn.Module, seen: Task, drawn: Tensor, fabric: Fabric):
-        head = self._head(trunk.features, seen.classes)
+        head = self._head(trunk, seen.classes)
         if self.backbone == "frozen":
             network = Frozen(trunk, head, self.moving)
         else:

@@ -9,6 +9,7 @@ NAMES = (
     "resnet18",
     "resnet34",
     "resnet18-small",
+    "resnet34-small",
     "vit-b32",
     "vit-28",
     "vit-narrow",
@@ -16,8 +17,8 @@ NAMES = (
     "aim-tuned",
     "aim-narrow",
 )
-"""``resnet18-small`` has the stem for small images; ``vit-b32`` takes images of 224 pixels;
-``vit-narrow`` and ``aim-narrow`` are for two CPU cores."""
+"""``resnet18-small`` and ``resnet34-small`` have the stem for small images; ``vit-b32`` takes
+images of 224 pixels; ``vit-narrow`` and ``aim-narrow`` are for two CPU cores."""
 
 
 def backbone(name: str, size: int, channels: int = 3, tiny: bool = False) -> nn.Module:

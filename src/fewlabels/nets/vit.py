@@ -115,3 +115,55 @@ class RandomReadout(nn.Module):
         """Float [N, C, size, size] to features [N, 512]."""
         outputs = self.backbone.vit.head(self.backbone.tokens(images))
         return self.projection(torch.flatten(outputs, start_dim=1))
+
+
+class EveryPosition(nn.Module):
+    """The tokens of all positions, one after the other: what :class:`LargeHead` takes."""
+
+    def __init__(self, backbone: CausalViT):
+        super().__init__()
+        self.backbone, self.size = backbone, backbone.size
+        self.features = backbone.patches * backbone.features
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float [N, C, size, size] to tokens [N, L * width]."""
+        return self.backbone.tokens(images).flatten(start_dim=1)
+
+
+class LargeHead(nn.Module):
+    """The source's first classifier on AIM: the outputs of all positions straight into a head.
+
+    They are those of a frozen layer with random weights, as in :class:`RandomReadout`, where timm's
+    initial ones are meant, and 49,000 in all. The head is as wide as the 11.5 million parameters
+    that are printed for it allow.
+
+    Args:
+        positions, width: of the tokens.
+        classes: that the head tells apart.
+        standardised: with every output standardised over the batch.
+        outputs: of the frozen layer, per position.
+        hidden: width of the head.
+    """
+
+    def __init__(
+        self,
+        positions: int,
+        width: int,
+        classes: int,
+        standardised: bool = False,
+        outputs: int = 1000,
+        hidden: int = 235,
+    ):
+        super().__init__()
+        self.positions = positions
+        self.outputs = nn.Linear(width, outputs).requires_grad_(False)
+        nn.init.trunc_normal_(self.outputs.weight, std=0.02)
+        nn.init.zeros_(self.outputs.bias)
+        every = positions * outputs
+        self.scale = nn.BatchNorm1d(every, affine=False) if standardised else nn.Identity()
+        self.head = nn.Sequential(nn.Linear(every, hidden), nn.ReLU(), nn.Linear(hidden, classes))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens [N, L * width] to [N, classes]."""
+        outputs = self.outputs(tokens.unflatten(1, (self.positions, -1)))
+        return self.head(self.scale(outputs.flatten(start_dim=1)))
