@@ -3,7 +3,7 @@
 -- resolves (references, citations, notes, formulas, pictures; on paper links and spans) stays.
 
 local KEPT = { "Cite", "Image", "Math", "Note", "RawInline" }
-local WORDS = 4
+local WORDS = 16
 
 local function written(inlines, to, kept)
   if #inlines < WORDS then return nil end
