@@ -1,5 +1,5 @@
 -- What Quarto does to a chapter before it is laid out: setup cells go to the end, so that no page
--- opens with code; on paper, verdicts get their colour, and the ledger's reasons stay in their table.
+-- opens with code, and silent cells are joined; on paper, verdicts get their colour, and the ledger's reasons stay in their table.
 
 local SIGN = {
   agrees = { "Supported", "●" }, holds = { "Supported", "●" }, yes = { "Supported", "●" },
@@ -25,6 +25,24 @@ local function code_last(cell)
   return cell
 end
 
+-- Cells that show nothing and follow each other are one fold.
+local function joined(blocks)
+  local out, last = pandoc.Blocks({}), nil
+  for _, block in ipairs(blocks) do
+    local quiet = silent(block) and #block.content == 1
+    if quiet and last then
+      local code, more = last.content[1], block.content[1]
+      code.text = code.text .. "\n\n" .. more.text
+      last.content = pandoc.Blocks({ code })
+      out[#out] = last
+    else
+      out:insert(block)
+    end
+    last = quiet and out[#out] or nil
+  end
+  return out
+end
+
 local function setup_last(doc)
   if not quarto.doc.is_format("html") then return nil end
   local kept, setup, before = pandoc.Blocks({}), pandoc.Blocks({}), true
@@ -32,11 +50,12 @@ local function setup_last(doc)
     if block.t == "Header" and block.level == 2 then before = false end
     if before and silent(block) then setup:insert(block) else kept:insert(block) end
   end
-  if #setup == 0 then return nil end
+  kept = joined(kept)
+  if #setup == 0 then return pandoc.Pandoc(kept, doc.meta) end
   local attr = pandoc.Attr("setup", { "unnumbered", "unlisted" })
   kept:insert(pandoc.Header(2, "Setup", attr))
   kept:insert(pandoc.Para("Cells that the ones above build on: the parameters, the runs, and the claims."))
-  kept:extend(setup)
+  kept:extend(joined(setup))
   return pandoc.Pandoc(kept, doc.meta)
 end
 

@@ -13,26 +13,26 @@ end
 
 local chapters = {}
 
+-- The frozen Markdown, unread: a whole chapter takes Pandoc a second.
 local function frozen(chapter)
   if chapters[chapter] == nil then
     local to = quarto.doc.is_format("latex") and "tex" or "html"
     local base = quarto.project.directory .. "/_freeze/chapters/" .. chapter
     local text = read(base .. "/execute-results/" .. to .. ".json")
-    chapters[chapter] = text and pandoc.read(quarto.json.decode(text).result.markdown, "markdown-implicit_figures").blocks
+    chapters[chapter] = text and quarto.json.decode(text).result.markdown
   end
   return chapters[chapter]
 end
 
-local function block_of(blocks, id)
-  local hit
-  blocks:walk({ Div = function(div) if div.identifier == id then hit = div end end })
-  return hit
+-- What a cell writes is a div without others in it; a figure is a line.
+local function block_of(text, id)
+  local found = text:match("\n(::: {#" .. id:gsub("%p", "%%%0") .. "[ }].-\n:::)\n")
+  return found and pandoc.read(found, "markdown").blocks[1]
 end
 
-local function image_of(blocks, id)
-  local hit
-  blocks:walk({ Image = function(image) if image.identifier == id then hit = image end end })
-  return hit
+local function image_of(text, id)
+  local found = text:match("\n(!%[[^\n]*{#" .. id:gsub("%p", "%%%0") .. "[ }][^\n]*)")
+  return found and pandoc.read(found, "markdown-implicit_figures").blocks[1].content[1]
 end
 
 local function here(chapter, blocks)
@@ -45,12 +45,12 @@ end
 local function fill(div)
   local chapter = div.attributes["chapter"]
   if not chapter then return nil end
-  local blocks, out = frozen(chapter), pandoc.Blocks({})
-  if not blocks then return pandoc.Para("This chapter is not frozen yet.") end
+  local text, out = frozen(chapter), pandoc.Blocks({})
+  if not text then return pandoc.Para("This chapter is not frozen yet.") end
   local page = "chapters/" .. chapter .. ".ipynb"
   local figure, whole = div.attributes["figure"], div.classes:includes("whole")
   local short = div.classes:includes("finding")
-  local image = figure and image_of(blocks, figure)
+  local image = figure and image_of(text, figure)
   if image then
     local caption = image.caption
     image.src = "chapters/" .. image.src
@@ -61,7 +61,7 @@ local function fill(div)
     if whole then out:insert(pandoc.Div(pandoc.Para(caption), pandoc.Attr("", { "caption" }))) end
   end
   for id in (div.attributes["ids"] or ""):gmatch("%S+") do
-    local block = block_of(blocks, id)
+    local block = block_of(text, id)
     if block then
       block.identifier = ""
       if short then block.content = pandoc.Blocks({ block.content[1] }) end

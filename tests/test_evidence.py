@@ -198,6 +198,26 @@ def test_a_table_without_any_planned_run_says_so(rows):
     assert shown.frame.iloc[0].tolist() == ["no run is planned with these settings", "\N{EN DASH}"]
 
 
+def test_groups_that_were_not_run_share_a_line_where_they_are_many():
+    names = ["a", *"bcdefg"]
+    known = {"name": names, "labels": 10, "record": [object(), *[None] * 6]}
+    found = made(accuracy=[0.9, *[np.nan] * 6], **known)
+    columns = {"n": ev.count(), "Source": ev.beside({("g", 10): 91}), "%": ev.percent()}
+
+    def methods(picked):
+        by = {"Method": "name", "Labels": "labels"}
+        found_here = found[found["name"].isin(picked)]
+        return ev.table(found_here, by, columns, "tbl-x", "Cap.").frame
+
+    few = methods([*"abcd"])
+    assert few["Method"].tolist() == [*"abcd"]
+    many = methods(names)
+    # A printed figure is something to say.
+    assert many["Method"].tolist() == ["a", "g", "5 further rows"]
+    assert many.iloc[-1].tolist()[1:] == ["\N{EN DASH}", "0", "\N{EN DASH}", "not run"]
+    assert methods([*"bcdef"])["Method"].tolist() == ["5 rows"]
+
+
 def test_what_predictions_say():
     truth = np.array([0, 0, 1, 1])
     record = SimpleNamespace(id="1", predictions={"classes": np.array([0, 1, 1, 1])}, curves={})

@@ -50,6 +50,17 @@ def test_what_has_no_single_number_is_told_in_words():
     assert (line.told, math.isnan(line.ours.mean)) == ("not run", True)
 
 
+def test_claims_of_which_nothing_was_run_share_a_line_where_they_are_many():
+    def texts(ids):
+        drawn = [row("R7", "0.8 points", n=3), *(row(each, None, "not tested") for each in ids)]
+        fig = ev.at_a_glance(drawn)
+        return [text.get_text() for place in (fig, *fig.axes) for text in place.texts]
+
+    assert texts(["S9", "S10", "S13", "S14"]).count("not run") == 4
+    many = texts(["S9", "S10", "S11", "S13", "S14"])
+    assert "Not run: S9, S10, S11, S13, S14" in many and "not run" not in many
+
+
 def test_every_verdict_has_a_sign():
     words = {*verdicts.FIGURE_WORDS, *verdicts.DIFFERENCE_WORDS, *verdicts.ANSWERS}
     assert words == glance.SIGNS.keys()

@@ -286,6 +286,8 @@ def test_captions_name_the_claims_on_rebuilt_data():
     table.loc[1:, "deviation"] = "bloodmnist is a rebuild, not the official file."
     assert ledger.rebuilt(table) == "S2, S3: on rebuilt data sets, not the official files."
     assert ledger.rebuilt(table.iloc[:1]) == ""
+    many = table.iloc[[1] * 13].assign(claim=[f"S{k}" for k in range(13)])
+    assert ledger.rebuilt(many).startswith("13 claims that say so: on rebuilt")
 
 
 def shown(**changes):

@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     score = add("score", _score, "your predictions beside the methods of chapter 5, paired by draw")
     score.add_argument("predictions", nargs="?", type=Path, metavar="FILE", help="an .npz file")
     score.add_argument("--task", metavar="TASK", help="as bloodmnist-25%%; without one, all tasks")
-    add("summary", _summary, "rewrite results/summary.csv, and the parts of pages that are made")
+    add("summary", _summary, "rewrite results/summary.csv, the made parts of pages, and the card")
     add("claims", _claims, "rewrite results/claims.csv")
     add("verify", _verify, "compare records, tables and frozen pages with what they follow from")
     replay = add("replay", _replay, "make random runs of the book again, beside their records")
@@ -307,9 +307,10 @@ def _score(given: argparse.Namespace) -> None:
 
 
 def _summary(given: argparse.Namespace) -> None:
-    from fewlabels.book import inserted, summary
+    from fewlabels.book import card, inserted, summary
 
     print(summary.write())
+    print(card.write())
     for page in inserted.write():
         print(page)
 

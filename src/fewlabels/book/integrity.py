@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from fewlabels import chapters, data, files, paths
-from fewlabels.book import freeze, inserted, ledger, summary
+from fewlabels.book import card, freeze, inserted, ledger, summary
 from fewlabels.chapters import profiles
 from fewlabels.errors import UserError
 from fewlabels.evidence import remeasured, standings
@@ -62,6 +62,8 @@ def verify() -> Report:
     _draws(report)
     with _told(report, "chapters"):
         report.wrong += inserted.stale()
+        if card.stale():
+            report.wrong.append("styles/card.png: not what the ledger says (`fewlabels summary`)")
     return report
 
 

@@ -56,6 +56,8 @@ GROUPS = {
     "questions": (("question",), ANSWERS),
 }
 """What verdicts are about -> kinds of claims, and the words for them."""
+NAMED = 12
+"""Claims that a caption names one by one."""
 
 
 def write() -> Path:
@@ -181,11 +183,14 @@ def power(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def rebuilt(table: pd.DataFrame) -> str:
-    """A sentence for captions: which measured claims rest on data that are not the official files;
-    empty where none does."""
+    """A sentence for captions: which measured claims rest on data that are not the official files,
+    or how many where they are many; empty where none does."""
     measured = table[(table["n"] > 0) & table["deviation"].str.contains("not the official file")]
-    ids = ", ".join(measured["claim"].unique())
-    return f"{ids}: on rebuilt data sets, not the official files." if ids else ""
+    ids = measured["claim"].unique()
+    if not len(ids):
+        return ""
+    named = ", ".join(ids) if len(ids) <= NAMED else f"{len(ids)} claims that say so"
+    return f"{named}: on rebuilt data sets, not the official files."
 
 
 def with_unit(figure: str, unit: str) -> str:

@@ -71,11 +71,11 @@ def install_quarto() -> Path | None:
 
 def find_latex() -> str | None:
     """The engine for the PDF; Quarto finds its own TinyTeX outside PATH."""
-    for engine in ("lualatex", "xelatex"):
+    for engine in ("pdflatex", "lualatex", "xelatex"):
         if shutil.which(engine):
             return engine
     homes = (Path.home() / ".TinyTeX", Path.home() / "Library" / "TinyTeX")
-    return "lualatex" if any(home.exists() for home in homes) else None
+    return "pdflatex" if any(home.exists() for home in homes) else None
 
 
 def latex_faults(log: str) -> list[str]:

@@ -11,8 +11,6 @@ from fewlabels.evidence.measures import difference
 from fewlabels.evidence.tables import NOT_RUN, Table, percent
 
 Pair = tuple[pd.DataFrame, pd.DataFrame]
-LINES = 4
-"""Comparisons that were not run share one line of a table where there are more."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Comparisons:
     def table(self, label: str, caption: str) -> Table:
         """caption: ``{count}`` in it is the number of comparisons that were run."""
         missing = self.missing
-        if len(missing) > LINES:
+        if len(missing) > tables.LINES:
             missing = (f"{len(missing)} further comparisons",)
         nothing = [NOT_RUN] * len(missing)
         shown = {

@@ -22,7 +22,7 @@ from fewlabels.evidence.statistics import (
     fraction_interval,
     mean_interval,
 )
-from fewlabels.evidence.tables import NOT_RUN
+from fewlabels.evidence.tables import LINES, NOT_RUN
 from fewlabels.evidence.verdicts import Printed, Verdict
 
 SUPPORTED = {"marker": "o", "color": BLUE}
@@ -58,11 +58,18 @@ class Line(NamedTuple):
 
 def claims(rows: Iterable[Mapping[str, Any]]) -> Figure:
     """Every claim of a chapter: open diamond what is printed, dot and thick bar our mean with its
-    95% interval, thin bar the figures that our runs would not have contradicted."""
+    95% interval, thin bar the figures that our runs would not have contradicted. Claims of which
+    nothing was run share a line below where they are many."""
     lines = [line for row in rows for line in _lines(row)]
+    waiting = [line.name.split()[0] for line in lines if line.told == NOT_RUN]
+    if len(waiting) > LINES:
+        lines = [line for line in lines if line.told != NOT_RUN]
+    else:
+        waiting = []
     panels = [p for p in (PERCENTS, POINTS, WORDS) if any(line.panel == p for line in lines)]
     heights = [sum(_height(line) for line in lines if line.panel == p) for p in panels]
-    inches = 0.145 * sum(heights) + 0.5 * len(panels)
+    below = textwrap.fill(f"Not run: {', '.join(waiting)}", 120) if waiting else ""
+    inches = 0.145 * (sum(heights) + below.count("\n")) + 0.5 * len(panels) + 0.2
     fig = plt.figure(figsize=(figures.WIDTH, inches), layout="none")
     top = 1.0
     for panel, height in zip(panels, heights, strict=True):
@@ -71,6 +78,7 @@ def claims(rows: Iterable[Mapping[str, Any]]) -> Figure:
         ax = fig.add_axes((0.46, top - head - tall, 0.25, tall))
         _panel(ax, [line for line in lines if line.panel == panel], panel, height)
         top -= tall + 0.5 / inches
+    fig.text(0.005, top, below, va="top", fontsize=7.5, color=INK)
     return figures.shown(fig)
 
 

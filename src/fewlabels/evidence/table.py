@@ -141,7 +141,8 @@ def table(
     if not found:
         nothing = dict.fromkeys((*by, *columns), NO_FIGURE)
         found.append(nothing | {next(iter(by)): "no run is planned with these settings"})
-    return tables.show(pd.DataFrame([*lines, *found]), label, caption, decimals)
+    rows_shown = [*lines, *_waiting_last(found, by, columns)]
+    return tables.show(pd.DataFrame(rows_shown), label, caption, decimals)
 
 
 def beside_the_book(
@@ -182,6 +183,24 @@ def beside_the_book(
     # Not a chapter's own runs any more: nobody else has asked whose they are.
     both.attrs = {}
     return table(both, by, columns, label, caption, pick=[*keys])
+
+
+def _waiting_last(
+    rows: Sequence[dict[str, Any]], by: Iterable[str], columns: Iterable[str]
+) -> list[dict[str, Any]]:
+    """The rows; those that no column says anything of share the last line where they are many."""
+
+    def waits(row: Mapping[str, Any]) -> bool:
+        cells = {str(row[name]) for name in columns}
+        return NOT_RUN in cells and cells <= {NOT_RUN, NO_FIGURE, "0"}
+
+    waiting = [row for row in rows if waits(row)]
+    if len(waiting) <= tables.LINES:
+        return [*rows]
+    told = [row for row in rows if not waits(row)]
+    count = f"{len(waiting)} {'further ' if told else ''}rows"
+    heads = dict(zip(by, [count, *[NO_FIGURE] * len(waiting)], strict=False))
+    return [*told, waiting[0] | heads]
 
 
 def _key(each: Any) -> tuple:

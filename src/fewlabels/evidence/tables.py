@@ -22,6 +22,8 @@ MINUS = "\N{MINUS SIGN}"
 PAGE = 84
 SHORT = 24
 LEAST = 20
+LINES = 4
+"""Rows for what was not run share one line where there are more of them."""
 
 OPTIONAL = {"n", "note", "deviation", "protocol", "figures"}
 """Keys that a row of a claims table may have."""
