@@ -268,13 +268,17 @@ def weight_runs(s: Settings) -> Iterator[Classification]:
 
 
 def transfer_runs(s: Settings) -> Iterator[TransferProbe]:
-    """Linear probes on the features of an ImageNet network, over the shares of labels."""
+    """Linear probes on the features of an ImageNet network, over the shares of labels.
+
+    With all labels one draw: the others would be the same probe on the same images.
+    """
     for dataset in s.datasets:
         source = Pretrained("resnet18", s.transfer_weights)
         features = TransferFeatures(dataset, source, 32 if s.tiny else ENLARGED, s.images)
         for draw in range(s.transfer_draws):
             for fraction in sorted(s.fractions):
-                yield TransferProbe(dataset, features, fraction, draw)
+                if fraction < 1 or draw == 0:
+                    yield TransferProbe(dataset, features, fraction, draw)
 
 
 def tuned_runs(s: Settings, draw: int) -> Iterator[Classification]:
