@@ -470,6 +470,8 @@ def test_an_answer_in_words():
         ("deep_splits", -1),
         ("labels_per_class", [0]),
         ("blocks", [6]),
+        ("chosen_blocks", [6]),
+        ("search_splits", 21),
         ("tuning_steps", 0),
     ],
 )
@@ -492,7 +494,7 @@ def test_an_unknown_network_is_refused():
 def test_runs_of_one_cell_differ_in_their_split_alone():
     cells = {}
     for run in chapter.plan(profiles.settings(chapter.NAME)):
-        images = run.head if isinstance(run, FineTuning | Recognition) else run
+        images = getattr(run, "head", None) or getattr(run, "search", run)
         cells.setdefault(tuple(run.cell().values()), []).append(images.split)
     for cell, found in cells.items():
         assert len(set(found)) == len(found), cell
