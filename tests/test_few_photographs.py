@@ -23,7 +23,7 @@ from fewlabels.kinds.few_photographs import (
     ScratchClassification,
     parts,
 )
-from fewlabels.kinds.photograph_features import FeatureClassification, FineTuning, views
+from fewlabels.kinds.photograph_features import FeatureClassification, FineTuning, Headed, views
 from fewlabels.kinds.recognition import FILES, Recognition, recogniser_of
 from fewlabels.learn import evaluation
 from fewlabels.learn.training import Recipe
@@ -470,6 +470,8 @@ def test_an_answer_in_words():
         ("deep_splits", -1),
         ("labels_per_class", [0]),
         ("blocks", [6]),
+        ("chosen_blocks", [6]),
+        ("search_splits", 21),
         ("tuning_steps", 0),
     ],
 )
@@ -492,7 +494,7 @@ def test_an_unknown_network_is_refused():
 def test_runs_of_one_cell_differ_in_their_split_alone():
     cells = {}
     for run in chapter.plan(profiles.settings(chapter.NAME)):
-        images = run.head if isinstance(run, FineTuning | Recognition) else run
+        images = run.head if isinstance(run, Headed) else getattr(run, "search", run)
         cells.setdefault(tuple(run.cell().values()), []).append(images.split)
     for cell, found in cells.items():
         assert len(set(found)) == len(found), cell
@@ -524,9 +526,10 @@ def test_weights_at_hand_are_the_books_or_the_sheets(tmp_path, monkeypatch):
 def test_every_kind_of_run_says_that_its_splits_share_images():
     planned = chapter.plan(profiles.settings(chapter.NAME, "smoke"))
     found = ev.frame(planned, Store("nowhere"))
-    assert set(found["kind"]) == {"scratch", "features", "finetuning", "corners", "recognition"}
+    kinds = {"scratch", "features", "finetuning", "corners", "recognition"}
+    assert set(found["kind"]) == kinds | {"search", "searched", "chosen-tuning"}
     assert found["overlap"].unique() == pytest.approx([3 / 7])
-    splits = found["split"].fillna(found["head_split"])
+    splits = found["split"].fillna(found["head_split"]).fillna(found["search_split"])
     assert (found["draw"] == splits).all()
     # What an interval needs is no part of what a run is.
     assert "overlap" not in SCRATCH.describe()

@@ -1,8 +1,9 @@
 """Chapter 4: what it may be told, and what it trains.
 
-Settings were chosen on validation images inside the training parts of splits that no test run uses
-(runs with ``scored_on="validation"``). With 177 photographs an image that validates in one split is
-tested in another: only the test part of the same split is kept apart.
+The settings of the small network and of fine-tuning are chosen anew on every split, inside its
+training part. The others were chosen on validation images inside the training parts of splits that
+no test run uses (runs with ``scored_on="validation"``). With 177 photographs an image that
+validates in one split is tested in another: only the test part of the same split is kept apart.
 """
 
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal
 from fewlabels import config
 from fewlabels.data import photographs
 from fewlabels.errors import UserError
+from fewlabels.kinds.chosen_photographs import ChosenTuning, Search, Searched
 from fewlabels.kinds.few_photographs import (
     AUGMENTATIONS,
     BATCH,
@@ -37,6 +39,23 @@ left."""
 HEAD_RATE, TUNING_RATE, SCRATCH_RATE = 0.001, 1e-5, 0.001
 CARELESS_RATE = 1e-4
 """Of fine-tuning, where ten times too much is shown."""
+CHOSEN_RATES = (TUNING_RATE, CARELESS_RATE)
+"""Of fine-tuning, to choose from on every split."""
+CANDIDATES = (
+    (SCRATCH_RATE, (32, 64), 0.0),
+    (3e-4, (32, 64), 0.0),
+    (3e-3, (32, 64), 0.0),
+    (SCRATCH_RATE, (16, 32), 0.0),
+    (SCRATCH_RATE, (32, 64, 64), 0.0),
+    (SCRATCH_RATE, (32, 64), 0.5),
+    (SCRATCH_RATE, (32, 64, 64), 0.5),
+    (3e-3, (16, 32), 0.5),
+)
+"""Rate, filters and dropout of the small network: the sheet's, one of them changed, and two with
+more than one. The number of steps is searched too."""
+FOLDS = 3
+LONGER = 3
+"""Times the chosen number of steps, where the best configuration is trained on."""
 HALVES = ("outside", "inside")
 """What is covered, of an image that is not shown whole."""
 
@@ -86,6 +105,10 @@ class Settings(Parameters):
     """Splits where more than one block is trained on."""
     careless_splits: Repeats
     """Splits of fine-tuning at a rate too high, from the trained head and from a new one."""
+    search_splits: Repeats
+    """Splits whose training part is searched for settings of the small network."""
+    chosen_splits: Repeats
+    """Splits on which rate and steps of fine-tuning are chosen."""
     choice_splits: SomeRepeats
     """Splits of the choices, whose validation images are scored."""
     recognition_splits: Repeats
@@ -94,6 +117,8 @@ class Settings(Parameters):
     """Numbers of training images per class, beside the whole training part."""
     blocks: list[Annotated[int, Range(0, 5)]]
     """Numbers of last blocks of the pretrained network that are trained on."""
+    chosen_blocks: list[Annotated[int, Range(0, 5)]]
+    """The same where rate and steps are chosen; of networks after the first one, at most one."""
     scratch_steps: Some
     """Batches that the small network learns from."""
     native_steps: Some
@@ -103,7 +128,11 @@ class Settings(Parameters):
     head_steps: Some
     """Batches that an MLP on features learns from."""
     tuning_steps: Some
-    """Batches of fine-tuning."""
+    """Batches of fine-tuning where nothing is chosen."""
+    search_steps: Some
+    """The most batches to choose from for the small network."""
+    chosen_steps: Some
+    """The most batches to choose from for fine-tuning."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -141,7 +170,8 @@ def _source(name: str) -> Pretrained:
 
 def plan(s: Settings) -> list[Experiment]:
     """Every run of the chapter; those that others start from come before them."""
-    runs = [*on_features(s), *from_scratch(s), *choices(s), *fine_tuned(s), *native(s)]
+    runs = [*on_features(s), *from_scratch(s), *choices(s), *fine_tuned(s)]
+    runs += [*native(s), *searched(s), *chosen(s)]
     # Some of them stand in several comparisons.
     return list(dict.fromkeys(each for run in runs for each in (*run.needs(), run)))
 
@@ -184,9 +214,36 @@ def from_scratch(s: Settings) -> Iterator[ScratchClassification]:
 
 def native(s: Settings) -> Iterator[ScratchClassification]:
     """The sheet's network on images of the sheet's size."""
-    recipe = _adam(s.native_steps, SCRATCH_RATE)
+    recipe = _adam(s.native_steps, SCRATCH_RATE, points=5)
     for split in range(s.native_splits):
         yield small(s, split, size=s.size, training=recipe)
+
+
+def searched(s: Settings) -> Iterator[Search | Searched]:
+    """The sheet's network with settings that every split chooses for itself (section 1.3), trained
+    on, and with every augmentation (section 1.4)."""
+    for split in range(s.search_splits):
+        common = _common(s, split) | {"size": s.scratch_size, "scored_on": "validation"}
+        points = min(5, s.search_steps)
+        found = Search(
+            **common, candidates=CANDIDATES, steps=s.search_steps, points=points, folds=FOLDS
+        )
+        yield found
+        own = partial(Searched, s.dataset, found)
+        yield from (own(), own(longer=LONGER))
+        yield from (own(augmentation=name) for name in s.augmentations)
+
+
+def chosen(s: Settings) -> Iterator[ChosenTuning]:
+    """Fine-tuning with rate and steps that every split chooses for itself (section 1.6), of every
+    network, by number of unfrozen blocks."""
+    budget = {"rates": CHOSEN_RATES, "steps": s.chosen_steps, "points": min(10, s.chosen_steps)}
+    for split in range(s.chosen_splits):
+        for source in networks(s):
+            head = features(s, split, size=s.tuning_size, source=source)
+            for blocks in s.chosen_blocks:
+                if blocks <= 1 or source == networks(s)[0]:
+                    yield ChosenTuning(s.dataset, head, blocks, **budget)
 
 
 def fine_tuned(s: Settings) -> Iterator[Experiment]:
@@ -208,17 +265,11 @@ def fine_tuned(s: Settings) -> Iterator[Experiment]:
 
 
 def choices(s: Settings) -> Iterator[Experiment]:
-    """What was compared on validation images: the sheet's network and its training (section 1.3),
-    the rates of the MLP and of fine-tuning."""
+    """What was compared on validation images: the sheet's network trained on and on, the rates of
+    the MLP and of fine-tuning for a few steps."""
     held = {"scored_on": "validation"}
     for split in range(CHOICE, CHOICE + s.choice_splits):
-        own = partial(small, s, split, **held)
-        for rate in (SCRATCH_RATE, 3e-4, 3e-3):
-            yield own(training=_adam(s.scratch_steps, rate, points=5))
-        same = {"training": _adam(s.scratch_steps, SCRATCH_RATE, points=5)}
-        yield from (own(**same, filters=filters) for filters in ((32, 64, 64), (16, 32)))
-        yield own(**same, dropout=0.5)
-        yield own(training=_adam(s.long_steps, SCRATCH_RATE, points=20))
+        yield small(s, split, training=_adam(s.long_steps, SCRATCH_RATE, points=20), **held)
         for rate in (3e-4, HEAD_RATE, 3e-3):
             yield features(s, split, training=_adam(s.head_steps, rate, points=5), **held)
         for change in ({}, {"training": NEW_HEAD}):

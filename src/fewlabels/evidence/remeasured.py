@@ -86,7 +86,13 @@ def _scored(record: Record) -> np.ndarray:
 
 def _photographed(record: Record) -> tuple[np.ndarray, int]:
     """Labels [N] of the photographs that the run was scored on, and how many classes there are."""
-    own = record.config.get("head", record.config)
+    config = record.config
+    # A search is scored on validation images, the run that takes its choice on test images.
+    own = (
+        config["search"] | {"scored_on": "test"}
+        if "search" in config
+        else config.get("head", config)
+    )
     dataset, classes = own["dataset"], tuple(own["classes"])
     with _labels():
         images = photographs.load(dataset, classes, 32)
@@ -348,6 +354,8 @@ KINDS: dict[str, Callable[[Record], Spans]] = {
     "features": _photographs,
     "corners": _photographs,
     "finetuning": _photographs,
+    "chosen-tuning": _photographs,
+    "searched": _photographs,
     "recognition": _image_files,
     "splits": _splits,
     "angle": _angles,

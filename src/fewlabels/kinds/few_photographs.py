@@ -162,11 +162,16 @@ class ScratchClassification(PhotographRun, kind="scratch", recipe=1):
         return self._cell(method, "scratch", "report" if len(method) == 2 else "tuned")
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
+        return self.between(fabric, *self.positions())
+
+    def between(self, fabric: Fabric, train: Tensor, score: Tensor) -> Outcome:
+        """What the network measures on some photographs that has learned from others, by their
+        positions, int64."""
         torch.manual_seed(self.split)
         photos = photographs.load(self.dataset, self.classes, self.size)
         pixels = covered(photos.images, self.cover).to(fabric.device).float() / 255
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        truth, train, score = self.labelled(fabric.device)
+        truth, train, score = (each.to(fabric.device) for each in (photos.labels, train, score))
         network = SheetCNN(self.size, len(self.classes), self.filters, dropout=self.dropout)
         placed(network, fabric)
 

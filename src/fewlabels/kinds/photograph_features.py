@@ -240,6 +240,10 @@ class FineTuning(Headed, kind="finetuning", recipe=1):
         return own | {"method": ", ".join(method), "backbone": "fine-tuned"}
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
+        return self.trained(fabric, store)[1]
+
+    def trained(self, fabric: Fabric, store: Store) -> tuple[Concatenated, Outcome]:
+        """The trained part of the network, and what the whole measures."""
         own = self.head
         torch.manual_seed(own.split)
         parts_ = own.network()
@@ -264,4 +268,5 @@ class FineTuning(Headed, kind="finetuning", recipe=1):
         logits = predict(network, maps[score], BATCH)
         trained = size(network) if self.training.steps else 0
         counts = {"total": size(*parts_, network.head), "trained": trained}
-        return classified(logits.softmax(dim=1), truth[score], curves=curves, parameters=counts)
+        probabilities = logits.softmax(dim=1)
+        return network, classified(probabilities, truth[score], curves=curves, parameters=counts)
