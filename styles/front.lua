@@ -19,7 +19,7 @@ local function frozen(chapter)
     local to = quarto.doc.is_format("latex") and "tex" or "html"
     local base = quarto.project.directory .. "/_freeze/chapters/" .. chapter
     local text = read(base .. "/execute-results/" .. to .. ".json")
-    chapters[chapter] = text and quarto.json.decode(text).result.markdown
+    chapters[chapter] = text and pandoc.json.decode(text, false).result.markdown
   end
   return chapters[chapter]
 end
