@@ -19,20 +19,32 @@ local function frozen(chapter)
     local to = quarto.doc.is_format("latex") and "tex" or "html"
     local base = quarto.project.directory .. "/_freeze/chapters/" .. chapter
     local text = read(base .. "/execute-results/" .. to .. ".json")
-    chapters[chapter] = text and quarto.json.decode(text).result.markdown
+    chapters[chapter] = text and pandoc.json.decode(text, false).result.markdown
   end
   return chapters[chapter]
 end
 
--- What a cell writes is a div without others in it; a figure is a line.
+local function place(text, before, id) return text:find(before .. "{#" .. id:gsub("%p", "%%%0") .. "[ }]") end
+
+-- A div from its first line to the one that closes it.
 local function block_of(text, id)
-  local found = text:match("\n(::: {#" .. id:gsub("%p", "%%%0") .. "[ }].-\n:::)\n")
-  return found and pandoc.read(found, "markdown").blocks[1]
+  local from = place(text, "\n::: ", id)
+  if not from then return nil end
+  local depth, to = 0, from
+  for line, behind in text:sub(from + 1):gmatch("([^\n]*)\n()") do
+    if line:match("^:::+%s*$") then depth = depth - 1 elseif line:match("^:::+") then depth = depth + 1 end
+    to = from + behind - 1
+    if depth == 0 then break end
+  end
+  return pandoc.read(text:sub(from + 1, to), "markdown").blocks[1]
 end
 
 local function image_of(text, id)
-  local found = text:match("\n(!%[[^\n]*{#" .. id:gsub("%p", "%%%0") .. "[ }][^\n]*)")
-  return found and pandoc.read(found, "markdown-implicit_figures").blocks[1].content[1]
+  local at = place(text, "", id)
+  local from = at and text:sub(1, at):match(".*()\n!%[")
+  if not from then return nil end
+  local found = text:sub(from + 1, at - 1) .. text:match("^[^\n]*", at)
+  return pandoc.read(found, "markdown-implicit_figures").blocks[1].content[1]
 end
 
 local function here(chapter, blocks)

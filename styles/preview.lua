@@ -23,7 +23,6 @@ local function kind_of(id) return KINDS[id:match("^(%l+)%-")] end
 quarto = {
   doc = { is_format = function(format) return format == "html" end },
   project = { directory = book.root },
-  json = pandoc.json,
 }
 local layout = dofile(path("styles/front.lua"))
 for _, filter in ipairs(dofile(path("styles/book.lua"))) do table.insert(layout, filter) end
