@@ -14,7 +14,7 @@ from lightning.fabric import Fabric
 from torchvision.datasets import MNIST
 
 from fewlabels import chapters, data, paths
-from fewlabels.book import freeze, integrity, ledger, notebooks, summary
+from fewlabels.book import card, freeze, integrity, ledger, notebooks, summary
 from fewlabels.book.cli import main
 from fewlabels.evidence import verdicts
 from fewlabels.evidence.verdicts import Printed, Verdict
@@ -66,6 +66,7 @@ def forged(toy, tmp_path, monkeypatch):
     known = chapters.load("toy")
     monkeypatch.setattr(known, "plan", lambda settings: [Reader("digits", k) for k in range(3)])
     monkeypatch.setattr(notebooks, "evaluate", lambda *given: {"claims": [entry(made())]})
+    monkeypatch.setattr(card, "stale", lambda: False)  # It is the book's, see test_card.py.
     store, fabric = Store(paths.RESULTS / "toy"), Fabric(accelerator="cpu")
     for run in known.plan(None):
         store.run(run, fabric)
