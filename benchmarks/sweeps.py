@@ -8,7 +8,6 @@ hundred steps on generated digits; an empty one trains nothing, so all it takes 
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pages
+import psutil
 
 sys.path.insert(0, str(Path(__file__).parent))  # Workers import the runs from here.
 os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
@@ -70,12 +70,12 @@ def reading(count: int) -> str:
 
 
 def read(folder: str) -> None:
-    """Print how long reading the records takes, and the memory of this process."""
-    start = time.perf_counter()
-    count = len(Store(Path(folder)).records())
+    """Print how long reading the records takes, and by how much it makes this process larger."""
+    before, start = psutil.Process().memory_info().rss, time.perf_counter()
+    records = Store(Path(folder)).records()
     took = time.perf_counter() - start
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"| {count:,} records read | {took:.1f} s, {memory:.0f} MB |")
+    memory = (psutil.Process().memory_info().rss - before) / 2**20
+    print(f"| {len(records):,} records read | {took:.1f} s, {memory:.0f} MB more |")
 
 
 def _quiet(done, missing, record) -> None:

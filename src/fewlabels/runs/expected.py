@@ -22,16 +22,24 @@ class Expected:
     def __init__(self, cpu: bool):
         self._cpu = cpu
         self._seconds: dict[str, list[float]] = defaultdict(list)
+        self._medians: dict[str, float] = {}
+        self._named: dict[Experiment, str] = {}
 
     def learn(self, record: Record) -> None:
         """Take in how long a run has taken."""
         if (record.hardware["device"] == "cpu") == self._cpu:
-            self._seconds[_alike(record.config)].append(record.seconds)
+            name = _alike(record.config)
+            self._seconds[name].append(record.seconds)
+            self._medians.pop(name, None)
 
     def seconds(self, run: Experiment) -> float | None:
         """Of one run; None where no record says."""
-        known = self._seconds.get(_alike(run.describe()))
-        return median(known) if known else None
+        if run not in self._named:
+            self._named[run] = _alike(run.describe())
+        name = self._named[run]
+        if name not in self._medians and name in self._seconds:
+            self._medians[name] = median(self._seconds[name])
+        return self._medians.get(name)
 
     def left(self, runs: Iterable[Experiment], at_once: int) -> str:
         """How much remains to be done, in words."""

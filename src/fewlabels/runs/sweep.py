@@ -170,7 +170,7 @@ class _Sweep:
         self.runs = list(jobs)
         self.left = dict.fromkeys(self.runs)
         self.killed: list[Experiment] = []
-        self.at_once = 1
+        self.at_once, self.said = 1, -math.inf
 
     def compute(
         self,
@@ -232,6 +232,10 @@ class _Sweep:
         return self.end_time - (seconds if seconds <= self.seconds else 0)
 
     def _say(self, folder: Path) -> None:
+        """What the bars show: at most once a second, as it looks at every run that is left."""
+        if self.left and time.monotonic() < self.said + 1:
+            return
+        self.said = time.monotonic()
         told = self.expected.left(self.left, self.at_once)
         done = len(self.runs) - len(self.left)
         under_way.say(folder, "sweep", label=told, done=done, of=len(self.runs))
