@@ -59,7 +59,7 @@ def test_shared_luck_is_the_trained_run_that_a_run_starts_from():
 
 def test_no_kind_of_run_starts_from_another_under_a_name_that_is_not_known():
     """A run's luck would count as its own."""
-    # A scale that others are read on; other seeds; the settings of a split; features of one network.
+    # A scale for others; a config with other seeds; what a split chose; features of one network.
     known = {*STARTS, "reader", "run", "search", "features"}
     for name in manifest.records():
         config = manifest.read(name).config
