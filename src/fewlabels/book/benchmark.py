@@ -38,6 +38,9 @@ def standings() -> str:
             continue
         more = f"the best {SHOWN} of {len(table)} methods" if len(table) > SHOWN else "the methods"
         label = f"tbl-standings-{name.rstrip('%')}"
-        caption = f"`{name}`: {more} of chapter 5; n is the number of independent units."
+        caption = (
+            f"`{name}`, on this book's rebuilt copy of the data: {more} of chapter 5; n is the "
+            "number of independent units."
+        )
         made.append(str(tables.show(table.head(SHOWN), label, caption)))
     return "\n".join(made)
