@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torchvision
 from lightning.fabric import Fabric
 from made_up import claims_of, words
 from torch.nn import functional as F
@@ -23,6 +24,7 @@ from fewlabels.chapters import ssl_medmnist as chapter
 from fewlabels.chapters.ssl_medmnist import SOURCE_METHODS
 from fewlabels.data.images import Split
 from fewlabels.errors import UserError
+from fewlabels.evidence.statistics import shared_luck
 from fewlabels.evidence.tables import percent
 from fewlabels.kinds import classes
 from fewlabels.kinds.classes import Classification
@@ -34,8 +36,11 @@ from fewlabels.kinds.ssl import (
     subset,
     task,
 )
+from fewlabels.kinds.transfer import TransferProbe, TransferStart
 from fewlabels.learn.pretext.methods import METHODS, backbone_name
 from fewlabels.learn.training import Course
+from fewlabels.nets.pretrained import Pretrained
+from fewlabels.nets.pretrained import backbone as imagenet_backbone
 from fewlabels.reference import published
 from fewlabels.runs.records import Store
 
@@ -179,7 +184,8 @@ def test_the_weighted_loss_is_the_sources(store, fabric, monkeypatch):
 
 
 def test_probes_on_imagenet_features_start_from_features_computed_once(store, fabric, monkeypatch):
-    runs = [*chapter.transfer_runs(replace(SETTINGS, transfer_draws=2))]
+    settings = replace(SETTINGS, transfer_draws=2)
+    runs = [run for run in chapter.transfer_runs(settings) if isinstance(run, TransferProbe)]
     assert {run.features for run in runs} == {runs[0].features}
     kept = store.weights(runs[0].features, fabric)
     whole = data.load("cells")
@@ -194,6 +200,40 @@ def test_probes_on_imagenet_features_start_from_features_computed_once(store, fa
     assert record.metrics["accuracy"] > 0.5 and record.cell["protocol"] == "transfer"
     with pytest.raises(UserError, match="dataset is bloodmnist"):
         replace(runs[0], dataset="bloodmnist")
+
+
+def test_imagenet_weights_are_fine_tuned_as_the_control_of_the_same_draw(fabric, store):
+    settings = replace(SETTINGS, seeds=2, transfer_draws=5)
+    runs = [run for run in chapter.transfer_runs(settings) if isinstance(run, Classification)]
+    assert [(run.fraction, run.draw) for run in runs] == [(1.0, 0), (0.25, 0), (1.0, 1), (0.25, 1)]
+    control = chapter.classifiers(settings, chapter.untrained(settings, "cells", "resnet18", 1))
+    assert replace(control[1], protocol="transfer", pretraining=runs[2].pretraining) == runs[2]
+    record = store.run(runs[0], fabric)
+    assert record.cell["method"] == "imagenet" and record.cell["protocol"] == "transfer"
+    with pytest.raises(UserError, match="protocol is 'reduced'"):
+        replace(runs[0], protocol="reduced")
+    with pytest.raises(UserError, match="network is resnet34"):
+        replace(runs[0].pretraining, network="resnet34")
+    # Draws that start from the same published weights count one by one.
+    assert shared_luck(runs[0].describe()) is None
+    assert shared_luck(control[1].describe()) is not None
+
+
+def test_imagenet_weights_see_what_torchvisions_network_sees(store, fabric):
+    """A frozen backbone gives the features of the plain network on normalised images."""
+    source = Pretrained("resnet18", "random")
+    start = TransferStart("cells", source, "resnet18", images=100)
+    run = classification(start, "frozen", images=100, tiny=False)
+    seen = task("cells", 100, fabric.device)
+    images = seen.train.images[:8]
+    trunk = run._backbone(seen, fabric, store).eval()
+    plain = torchvision.models.resnet18()
+    plain.fc = torch.nn.Identity()
+    plain.load_state_dict(imagenet_backbone(source).body.state_dict())
+    mean, deviation = torch.tensor(source.statistics)[:, None, :, None, None]
+    wanted = plain.eval()((images / 255 - mean) / deviation)
+    found = trunk(run.prepare(seen, images, None))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_probes_and_floors(store, fabric):

@@ -27,7 +27,7 @@ from fewlabels.chapters.grid import (
 from fewlabels.chapters.grid import SOURCE_METHODS as SOURCE_METHODS  # The notebooks'.
 from fewlabels.kinds.classes import LARGE, Classification
 from fewlabels.kinds.ssl import DuplicateSearch, Pretraining
-from fewlabels.kinds.transfer import TransferFeatures, TransferProbe
+from fewlabels.kinds.transfer import TransferFeatures, TransferProbe, TransferStart
 from fewlabels.learn.pretext.methods import METHODS, backbone_name
 from fewlabels.learn.training import Course
 from fewlabels.nets.pretrained import Pretrained
@@ -267,18 +267,32 @@ def weight_runs(s: Settings) -> Iterator[Classification]:
                 yield replace(run, **weighing)
 
 
-def transfer_runs(s: Settings) -> Iterator[TransferProbe]:
-    """Linear probes on the features of an ImageNet network, over the shares of labels.
+def transfer_runs(s: Settings) -> Iterator[TransferProbe | Classification]:
+    """Linear probes on the features of an ImageNet network, over the shares of labels, and the
+    grid's control with ImageNet's weights in place of random ones.
 
-    With all labels one draw: the others would be the same probe on the same images.
+    With all labels one probe: the others would be the same on the same images.
     """
     for dataset in s.datasets:
-        source = Pretrained("resnet18", s.transfer_weights)
-        features = TransferFeatures(dataset, source, 32 if s.tiny else ENLARGED, s.images)
+        features = TransferFeatures(dataset, imagenet(s), 32 if s.tiny else ENLARGED, s.images)
         for draw in range(s.transfer_draws):
             for fraction in sorted(s.fractions):
                 if fraction < 1 or draw == 0:
                     yield TransferProbe(dataset, features, fraction, draw)
+        for draw in range(min(s.seeds, s.transfer_draws)):
+            yield from (transferred(s, dataset, fraction, draw) for fraction in FRACTIONS)
+
+
+def imagenet(s: Settings) -> Pretrained:
+    """The ImageNet network of the comparisons."""
+    return Pretrained("resnet18", s.transfer_weights)
+
+
+def transferred(s: Settings, dataset: str, fraction: float, draw: int) -> Classification:
+    """The control of the same draw, fine-tuned in the same way, from ImageNet's weights."""
+    control = classifier(s, untrained(s, dataset, "resnet18", draw), "fine-tuned", fraction)
+    start = TransferStart(dataset, imagenet(s), "resnet18", s.images, s.tiny)
+    return replace(control, protocol="transfer", pretraining=start)
 
 
 def tuned_runs(s: Settings, draw: int) -> Iterator[Classification]:

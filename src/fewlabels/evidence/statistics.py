@@ -133,10 +133,13 @@ STARTS = ("pretraining", "start", "head")
 def shared_luck(config: Mapping[str, Any]) -> str | None:
     """What a run shares with others: the config of the trained run that it starts from.
 
-    config: a record's. None for a run that starts from no other, whose luck is its own.
+    config: a record's. None for a run that starts from no other, whose luck is its own, and for one
+    that starts from published weights: a result is about these and no others.
     """
     start = next((config[key] for key in STARTS if config.get(key)), None)
-    return start and (shared_luck(start) or json.dumps(start, sort_keys=True))
+    if start is None or start.get("kind") == "transfer-start":
+        return None
+    return shared_luck(start) or json.dumps(start, sort_keys=True)
 
 
 @cache

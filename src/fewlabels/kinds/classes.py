@@ -23,6 +23,7 @@ from fewlabels.kinds.ssl import (
     round_products,
     task,
 )
+from fewlabels.kinds.transfer import TransferStart
 from fewlabels.learn import evaluation
 from fewlabels.learn.pretext import rotation
 from fewlabels.learn.training import Course, NonFiniteLoss, fit, predict
@@ -59,7 +60,7 @@ class Classification(Experiment, kind="classes", recipe=1):
     draw: int
     course: Course
     """Also of a head on frozen features; a linear probe and kNN do not use it."""
-    pretraining: Pretraining | None = None
+    pretraining: Pretraining | TransferStart | None = None
     readout: str = "head"
     moving: bool = False
     """Let the batch-norm statistics of a frozen backbone drift while the head is trained."""
@@ -80,7 +81,8 @@ class Classification(Experiment, kind="classes", recipe=1):
     """Weigh each class by the inverse of its share instead."""
 
     def __post_init__(self):
-        config.one_of("protocol", self.protocol, PROTOCOLS)
+        given = isinstance(self.pretraining, TransferStart)
+        config.one_of("protocol", self.protocol, ("transfer",) if given else PROTOCOLS)
         config.one_of("backbone", self.backbone, BACKBONES)
         config.one_of("network", self.network, NAMES)
         config.one_of("readout", self.readout, READOUTS)
@@ -109,9 +111,9 @@ class Classification(Experiment, kind="classes", recipe=1):
     def name(self) -> str:
         """What tables call the method with its variant."""
         start = self.pretraining
-        random = start is not None and not start.course.epochs
         whole = self.positions or self.large
-        pooled = self.network in ("aim", "aim-narrow") and not whole and not random
+        aim = self.network in ("aim", "aim-narrow") and not whole
+        pooled = aim and (start is None or bool(start.course.epochs))
         variant = [
             "mean of positions" if pooled else "",
             "moving statistics" if self.moving else "",
@@ -155,13 +157,16 @@ class Classification(Experiment, kind="classes", recipe=1):
         return placed(trunk, fabric)
 
     def prepare(self, seen: Task, images: Tensor, side: int | None) -> Tensor:
-        """uint8 images as the classifier sees them: in 0..1, or standardised in ``tuned``.
+        """uint8 images as the classifier sees them: in 0..1, standardised in ``tuned``, normalised
+        as the weights expect in ``transfer``.
 
         Enlarged to ``side`` where the backbone takes images of that size only.
         """
         images = images.float() / 255
         if self.protocol == "tuned":
             images = normalised(images, seen.mean, seen.deviation)
+        if self.protocol == "transfer":
+            images = normalised(images, *self.pretraining.source.statistics)
         if side in (None, images.shape[-1]):
             return images
         return F.interpolate(images, size=side, mode="bilinear", align_corners=False)

@@ -6,7 +6,7 @@ images as they come, in 0..1; classes weighted by one minus their share; the las
 Protocol ``reduced`` is the same procedure with fewer epochs and narrower transformers, for two CPU
 cores (`fewlabels.learn.pretext.methods.NARROW`, `fewlabels.chapters.grid`).
 Protocol ``tuned`` is ours: networks for small images, standardised channels, augmented labelled
-images.
+images. Protocol ``transfer`` starts from ImageNet (`fewlabels.kinds.transfer`).
 
 Deviations of ``report`` from the source: its momentum starts anew whenever the supervised rate is
 halved, here it is carried on; PIL rounds views to whole grey levels, here they stay fractions.

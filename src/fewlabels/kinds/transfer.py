@@ -1,4 +1,5 @@
-"""Runs of chapter 5 that start from ImageNet: features of a frozen network, and linear probes.
+"""Runs of chapter 5 that start from ImageNet: linear probes on a frozen network's features, and
+weights for a classifier of the grid to start from.
 
 Features are computed once for all images and kept in the cache, as the weights of a pretraining
 are; a probe with a share of the labels takes seconds.
@@ -7,8 +8,8 @@ are; a probe with a share of the labels takes seconds.
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from lightning.fabric import Fabric
+from torch import Tensor
 from torch.nn import functional as F
 
 from fewlabels import config, data
@@ -16,6 +17,8 @@ from fewlabels.errors import UserError
 from fewlabels.kinds.measured import classified, probed, size
 from fewlabels.kinds.ssl import task
 from fewlabels.learn.features import View, extract
+from fewlabels.nets.backbones import NAMES
+from fewlabels.nets.backbones import backbone as new_backbone
 from fewlabels.nets.pretrained import Pretrained, backbone
 from fewlabels.runs.records import Experiment, Outcome, Store
 
@@ -52,7 +55,7 @@ class TransferFeatures(Experiment, kind="transfer-features", recipe=1):
         seen = task(self.dataset, self.images, fabric.device)
         network = backbone(self.source)
 
-        def enlarged(images: torch.Tensor) -> torch.Tensor:
+        def enlarged(images: Tensor) -> Tensor:
             return F.interpolate(
                 images.float(), size=self.size, mode="bilinear", align_corners=False
             )
@@ -96,3 +99,46 @@ class TransferProbe(Experiment, kind="transfer", recipe=1):
         right = scores.argmax(dim=1) == truth
         recalls = {f"recall_class_{k}": right[truth == k].float().mean() for k in truth.unique()}
         return classified(scores, truth, {name: each.item() for name, each in recalls.items()})
+
+
+@dataclass(frozen=True)
+class TransferStart(Experiment, kind="transfer-start", recipe=1):
+    """ImageNet's weights in a backbone of the grid, for `fewlabels.kinds.classes.Classification`
+    in protocol ``transfer``, which normalises the images as these weights expect."""
+
+    source: Pretrained
+    network: str
+    images: int = 0
+    """At most this many training images, the first ones; 0 takes all. The weights see none."""
+    tiny: bool = False
+    """The small network of tests, with random weights."""
+
+    def __post_init__(self):
+        config.one_of("network", self.network, NAMES)
+        if self.network != self.source.architecture:
+            raise UserError(
+                f"network is {self.network}, the weights are {self.source.architecture}'s"
+            )
+
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | {"weights": self.source.checksum}
+
+    @property
+    def protocol(self) -> str:
+        """That of the classifiers."""
+        return "transfer"
+
+    @property
+    def name(self) -> str:
+        """What tables call the start."""
+        return "imagenet"
+
+    def cell(self) -> dict[str, str | int]:
+        return self.row("", f"weights of {self.source.architecture}", "scratch", self.protocol)
+
+    def execute(self, fabric: Fabric, store: Store) -> Outcome:
+        seen = task(self.dataset, self.images, fabric.device)
+        trunk = new_backbone(self.network, seen.size, seen.channels, self.tiny)
+        if not self.tiny:
+            trunk.network.load_state_dict(backbone(self.source).body.state_dict())
+        return Outcome({}, parameters={"total": size(trunk)}, weights=trunk.state_dict())
