@@ -446,6 +446,7 @@ def test_the_plan_has_the_runs_counted_by_hand():
         settings(
             seeds=5,
             report_seeds=5,
+            other_seeds=2,
             mlp_rates=[0.1, 1e-8],
             cnn_rates=[1e-8],
             choice_seeds=2,
@@ -453,7 +454,8 @@ def test_the_plan_has_the_runs_counted_by_hand():
         )
     )
     assert Counter((run.kind, run.cell()["protocol"].split(",")[0]) for run in runs) == {
-        ("angle", "report"): 5 * 3,
+        # Both networks with tanh and with sigmoid, and the CNN on all images.
+        ("angle", "report"): 5 * 3 + 2 * (2 * 2 + 1),
         ("splits", "report"): 5 * 2,
         # Candidates: two spans, three networks. Curves: two numbers, two networks, fresh or not.
         # Outputs: four. Two best, nine stacks of which one is not trained.
@@ -475,6 +477,18 @@ def test_the_report_is_repeated_to_the_letter():
         assert recipe.steps == 50 * math.ceil(images / 128)
         assert (recipe.optimiser, recipe.schedule, recipe.keep) == ("adam", "constant", "last")
         assert (recipe.batch_size, recipe.weight_decay) == (128, 0)
+
+
+def test_other_runs_differ_from_the_reports_in_one_thing():
+    reported = {*chapter.report_runs(settings())}
+    others = [*chapter.other_runs(settings())]
+    assert len(others) == 3 * 5 and reported.isdisjoint(others)
+    for run in others:
+        relu = replace(run, network=replace(run.network, activation="relu"))
+        fewer = replace(
+            run, images=8000, training=replace(run.training, steps=50 * math.ceil(8000 / 128))
+        )
+        assert relu in reported or fewer in reported
 
 
 @pytest.mark.parametrize(

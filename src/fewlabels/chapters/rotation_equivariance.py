@@ -16,7 +16,16 @@ from fewlabels.kinds.angles import AngleRegression, SplitLuck
 from fewlabels.kinds.equivariance import Equivariance
 from fewlabels.learn.training import Recipe
 from fewlabels.nets.stack import DOWNS
-from fewlabels.runs.parameters import Items, OwnDigits, Parameters, Range, Real, Some, SomeRepeats
+from fewlabels.runs.parameters import (
+    Items,
+    OwnDigits,
+    Parameters,
+    Range,
+    Real,
+    Repeats,
+    Some,
+    SomeRepeats,
+)
 from fewlabels.runs.records import Experiment, Store
 
 NAME = "rotation-equivariance"
@@ -25,6 +34,8 @@ SLOWEST = 1e-8
 """The rate at which the source finds test below training (E3)."""
 CIRCLE = 180
 """The span that is the full circle."""
+MIDDLE = 1e-4
+"""The learning rate that the source prefers, at which other networks are compared."""
 SIDE = 28
 """Of the images, pixels."""
 HELD_OUT = 1000
@@ -58,6 +69,10 @@ class Settings(Parameters):
     """Passes over the training images in protocol ``report``; the source made 50."""
     activation: Literal["relu", "tanh", "sigmoid"]
     """Of both networks of the report."""
+    other_activations: list[Literal["relu", "tanh", "sigmoid"]]
+    """What both are trained with besides, at one learning rate."""
+    other_seeds: Repeats
+    """Seeds of these, and of the CNN on as many images as the MLP has."""
     mlp_hidden: Layers
     """Units of each hidden layer of the report's MLP."""
     mlp_rates: Rates
@@ -118,6 +133,7 @@ def store(s: Settings) -> Store:
 def plan(s: Settings) -> list[Experiment]:
     """Every run of the chapter; those that others start from come first."""
     report = [*report_runs(s)]
+    others = [*other_runs(s)]
     ours = [*curves(s), *outputs(s), *best(s)]
     measured = [
         Equivariance(s.dataset, replace(start, seed=seed), s.equivariance_images)
@@ -127,6 +143,7 @@ def plan(s: Settings) -> list[Experiment]:
     runs = [
         *report,
         *(SplitLuck(s.dataset, run, s.splits) for run in report if run.training.rate == SLOWEST),
+        *others,
         *candidates(s),
         *(replace(run, seed=seed) for run in ours for seed in range(s.seeds)),
         *(run.start for run in measured),
@@ -145,16 +162,30 @@ def report_networks(s: Settings) -> tuple[MLP, CNN]:
 def report_runs(s: Settings) -> Iterator[AngleRegression]:
     """The report's two networks at its learning rates."""
     mlp, cnn = report_networks(s)
-    for network, rates, images, points in (
-        (mlp, s.mlp_rates, s.mlp_images, s.epochs),
-        (cnn, s.cnn_rates, s.cnn_images, min(s.cnn_points, s.epochs)),
-    ):
-        steps = s.epochs * -(-min(images, data.train_size(s.dataset)) // BATCH)
-        for seed in range(s.report_seeds):
-            for rate in rates:
-                recipe = Recipe(steps, BATCH, rate, evaluations=points)
-                run = (s.dataset, "report", network, "number", s.span, images, seed, recipe)
-                yield AngleRegression(*run)
+    for seed in range(s.report_seeds):
+        yield from (as_reported(s, mlp, rate, s.mlp_images, seed) for rate in s.mlp_rates)
+    for seed in range(s.report_seeds):
+        yield from (as_reported(s, cnn, rate, s.cnn_images, seed) for rate in s.cnn_rates)
+
+
+def as_reported(
+    s: Settings, network: MLP | CNN, rate: float, images: int, seed: int
+) -> AngleRegression:
+    """A network of the report, trained as it says."""
+    steps = s.epochs * -(-min(images, data.train_size(s.dataset)) // BATCH)
+    points = s.epochs if isinstance(network, MLP) else min(s.cnn_points, s.epochs)
+    recipe = Recipe(steps, BATCH, rate, evaluations=points)
+    return AngleRegression(s.dataset, "report", network, "number", s.span, images, seed, recipe)
+
+
+def other_runs(s: Settings) -> Iterator[AngleRegression]:
+    """Both networks with other activations, and the CNN on as many images as the MLP has."""
+    for seed in range(s.other_seeds):
+        for activation in s.other_activations:
+            mlp, cnn = report_networks(replace(s, activation=activation))
+            yield as_reported(s, mlp, MIDDLE, s.mlp_images, seed)
+            yield as_reported(s, cnn, MIDDLE, s.cnn_images, seed)
+        yield as_reported(s, report_networks(s)[1], MIDDLE, s.mlp_images, seed)
 
 
 def tuned(
