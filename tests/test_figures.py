@@ -94,6 +94,13 @@ def test_confusion_is_in_percent_of_each_row():
     np.testing.assert_allclose(shares[0], [80, 20, 0])
 
 
+def test_confusion_matrices_stand_two_in_a_row():
+    fig = figures.confusion_grid({name: np.eye(2) * 4 for name in "abc"}, ["x", "y"])
+    titles = [ax.get_title() for ax in fig.axes]
+    assert titles == ["a", "b", "c", ""]
+    assert [ax.axison for ax in fig.axes] == [True, True, True, False]
+
+
 @pytest.mark.parametrize("matrix", [np.ones((2, 3)), np.ones((3, 3)), -np.ones((2, 2))])
 def test_confusion_refuses(matrix):
     with pytest.raises(UserError, match="matrix has"):

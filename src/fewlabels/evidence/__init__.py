@@ -49,6 +49,7 @@ from fewlabels.evidence.predictions import (
     classes,
     confused,
     confusion,
+    confusion_grid,
     curve,
     curves,
     hits,

@@ -138,11 +138,27 @@ def confusion(rows: pd.DataFrame, truth: Truth, names: Sequence[str]) -> Figure:
     made = done(rows)
     if made.empty:
         return figures.empty("not run")
+    return figures.confusion(_mean_confusion(made, truth, names), names)
+
+
+def confusion_grid(
+    models: Mapping[str, pd.DataFrame], truth: Truth, names: Sequence[str]
+) -> Figure:
+    """Those of several models side by side, with n; models without runs are left out."""
+    found = {
+        f"{model} (n = {len(done(rows))})": _mean_confusion(done(rows), truth, names)
+        for model, rows in models.items()
+        if len(done(rows))
+    }
+    return figures.confusion_grid(found, names) if found else figures.empty("not run")
+
+
+def _mean_confusion(made: pd.DataFrame, truth: Truth, names: Sequence[str]) -> np.ndarray:
     each = [
         evaluation.confusion(classes(record), true, len(names))
         for record, true in zip(made["record"], _true(made, truth), strict=True)
     ]
-    return figures.confusion(np.mean(each, axis=0), names)
+    return np.mean(each, axis=0)
 
 
 def per_class(

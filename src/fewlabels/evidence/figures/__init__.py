@@ -41,6 +41,7 @@ from fewlabels.evidence.figures.parts import (
 )
 from fewlabels.evidence.figures.points import (
     confusion,
+    confusion_grid,
     embedding,
     image_grid,
     strip,

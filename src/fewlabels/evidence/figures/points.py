@@ -1,11 +1,12 @@
 """Pictures, confusion matrices, and clouds of points."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import NullLocator
@@ -55,6 +56,28 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
     matrix: [K, K] counts (or means of counts over runs), rows true, columns predicted. A class
     without images has an empty row. Raises UserError for another shape or negative counts.
     """
+    side = min(WIDTH, 1.6 + 0.42 * len(classes))
+    fig, ax = plt.subplots(figsize=(side, 0.9 * side))
+    _heat_map(ax, matrix, classes, size=8)
+    ax.set(xlabel="predicted class", ylabel="true class (each row is 100%)")
+    return shown(fig)
+
+
+def confusion_grid(matrices: Mapping[str, np.ndarray], classes: Sequence[str]) -> Figure:
+    """Heat maps of one or more confusion matrices as `confusion` has them, two in a row."""
+    rows = -(-len(matrices) // 2)
+    fig, axes = plt.subplots(rows, 2, figsize=(WIDTH, 0.48 * WIDTH * rows), squeeze=False)
+    for ax, (title, matrix) in zip(axes.flat, matrices.items(), strict=False):
+        _heat_map(ax, matrix, classes, size=6)
+        ax.set_title(title, fontsize=8)
+    for ax in axes.flat[len(matrices) :]:
+        ax.set_axis_off()
+    fig.supxlabel("predicted class", fontsize=8)
+    fig.supylabel("true class (each row is 100%)", fontsize=8)
+    return shown(fig)
+
+
+def _heat_map(ax: Axes, matrix: np.ndarray, classes: Sequence[str], size: float) -> None:
     matrix = np.asarray(matrix, dtype=float)
     if matrix.shape != (len(classes), len(classes)):
         raise UserError(
@@ -65,14 +88,11 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
         raise UserError("matrix has negative or missing counts: pass counts of images.")
     total = matrix.sum(axis=1, keepdims=True)
     share = 100 * np.divide(matrix, total, out=np.full_like(matrix, np.nan), where=total > 0)
-    text = np.vectorize(_cell)(share)
-    side = min(WIDTH, 1.6 + 0.42 * len(classes))
-    fig, ax = plt.subplots(figsize=(side, 0.9 * side))
     sns.heatmap(
         share,
-        annot=text,
+        annot=np.vectorize(_cell)(share),
         fmt="",
-        annot_kws={"size": 8},
+        annot_kws={"size": size},
         cmap="Blues",
         vmin=0,
         vmax=100,
@@ -84,10 +104,8 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
         yticklabels=list(classes),
         ax=ax,
     )
-    ax.set(xlabel="predicted class", ylabel="true class (each row is 100%)")
     ax.tick_params(length=0)
     ax.tick_params(axis="y", rotation=0)
-    return shown(fig)
 
 
 def _cell(share: float) -> str:
