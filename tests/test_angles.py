@@ -26,7 +26,7 @@ from fewlabels.errors import UserError
 from fewlabels.kinds import angles as experiments
 from fewlabels.kinds.angle_networks import C4, CNN, MLP, Compact, ResNet, Stack
 from fewlabels.kinds.angles import AngleRegression, SplitLuck
-from fewlabels.kinds.equivariance import Equivariance
+from fewlabels.kinds.equivariance import Equivariance, QuarterTurn
 from fewlabels.learn import angles
 from fewlabels.learn.training import Recipe
 from fewlabels.nets.c4 import C4Conv, C4Lift, C4Net
@@ -382,6 +382,18 @@ def test_what_is_equivariant_by_construction_is_measured_as_such(store, fabric, 
     assert c4["degrees_disc_90"] < 1e-5 < 0.01 < plain["degrees_disc_90"]
 
 
+def test_all_positions_follow_a_quarter_turn_where_the_network_does(store, fabric):
+    found = {}
+    for group in ("plain", "c4", "pointwise"):
+        start = regression(Stack(group=group), output="number")
+        found[group] = store.run(QuarterTurn("digits", start, images=4), fabric).metrics
+    assert {*found["c4"].values()} == {*found["pointwise"].values()} == {1.0}
+    plain = found["plain"]
+    assert plain["follows_disc"] < 1
+    low, high = sorted((plain["follows_middle"], plain["follows_beyond"]))
+    assert low <= plain["follows_disc"] <= high
+
+
 def test_only_shifts_by_the_whole_stride_are_exact_and_blurring_helps(store, fabric):
     found = {
         down: equivariance(Stack(padding="circular", down=down), fabric, store)
@@ -461,6 +473,8 @@ def test_the_plan_has_the_runs_counted_by_hand():
         # Outputs: four. Two best, nine stacks of which one is not trained.
         ("angle", "tuned"): 2 * 6 + 5 * (8 + 4 + 2 + 17),
         ("equivariance", "equivariance"): 5 * 17,
+        # The plain stack with zero padding, before training and after.
+        ("quarter-turn", "quarter turn"): 5 * 2,
     }
 
 

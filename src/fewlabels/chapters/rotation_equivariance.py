@@ -13,7 +13,7 @@ from fewlabels.data.rotated import SMALLEST_SPAN
 from fewlabels.errors import UserError
 from fewlabels.kinds.angle_networks import C4, CNN, MLP, Compact, Network, ResNet, Stack
 from fewlabels.kinds.angles import AngleRegression, SplitLuck
-from fewlabels.kinds.equivariance import Equivariance
+from fewlabels.kinds.equivariance import Equivariance, QuarterTurn
 from fewlabels.learn.training import Recipe
 from fewlabels.nets.stack import DOWNS
 from fewlabels.runs.parameters import (
@@ -139,6 +139,12 @@ def plan(s: Settings) -> list[Experiment]:
         Equivariance(s.dataset, replace(start, seed=seed), s.equivariance_images)
         for start in stacks(s)
         for seed in range(s.seeds)
+    ]
+    # E7 is about plain convolutions.
+    measured += [
+        QuarterTurn(s.dataset, run.start, run.images)
+        for run in measured
+        if run.start.network == Stack(padding="zeros")
     ]
     runs = [
         *report,

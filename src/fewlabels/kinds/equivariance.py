@@ -64,6 +64,49 @@ class Equivariance(Experiment, kind="equivariance", recipe=3):
         return Outcome(metrics, curves)
 
 
+@dataclass(frozen=True)
+class QuarterTurn(Experiment, kind="quarter-turn", recipe=1):
+    """Where the feature maps of a :class:`Stack` follow a rotation by 90 degrees.
+
+    A position follows where the error is less than a twentieth of the image's root mean square of
+    the features, which are taken and reduced as in :class:`Equivariance`. Counted is the share of
+    such positions, over all images, in the inscribed disc, in its middle (half its radius) and in
+    the ring beyond.
+    """
+
+    start: AngleRegression
+    images: int
+
+    def __post_init__(self):
+        config.whole("images", self.images, 1)
+        if not isinstance(self.start.network, Stack):
+            raise UserError("equivariance is measured on networks of the class Stack")
+
+    def cell(self) -> dict[str, str | int]:
+        trained = "trained" if self.start.training.steps else "untrained"
+        method = f"{self.start.network.kind}, {trained}"
+        return self.start.cell() | {"method": method, "protocol": "quarter turn"}
+
+    def execute(self, fabric: Fabric, store: Store) -> Outcome:
+        seen, network = self.start.trained(fabric, store)
+        images = prepared(seen.score_images[: self.images], self.start.protocol)
+        with torch.no_grad():
+            empty = network.features(torch.zeros_like(images[:1]))
+        found = eq.error_map(lambda views: network.features(views) - empty, images, eq.rotation(90))
+        follows = found.relative < FOLLOWS
+        side = follows.shape[1]
+        disc = eq.disc(side, REACH * side / images.shape[3])
+        middle = eq.disc(side, side / 4)
+        parts = {"disc": disc, "middle": middle, "beyond": disc & ~middle}
+        return Outcome(
+            {
+                f"follows_{name}": follows[:, mask].float().mean().item()
+                for name, mask in parts.items()
+            }
+        )
+
+
+FOLLOWS = 0.05
 SHIFTS = tuple(range(1, 9))
 TURNS = tuple(range(0, 360, 15))
 REACH = 3
