@@ -93,6 +93,17 @@ def test_long_text_wraps_and_short_columns_do_not():
     assert text + ours + verdict == pytest.approx(tables.PAGE, abs=1)
 
 
+def test_a_word_in_capitals_is_wider():
+    frame = pd.DataFrame(
+        {"class": ["PNEUMONIA", "x"], "text": ["a sentence that goes on " * 9] * 2}
+    )
+    capitals = rule(tables.show(frame, "tbl-x", "C.")).split(" | ")[0]
+    small = rule(tables.show(frame.replace("PNEUMONIA", "pneumonia"), "tbl-x", "C.")).split(" | ")[
+        0
+    ]
+    assert len(capitals) == len(small) + 3
+
+
 def test_one_long_cell_does_not_take_the_page_from_a_column_of_sentences():
     claims = ["a sentence that goes on and on " * 4] * 9
     ours = ["12"] * 8 + ["one cell with a long remark " * 6]

@@ -229,7 +229,9 @@ def _widths(frame: pd.DataFrame, numeric: list[bool]) -> list[int]:
     natural, word, mean = [], [], []
     seen = frame.replace(_HIDDEN, "", regex=True).replace(_MARKUP, r"\1", regex=True)
     for name, cells in seen.items():
-        word.append(max(len(w) for text in (name, *cells) for w in (text.split() or [""])) + 2)
+        words = [word for text in (name, *cells) for word in (text.split() or [""])]
+        # A word in capitals is as wide as one of a quarter more letters.
+        word.append(max(len(w) + (len(w) + 3) // 4 * w.isupper() for w in words) + 2)
         natural.append(max(word[-1], *(len(cell) + 2 for cell in cells)))
         mean.append(sum(len(cell) + 2 for cell in cells) / len(cells))
     long = [n > SHORT and not right for n, right in zip(natural, numeric, strict=True)]

@@ -39,6 +39,7 @@ from fewlabels.evidence.figures.looks import (
 from fewlabels.evidence.figures.parts import (
     Absent,
     empty,
+    fitting,
     shown,
 )
 from fewlabels.evidence.figures.points import (

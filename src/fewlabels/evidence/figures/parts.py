@@ -35,6 +35,13 @@ def empty(words: str) -> Absent:
     return Absent(words[0].upper() + words[1:].rstrip(".") + ".")
 
 
+def fitting(titles: Iterable[str], width: float, largest: float = 8) -> float:
+    """The size in points at which the longest line of the titles fits a width in inches."""
+    longest = max((len(line) for title in titles for line in title.split("\n")), default=1)
+    # A bold letter of the figures' font is two thirds as wide as high.
+    return min(largest, 72 * width / max(1, longest) / 0.67)
+
+
 def legend(fig: Figure, axes: Iterable[Axes]) -> None:
     """One legend above all axes; what several of them show is named once."""
     entries = {}
