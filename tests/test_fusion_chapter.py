@@ -251,7 +251,8 @@ def test_more_models_than_draws_are_not_compared_and_a_lost_run_leaves_the_rest(
     some.loc[(some["method"] == "aim") & (some["draw"] == 2), "record"] = None
     found = shown(some, monkeypatch, seeds=3)
     lines = found.tables["tbl-fusion-seeds"].split("\n")
-    assert [line for line in lines if line.startswith("Not run: ") and line.endswith(" · 4.")]
+    (missing,) = [line for line in lines if line.startswith("Not run: ")]
+    assert "4" in missing.split(" · ")[-1]
     assert not [
         line for line in lines if line.startswith("|") and line.split("|")[3].strip() == "4"
     ]
