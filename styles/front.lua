@@ -1,7 +1,7 @@
 -- The front page: blocks of frozen chapters, so that it says what they say. A block
 -- ::: {.from chapter="08-replication-ledger" ids="strip"} is filled with the chapter's blocks of
 -- these ids, and figure="fig-x" adds one of its figures as a picture that leads to it. A .finding
--- takes the first paragraph of each block.
+-- takes the first paragraph of each block, below its head, which leads to the figure as well.
 
 local function read(path)
   local file = io.open(path, "r")
@@ -76,7 +76,10 @@ local function fill(div)
     local block = block_of(text, id)
     if block then
       block.identifier = ""
-      if short then block.content = pandoc.Blocks({ block.content[1] }) end
+      if short then
+        local head = pandoc.Link(div.attributes["head"], page .. "#" .. figure)
+        block.content = pandoc.Blocks({ pandoc.Para(pandoc.Strong(head)), block.content[1] })
+      end
       out:extend(here(chapter, pandoc.Blocks({ block })))
     end
   end

@@ -23,7 +23,12 @@ local function squeezed(to, kept)
   end
   local inside = { Plain = block, Para = block }
   return {
-    Table = function(table) return table:walk(inside) end,
+    -- Its caption holds its label, which Quarto reads.
+    Table = function(table)
+      local done = table:walk(inside)
+      done.caption = table.caption
+      return done
+    end,
     BulletList = function(list) return list:walk(inside) end,
   }
 end

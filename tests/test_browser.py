@@ -182,6 +182,16 @@ def test_downloads_are_there(page, served, name):
         assert page.request.get(link).status == 200, link
 
 
+def test_no_page_is_wider_than_a_phone(browser, served):
+    address = served("book")
+    phone = browser.new_page(viewport={"width": 390, "height": 844})
+    for file in sorted(paths.BOOK.glob("**/*.html")):
+        name = file.relative_to(paths.BOOK).as_posix()
+        phone.goto(f"{address}/{name}")
+        assert phone.evaluate("document.documentElement.scrollWidth") <= 390, name
+    phone.close()
+
+
 def test_a_linked_page_is_shown_with_the_card(page, served):
     page.goto(f"{served('book')}/chapters/{LEDGER}")
     card = page.locator("meta[property='og:image']").get_attribute("content")

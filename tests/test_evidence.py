@@ -102,7 +102,7 @@ def test_what_was_not_run_prints_so(rows):
         "tbl-x",
         "Nothing yet.",
     )
-    assert list(shown.frame.iloc[0]) == ["guess", "0", "not run", "not run", "\N{EN DASH}"]
+    assert str(shown) == "::: {#tbl-x}\n\nNot run: guess.\n\nNothing yet.\n\n:::\n"
 
 
 def test_a_claim_about_nothing_says_that_it_was_not_run(rows):
@@ -198,24 +198,23 @@ def test_a_table_without_any_planned_run_says_so(rows):
     assert shown.frame.iloc[0].tolist() == ["no run is planned with these settings", "\N{EN DASH}"]
 
 
-def test_groups_that_were_not_run_share_a_line_where_they_are_many():
+def test_groups_that_were_not_run_are_named_below():
     names = ["a", *"bcdefg"]
-    known = {"name": names, "labels": 10, "record": [object(), *[None] * 6]}
+    known = {"name": names, "labels": [10] * 6 + [20], "record": [object(), *[None] * 6]}
     found = made(accuracy=[0.9, *[np.nan] * 6], **known)
-    columns = {"n": ev.count(), "Source": ev.beside({("g", 10): 91}), "%": ev.percent()}
+    columns = {"n": ev.count(), "Source": ev.beside({("g", 20): 91}), "%": ev.percent()}
 
     def methods(picked):
         by = {"Method": "name", "Labels": "labels"}
-        found_here = found[found["name"].isin(picked)]
-        return ev.table(found_here, by, columns, "tbl-x", "Cap.").frame
+        return ev.table(found[found["name"].isin([*picked])], by, columns, "tbl-x", "Cap.")
 
-    few = methods([*"abcd"])
-    assert few["Method"].tolist() == [*"abcd"]
-    many = methods(names)
+    some = methods(names)
     # A printed figure is something to say.
-    assert many["Method"].tolist() == ["a", "g", "5 further rows"]
-    assert many.iloc[-1].tolist()[1:] == ["\N{EN DASH}", "0", "\N{EN DASH}", "not run"]
-    assert methods([*"bcdef"])["Method"].tolist() == ["5 rows"]
+    assert some.frame["Method"].tolist() == ["a", "g"]
+    assert some.below == "Not run: b, c, d, e, f · 10."
+    assert methods("a").below == ""
+    none = methods("bc")
+    assert none.frame.empty and "Not run: b, c · 10." in str(none) and "|" not in str(none)
 
 
 def test_what_predictions_say():
@@ -246,16 +245,19 @@ def test_curves_over_steps_and_over_the_share_of_the_training():
     assert pd.concat([nothing, shared])["value"].dtype == float
 
 
-def test_comparisons_that_were_not_run_stay_in_the_table(rows):
+def test_comparisons_that_were_not_run_are_named_below(rows):
     one = made(accuracy=[0.7, 0.8, 0.9])
-    found = ev.versus({"a - b": (one, one.assign(accuracy=0.5)), "c - d": (rows[2:], rows)})
+    pairs = {"a - b": (one, one.assign(accuracy=0.5))}
+    idle = {f"set {k}: {words}": (rows[2:], rows) for k in (1, 2) for words in ("c - d", "e - f")}
+    found = ev.versus(pairs | idle)
     shown = found.table("tbl-x", "{count} comparison.")
-    assert shown.frame["Comparison"].tolist() == ["a - b", "c - d"]
-    assert shown.frame["Difference, points"].tolist()[1] == "not run"
+    assert shown.frame["Comparison"].tolist() == ["a - b"]
+    assert shown.below == "Not run: set 1, set 2 · c - d, e - f."
     assert shown.caption == "1 comparison."
-    many = {f"further {k}": (rows[2:], rows) for k in range(5)}
-    shown = ev.versus({"a - b": (one, one.assign(accuracy=0.5)), **many}).table("tbl-x", "c.")
-    assert shown.frame["Comparison"].tolist() == ["a - b", "5 further comparisons"]
+    assert len(found.figure().axes) == 1
+    nothing = ev.versus(idle)
+    assert nothing.figure()._repr_markdown_() == shown.below
+    assert nothing.table("tbl-x", "{count} comparisons.").frame.empty
 
 
 def test_a_claim_that_the_settings_leave_no_part_is_not_tested():

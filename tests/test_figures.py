@@ -144,6 +144,32 @@ def test_image_grid_shows_each_image_once():
     assert [ax.get_title() for ax in fig.axes] == ["a", "b", "c", ""]
 
 
+def test_titles_shrink_until_they_fit_their_pictures():
+    assert figures.fitting(["a", "b"], 1) == 8
+    fig = figures.image_grid(
+        np.zeros((2, 4, 4), np.uint8), ["short", "a title that is far too long"]
+    )
+    fig.draw_without_rendering()
+    title = fig.axes[1].title.get_window_extent()
+    assert 0 < title.width <= fig.axes[1].get_window_extent().width
+
+
+def test_learning_curves_fit_the_runs_and_not_their_intervals():
+    frame = pd.DataFrame(
+        {"epoch": [1, 1, 1], "value": [0.4, 0.5, 0.6], "run": [*"abc"], "series": "training"}
+    )
+    low, high = figures.learning_curves(frame, ylabel="accuracy").axes[0].get_ylim()
+    # Student's interval of three such runs goes from 0.25 to 0.75.
+    assert (low, high) == pytest.approx((0.37, 0.63))
+
+
+def test_panels_of_different_lengths_are_filled():
+    one = curves().query("panel == 'loss'")
+    panels = one.assign(panel="long"), one.query("epoch < 3").assign(panel="short")
+    long, short = figures.learning_curves(pd.concat(panels), ylabel="value").axes
+    assert short.get_xlim()[1] < long.get_xlim()[1]
+
+
 def test_image_grid_takes_channels_first():
     grey = np.arange(2 * 16, dtype=np.uint8).reshape(2, 1, 4, 4)
     np.testing.assert_array_equal(

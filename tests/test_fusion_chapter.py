@@ -18,7 +18,7 @@ from fewlabels.book import summary
 from fewlabels.chapters import fusion as chapter
 from fewlabels.chapters import profiles, ssl_medmnist
 from fewlabels.errors import UserError
-from fewlabels.evidence import fused
+from fewlabels.evidence import figures, fused
 from fewlabels.reference import published
 
 NOTEBOOK = chapters.notebook(chapter.NAME)
@@ -204,8 +204,9 @@ def shown(single, monkeypatch, **values):
                 found.append(eval(compile(ast.Expression(last.value), "cell", "eval"), names))
     tables = {each.label: str(each) for each in found if hasattr(each, "label")}
     drawn = [each for each in found if hasattr(each, "axes")]
+    absent = [each.words for each in found if isinstance(each, figures.Absent)]
     text = "\n".join(each.data for each in found if hasattr(each, "data"))
-    return SimpleNamespace(text=text, tables=tables, figures=drawn)
+    return SimpleNamespace(text=text, tables=tables, figures=drawn, absent=absent)
 
 
 def test_tables_and_figures_of_full_data(monkeypatch):
@@ -225,22 +226,35 @@ def test_tables_and_figures_of_full_data(monkeypatch):
 def test_tables_and_figures_without_runs_say_so(monkeypatch):
     nothing = models(draws=2).drop(columns=["accuracy", MEAN]).assign(record=None)
     found = shown(nothing, monkeypatch)
-    assert "not run" in found.text
-    assert all("not run" in table for table in found.tables.values())
+    assert "no cell has three draws of every method yet" in found.text
+    assert "not run" not in found.text and "nan" not in found.text and "0 of 0" not in found.text
+    assert all("not run" in table.lower() for table in found.tables.values())
     # Claims of which nothing was run share a line below a figure that has no axes then.
-    parts = [[figure, *figure.axes[:1]] for figure in found.figures]
-    texts = [" ".join(t.get_text() for part in each for t in part.texts) for each in parts]
-    assert all("not run" in each.lower() for each in texts)
+    (glance,) = found.figures
+    assert "Not run" in " ".join(text.get_text() for text in glance.texts)
+    assert len(found.absent) == 4 and all(words.startswith("Not run: ") for words in found.absent)
+
+
+def test_two_methods_have_their_answer_before_all_four(monkeypatch):
+    some = models(draws=3)
+    some.loc[some["method"].isin(["aim", "mae"]), "record"] = None
+    found = shown(some, monkeypatch, seeds=3)
+    assert "Multiplying the answers of SimCLR and MoCo is clearly better than MoCo" in found.text
+    assert "Whether fusing all methods helps is open" in found.text
+    first = found.figures[0].axes[0]
+    labels = [" ".join(tick.get_text().split()) for tick in first.get_yticklabels()]
+    assert labels and all("MoCo less MoCo" in label for label in labels)
 
 
 def test_more_models_than_draws_are_not_compared_and_a_lost_run_leaves_the_rest(monkeypatch):
     some = models(draws=3)
     some.loc[(some["method"] == "aim") & (some["draw"] == 2), "record"] = None
     found = shown(some, monkeypatch, seeds=3)
-    lines = found.tables["tbl-fusion-seeds"].splitlines()
-    four = next(
-        line for line in lines if "all labels" in line and line.split("|")[3].strip() == "4"
-    )
-    assert "not run" in four and "| 0 |" in " ".join(four.split())
+    lines = found.tables["tbl-fusion-seeds"].split("\n")
+    (missing,) = [line for line in lines if line.startswith("Not run: ")]
+    assert "4" in missing.split(" · ")[-1]
+    assert not [
+        line for line in lines if line.startswith("|") and line.split("|")[3].strip() == "4"
+    ]
     rules = found.tables["tbl-fusion-rules-blood"]
     assert "not run" not in rules and "| 2 |" in " ".join(rules.split())

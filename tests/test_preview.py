@@ -105,6 +105,16 @@ def test_the_front_page_shows_blocks_and_figures_of_frozen_chapters(toy):
     assert "<table><tr><td>1</td></tr></table>" in html
 
 
+def test_a_finding_has_a_head_that_leads_to_its_figure(toy):
+    answer = "::: {#answer-toy .answer}\nOne line.\n\nAnother.\n:::\n"
+    freeze(toy / "chapters/01-toy.ipynb", f"{FROZEN}\n{answer}", {"line.svg": SVG})
+    asked = '{.from .finding chapter="01-toy" figure="fig-line" head="A line" ids="answer-toy"}'
+    (toy / "index.qmd").write_text(f"# Front {{.unnumbered}}\n\n::: {asked}\n:::\n")
+    html = preview.book(toy / "_preview")[0].read_text()
+    assert re.search(r'<strong><a\s+href="01-toy.html#fig-line">A line</a></strong>', html)
+    assert "One line." in html and "Another." not in html
+
+
 def test_equations_and_callouts_inside_lists_are_numbered(toy):
     items = "- $$x$$ {#eq-x}, see @eq-x\n\n- ::: {.callout-tip}\n  Yes\n  :::\n"
     (toy / "index.qmd").write_text(f"# Front {{.unnumbered}}\n\n{items}")

@@ -70,7 +70,7 @@ def test_show_writes_a_cross_reference_block():
 
 
 def test_intervals_and_missing_marks_count_as_numbers():
-    column = [f"{MINUS}2.1 [{MINUS}4.3, +0.1]", "95.8 (one run)", "not run", "\N{EN DASH}", "98"]
+    column = [f"{MINUS}2.1 [{MINUS}4.3, +0.1]", "95.8 (one run)", "not run", "<0.001", "98"]
     frame = pd.DataFrame({"number": column, "text": ["28 px", "1", "2", "3", "4"]})
     number, text = rule(tables.show(frame, "tbl-x", "Caption.")).split(" | ")
     assert number.endswith("-:")
@@ -91,6 +91,17 @@ def test_long_text_wraps_and_short_columns_do_not():
     assert ours >= len("95.8 [94.9, 96.7]")
     assert verdict >= len("not tested")
     assert text + ours + verdict == pytest.approx(tables.PAGE, abs=1)
+
+
+def test_a_word_in_capitals_is_wider():
+    frame = pd.DataFrame(
+        {"class": ["PNEUMONIA", "x"], "text": ["a sentence that goes on " * 9] * 2}
+    )
+    capitals = rule(tables.show(frame, "tbl-x", "C.")).split(" | ")[0]
+    small = rule(tables.show(frame.replace("PNEUMONIA", "pneumonia"), "tbl-x", "C.")).split(" | ")[
+        0
+    ]
+    assert len(capitals) == len(small) + 3
 
 
 def test_one_long_cell_does_not_take_the_page_from_a_column_of_sentences():
@@ -120,6 +131,25 @@ def test_a_table_that_may_be_empty_says_so():
     frame = pd.DataFrame({"x": [], "y": []})
     header, row = cells(tables.show(frame, "tbl-x", "Caption.", nothing="none"))
     assert (header, row) == (["x", "y"], ["none", tables.NO_FIGURE])
+
+
+def test_columns_of_which_nothing_was_run_are_named_below():
+    frame = pd.DataFrame({"Class": ["a", "b"], "Source": [1, 2], "n": ["0", "0"], "Ours": math.nan})
+    table = tables.show(frame, "tbl-x", "Caption.")
+    assert cells(table) == [["Class", "Source"], ["a", "1"], ["b", "2"]]
+    assert str(table).endswith("\n\nNot run: Ours.\n")
+    frame["Ours"] = [math.nan, 3.0]
+    table = tables.show(frame, "tbl-x", "Caption.")
+    assert cells(table)[1] == ["a", "1", "0", "not run"] and table.below == ""
+
+
+def test_what_was_not_run_is_named_in_few_words():
+    keys = [(a, b, c) for a in "xy" for b in ("1%", "5%") for c in ("p", "q, r")]
+    assert tables.named(keys) == "x, y · 1%, 5% · p; q, r"
+    assert tables.named(keys[:-1]) == "x · 1%, 5% · p; q, r. y · 1% · p; q, r. y · 5% · p"
+    # Nothing in common: the first groups are named, the rest is counted.
+    alone = [(str(k), str(-k)) for k in range(9)]
+    assert tables.named(alone).endswith("5 · -5. And 3 more")
 
 
 def test_claims_table():

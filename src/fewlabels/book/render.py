@@ -32,7 +32,8 @@ def build() -> list[Path]:
     engine = find_latex()
     if engine is None:
         print("No PDF: LaTeX is missing. `quarto install tinytex` installs a small one.")
-    elif _render(quarto, "--profile", "pdf", f"--metadata=pdf-engine:{engine}", *_date()):
+    elif _render(quarto, "--profile", "pdf", *_latex(engine), *_date()):
+        print("".join(f"In the PDF: {fault}\n" for fault in left_by_latex()), end="")
         return [paths.BOOK / "index.html", *paths.BOOK.glob("*.pdf")]
     else:
         print("No PDF: LaTeX failed (above).")
@@ -78,13 +79,27 @@ def find_latex() -> str | None:
     return "pdflatex" if any(home.exists() for home in homes) else None
 
 
+def left_by_latex() -> list[str]:
+    """The faults in the log that LaTeX left in the book's folder, which is cleared of its files."""
+    log = paths.ROOT / "index.log"
+    found = latex_faults(log.read_text(encoding="utf-8", errors="replace")) if log.exists() else []
+    for suffix in (".aux", ".log", ".out", ".toc"):
+        log.with_suffix(suffix).unlink(missing_ok=True)
+    return found
+
+
 def latex_faults(log: str) -> list[str]:
     """What a reader of the PDF would see of a LaTeX log: boxes that stick out by more than `OUT`
-    points, and glyphs that the font lacks. The log is left by ``-M latex-clean:false``."""
+    points, and glyphs that the font lacks."""
     lines = log.splitlines()
     boxes = [line for line in lines if line.startswith("Overfull")]
     wide = [line for line in boxes if float(re.search(r"([\d.]+)pt too", line)[1]) > OUT]
     return wide + [line for line in lines if line.startswith("Missing character")]
+
+
+def _latex(engine: str) -> list[str]:
+    """The engine, and that its log stays."""
+    return [f"--metadata=pdf-engine:{engine}", "--metadata=latex-clean:false"]
 
 
 def _date() -> list[str]:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from fewlabels.evidence import figures, tables
 from fewlabels.evidence.measures import difference
-from fewlabels.evidence.tables import NOT_RUN, Table, percent
+from fewlabels.evidence.tables import Table, percent
 
 Pair = tuple[pd.DataFrame, pd.DataFrame]
 
@@ -24,25 +24,24 @@ class Comparisons:
 
     def table(self, label: str, caption: str) -> Table:
         """caption: ``{count}`` in it is the number of comparisons that were run."""
-        missing = self.missing
-        if len(missing) > tables.LINES:
-            missing = (f"{len(missing)} further comparisons",)
-        nothing = [NOT_RUN] * len(missing)
         shown = {
-            "Comparison": [*self.frame["comparison"], *missing],
-            "n": [*self.frame["n"].astype(str), *("0" for _ in missing)],
-            "Difference, points": [
-                *(percent(each, sign=True) for each in self.frame["difference"]),
-                *nothing,
-            ],
-            "p (Holm)": [*map(tables.p_value, self.frame["p"]), *nothing],
+            "Comparison": self.frame["comparison"],
+            "n": self.frame["n"].astype(str),
+            "Difference, points": [percent(each, sign=True) for each in self.frame["difference"]],
+            "p (Holm)": [*map(tables.p_value, self.frame["p"])],
         }
-        return tables.show(pd.DataFrame(shown), label, caption.format(count=len(self.frame)))
+        caption = caption.format(count=len(self.frame))
+        return tables.show(pd.DataFrame(shown), label, caption, missing=self._keys())
 
-    def figure(self) -> Figure:
-        """Of those that were run; says so where none was."""
-        made = len(self.frame)
-        return figures.paired_differences(self.frame) if made else figures.empty(NOT_RUN)
+    def figure(self) -> Figure | figures.Absent:
+        """Of those that were run; where none was, a sentence that names them."""
+        if len(self.frame):
+            return figures.paired_differences(self.frame)
+        return figures.empty(f"Not run: {tables.named(self._keys())}")
+
+    def _keys(self) -> list[tuple[str, ...]]:
+        """What was not run, by what stands before the last colon and after it."""
+        return [tuple(name.rsplit(": ", 1)) for name in self.missing]
 
 
 def versus(pairs: Mapping[str, Pair], metric: str = "accuracy") -> Comparisons:

@@ -133,6 +133,7 @@ def overlaid(
     )
     for ax in axes.flat:
         ax.set_axis_off()
+    size = figures.fitting(titles, side, 7)
     heat = F.interpolate(
         torch.tensor(maps[:, None].astype(np.float32)),
         size=images.shape[1:],
@@ -143,7 +144,7 @@ def overlaid(
         ax.imshow(images[k], cmap="gray", vmin=0, vmax=255)
         ax.imshow(heat[k], cmap="inferno", alpha=0.45)
         look = ("normal", figures.INK) if right[k] else ("bold", figures.VERMILLION)
-        ax.set_title(titles[k], fontsize=7, fontweight=look[0], color=look[1], pad=2)
+        ax.set_title(titles[k], fontsize=size, fontweight=look[0], color=look[1], pad=2)
     return figures.shown(fig)
 
 

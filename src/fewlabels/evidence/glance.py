@@ -22,7 +22,7 @@ from fewlabels.evidence.statistics import (
     fraction_interval,
     mean_interval,
 )
-from fewlabels.evidence.tables import LINES, NOT_RUN
+from fewlabels.evidence.tables import NOT_RUN
 from fewlabels.evidence.verdicts import Printed, Verdict
 
 SUPPORTED = {"marker": "o", "color": BLUE}
@@ -41,6 +41,8 @@ SIGNS = {
 
 LABEL = 46
 """Characters on a line of a claim's name."""
+LINES = 4
+"""Claims of which nothing was run share one line where there are more of them."""
 PERCENTS, POINTS, WORDS = "%", "points", ""
 
 

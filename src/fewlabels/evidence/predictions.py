@@ -133,7 +133,7 @@ def split_variance(rows: pd.DataFrame, truth: np.ndarray, metric: str = "accurac
     return float(2 * (share**2 * right * (1 - right) / counts).sum())
 
 
-def confusion(rows: pd.DataFrame, truth: Truth, names: Sequence[str]) -> Figure:
+def confusion(rows: pd.DataFrame, truth: Truth, names: Sequence[str]) -> Figure | figures.Absent:
     """Mean confusion matrix over the runs, in percent of the true class."""
     made = done(rows)
     if made.empty:

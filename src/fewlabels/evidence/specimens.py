@@ -41,7 +41,7 @@ def views(images: Tensor, view: View, count: int = 4, seed: int = 3) -> Figure:
     return figures.image_grid(torch.cat([images, *drawn]).numpy(), columns=len(images))
 
 
-def pairs(images: ImageData, found: Sequence[tuple[str, int, str, int]]) -> Figure:
+def pairs(images: ImageData, found: Sequence[tuple[str, int, str, int]]) -> Figure | figures.Absent:
     """Pairs of images, one above the other: (split, index, other split, other index) each."""
     parts = {"train": images.train, "valid": images.valid, "test": images.test}
     places = [pair[:2] for pair in found] + [pair[2:] for pair in found]

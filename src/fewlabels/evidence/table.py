@@ -114,7 +114,7 @@ def table(
         rows: runs (`fewlabels.evidence.frame.runs`), cut to what the table is about.
         by: heading -> column of ``rows``; these make the groups.
         columns: heading -> `count`, `units`, `percent`, `number`, `value`, `median`, `beside`, or
-            any function of a group and its key.
+            any function of a group and its key. A row of which nothing was run is named below.
         pick: the groups that appear, in this order; as a mapping, what their last heading prints.
         order: a metric by whose falling mean the rows come.
         above: rows to print first, such as a source's; what they leave out is a dash.
@@ -130,19 +130,22 @@ def table(
     if order:
         keys.sort(key=lambda key: -groups[key][order].mean() if key in groups else 0)
     named = {_key(k): v for k, v in pick.items()} if isinstance(pick, Mapping) else {}
-    found = []
+    found, missing = [], []
     for key in keys:
         group = groups.get(key, rows.iloc[:0])
         heads = [*map(_heading, key)]
         heads[-1] = named.get(key, heads[-1])
         cells = {heading: of(group, key) for heading, of in columns.items()}
-        found.append(dict(zip(by, heads, strict=True)) | cells)
+        if _not_run(cells.values()):
+            missing.append(tuple(heads))
+        else:
+            found.append(dict(zip(by, heads, strict=True)) | cells)
     lines = [dict.fromkeys((*by, *columns), NO_FIGURE) | dict(line) for line in above]
-    if not found:
+    if not found and not missing:
         nothing = dict.fromkeys((*by, *columns), NO_FIGURE)
         found.append(nothing | {next(iter(by)): "no run is planned with these settings"})
-    rows_shown = [*lines, *_waiting_last(found, by, columns)]
-    return tables.show(pd.DataFrame(rows_shown), label, caption, decimals)
+    shown = pd.DataFrame([*lines, *found], columns=[*by, *columns])
+    return tables.show(shown, label, caption, decimals, missing=missing)
 
 
 def beside_the_book(
@@ -185,22 +188,10 @@ def beside_the_book(
     return table(both, by, columns, label, caption, pick=[*keys])
 
 
-def _waiting_last(
-    rows: Sequence[dict[str, Any]], by: Iterable[str], columns: Iterable[str]
-) -> list[dict[str, Any]]:
-    """The rows; those that no column says anything of share the last line where they are many."""
-
-    def waits(row: Mapping[str, Any]) -> bool:
-        cells = {str(row[name]) for name in columns}
-        return NOT_RUN in cells and cells <= {NOT_RUN, NO_FIGURE, "0"}
-
-    waiting = [row for row in rows if waits(row)]
-    if len(waiting) <= tables.LINES:
-        return [*rows]
-    told = [row for row in rows if not waits(row)]
-    count = f"{len(waiting)} {'further ' if told else ''}rows"
-    heads = dict(zip(by, [count, *[NO_FIGURE] * len(waiting)], strict=False))
-    return [*told, waiting[0] | heads]
+def _not_run(cells: Iterable[Any]) -> bool:
+    """Nothing is known of a row: neither a figure of ours nor a printed one."""
+    said = {*map(str, cells)}
+    return NOT_RUN in said and said <= {NOT_RUN, NO_FIGURE, "0"}
 
 
 def _key(each: Any) -> tuple:

@@ -6,7 +6,7 @@ cross-reference block, so that Quarto numbers it and ``@tbl-...`` finds it.
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -22,8 +22,8 @@ MINUS = "\N{MINUS SIGN}"
 PAGE = 84
 SHORT = 24
 LEAST = 20
-LINES = 4
-"""Rows for what was not run share one line where there are more of them."""
+GROUPS = 6
+"""Groups of what was not run that are named before the rest is counted."""
 
 OPTIONAL = {"n", "note", "deviation", "protocol", "figures"}
 """Keys that a row of a claims table may have."""
@@ -31,7 +31,7 @@ OPTIONAL = {"n", "note", "deviation", "protocol", "figures"}
 # What the page shows on demand only, and links and spans, of which a reader sees the text only.
 _HIDDEN = re.compile(r" \[.*\]\{\.why\}$")
 _MARKUP = re.compile(r"\[([^\]]*)\](?:\{[^}]*\}|\([^)]*\))")
-_NUMBER = re.compile(rf"{NOT_RUN}|{NO_FIGURE}|[+{MINUS}]?\d[\d.,]*( \[[^\]]*\]| \([a-z ]+\))?")
+_NUMBER = re.compile(rf"{NOT_RUN}|{NO_FIGURE}|[+{MINUS}<]?\d[\d.,]*( \[[^\]]*\]| \([a-z ]+\))?")
 
 
 def number(
@@ -97,15 +97,24 @@ class Table:
     """Markdown that follows the table."""
 
     def __str__(self) -> str:
-        table = f"::: {{#{self.label}}}\n\n{_pipe_table(self.frame)}\n\n{self.caption}\n\n:::\n"
-        return f"{table}\n{self.below}\n" if self.below else table
+        # Nothing to tabulate: what stands below says so in the place of the table.
+        nothing = self.frame.empty
+        shown = self.below if nothing else _pipe_table(self.frame)
+        below = "" if nothing else self.below
+        table = f"::: {{#{self.label}}}\n\n{shown}\n\n{self.caption}\n\n:::\n"
+        return f"{table}\n{below}\n" if below else table
 
     def _repr_markdown_(self) -> str:
         return str(self)
 
 
 def show(
-    frame: pd.DataFrame, label: str, caption: str, decimals: int = 1, nothing: str = ""
+    frame: pd.DataFrame,
+    label: str,
+    caption: str,
+    decimals: int = 1,
+    nothing: str = "",
+    missing: Sequence[tuple] = (),
 ) -> Table:
     """The frame's columns as a table, for the end of a notebook cell.
 
@@ -114,11 +123,61 @@ def show(
     decimals as they are (see `percent` for fractions), whole numbers with thousands separators,
     missing cells as "not run"; texts are inline Markdown. Columns of numbers are right-aligned. A
     named index becomes the first columns. nothing: what a frame without rows says, where it may
-    have none.
+    have none. missing: what the first columns of rows that were not run would say; a line below
+    names these rows, and the columns of which no cell was run, which are left out as well.
 
     Raises UserError for a label without ``tbl-``, an empty caption, an empty frame without
-    ``nothing``, and column names of several levels.
+    ``nothing`` or ``missing``, and column names of several levels.
     """
+    table = _table(frame, label, caption, decimals, nothing, bool(missing))
+    idle = [name for name, cells in table.frame.items() if len(cells) and {*cells} == {NOT_RUN}]
+    if idle:
+        counts = [f"{name}, n" for name in idle] + ["n"]
+        zero = [name for name in counts if {*table.frame.get(name, ["1"])} == {"0"}]
+        table = replace(table, frame=table.frame.drop(columns=[*idle, *zero]))
+    left_out = [*missing, *((name,) for name in idle)]
+    return replace(table, below=f"Not run: {named(left_out)}.") if left_out else table
+
+
+def named(missing: Iterable[tuple]) -> str:
+    """Rows by their first columns, what they share said once: ``"AIM, MAE · frozen, fine-tuned"``.
+
+    What cannot be joined makes groups of its own, of which the first `GROUPS` are named.
+    """
+    groups = _joined([tuple(map(str, key)) for key in missing])
+    said = [" · ".join(_listed(level) for level in group) for group in groups[:GROUPS]]
+    more = sum(math.prod(map(len, group)) for group in groups[GROUPS:])
+    return ". ".join(said + [f"And {more} more"] * bool(more))
+
+
+def _joined(keys: Iterable[tuple[str, ...]]) -> list[list[list[str]]]:
+    """Keys as products of lists, level by level."""
+    by_head: dict[str, list[tuple]] = {}
+    for head, *rest in keys:
+        by_head.setdefault(head, []).append(tuple(rest))
+    alike: dict[tuple, list[str]] = {}
+    for head, rests in by_head.items():
+        alike.setdefault(tuple(rests), []).append(head)
+    return [
+        [heads, *tail]
+        for rests, heads in alike.items()
+        for tail in (_joined(rests) if rests[0] else [[]])
+    ]
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ("; " if any(", " in word for word in words) else ", ").join(words)
+
+
+def _table(
+    frame: pd.DataFrame,
+    label: str,
+    caption: str,
+    decimals: int = 1,
+    nothing: str = "",
+    may_be_empty: bool = False,
+) -> Table:
+    """`show`, with all rows and columns."""
     if not re.fullmatch(r"tbl-[a-z0-9-]+", label):
         raise UserError(f"label {label!r}: write 'tbl-' and then a-z, 0-9 and hyphens.")
     if not caption.strip():
@@ -130,7 +189,7 @@ def show(
     if frame.empty and nothing:
         first, *others = frame.columns
         frame = pd.DataFrame([{first: nothing} | dict.fromkeys(others, NO_FIGURE)])
-    if frame.empty:
+    if frame.empty and not may_be_empty:
         raise UserError(f"table {label} is empty: no run matches; check the parameters.")
     cells = frame.astype(object).map(lambda cell: _text(cell, decimals))
     return Table(cells.rename(columns=str), label, caption.strip())
@@ -170,7 +229,9 @@ def _widths(frame: pd.DataFrame, numeric: list[bool]) -> list[int]:
     natural, word, mean = [], [], []
     seen = frame.replace(_HIDDEN, "", regex=True).replace(_MARKUP, r"\1", regex=True)
     for name, cells in seen.items():
-        word.append(max(len(w) for text in (name, *cells) for w in (text.split() or [""])) + 2)
+        words = [word for text in (name, *cells) for word in (text.split() or [""])]
+        # A word in capitals is as wide as one of a quarter more letters.
+        word.append(max(len(w) + (len(w) + 3) // 4 * w.isupper() for w in words) + 2)
         natural.append(max(word[-1], *(len(cell) + 2 for cell in cells)))
         mean.append(sum(len(cell) + 2 for cell in cells) / len(cells))
     long = [n > SHORT and not right for n, right in zip(natural, numeric, strict=True)]
@@ -221,7 +282,7 @@ def claims_table(rows: Iterable[Mapping], label: str, caption: str) -> Table:
     a click on the web page; a deviation that several claims share stands there once.
     """
     rows = _checked(rows, {"claim", "ours", "verdict"}, OPTIONAL)
-    table = show(
+    table = _table(
         pd.DataFrame(
             {
                 "Claim": f"{linked(row['claim'].id)} {row['claim'].text}",

@@ -1,6 +1,7 @@
 """The book's figures in one style: column width, colour-blind-safe, fit for light and dark pages.
 
-Every function returns a closed `Figure`: as the last value of a notebook cell it is shown once.
+Every function but `empty` returns a closed `Figure`: as the last value of a notebook cell it is
+shown once.
 Call `style` once per notebook. Vector or bitmap is not decided here: Quarto's ``fig-format`` does
 (svg for HTML, pdf for PDF); photographs and dense point clouds are embedded as bitmaps either way.
 """
@@ -36,7 +37,9 @@ from fewlabels.evidence.figures.looks import (
     style,
 )
 from fewlabels.evidence.figures.parts import (
+    Absent,
     empty,
+    fitting,
     shown,
 )
 from fewlabels.evidence.figures.points import (

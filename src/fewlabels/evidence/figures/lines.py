@@ -26,14 +26,13 @@ def learning_curves(
     training and validation: told apart by colour and dash), and optionally panel: one axes for
     each, side by side, and luck: what a run shares with others. With `ylabel`, all panels share
     that axis and are titled; without, each panel's name is its own axis label, for panels of
-    different units. The mean covers the epochs that all runs of a series reached.
+    different units. The mean covers the epochs that all runs of a series reached. The axes fit the
+    runs; a band that goes far beyond them, as it does with three, is cut.
     """
     need(frame, "epoch", "value", "run", "series")
     panels = list(dict.fromkeys(frame["panel"])) if "panel" in frame else [None]
     shared = ylabel is not None
-    fig, axes = plt.subplots(
-        1, len(panels), figsize=(WIDTH, 2.7), sharey=shared, squeeze=False, sharex=shared
-    )
+    fig, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 2.7), sharey=shared, squeeze=False)
     names = list(dict.fromkeys(frame["series"]))
     palette = sns.color_palette("colorblind", len(names))
     looks = {name: (palette[k], DASHES[k % len(DASHES)]) for k, name in enumerate(names)}
@@ -59,6 +58,9 @@ def learning_curves(
                 )
             mean = runs.mean(axis=1)
             ax.plot(mean.index, mean, color=colour, ls=dash, label=series)
+        low, high = (frame if shared else part)["value"].agg(["min", "max"])
+        spare = 0.15 * (high - low) or 0.1
+        ax.set_ylim(low - spare, high + spare)
         ax.set_xlabel(xlabel)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         if shared:

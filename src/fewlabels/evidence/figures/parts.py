@@ -1,6 +1,7 @@
 """What figures share: their end, their legend, and what they refuse."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fewlabels.errors import UserError
-from fewlabels.evidence.figures.looks import FAINT, WIDTH
 
 
 def shown(fig: Figure) -> Figure:
@@ -19,12 +19,27 @@ def shown(fig: Figure) -> Figure:
     return fig
 
 
-def empty(words: str) -> Figure:
-    """A figure that says what is missing."""
-    fig, ax = plt.subplots(figsize=(WIDTH, 1.2))
-    ax.set_axis_off()
-    ax.text(0.5, 0.5, words, ha="center", va="center", color=FAINT, fontsize=12)
-    return shown(fig)
+@dataclass(frozen=True)
+class Absent:
+    """A sentence in the place of a figure that cannot be drawn yet; it keeps number and caption."""
+
+    words: str
+    """Markdown that names what is missing."""
+
+    def _repr_markdown_(self) -> str:
+        return self.words
+
+
+def empty(words: str) -> Absent:
+    """What a cell shows for a figure without anything to draw."""
+    return Absent(words[0].upper() + words[1:].rstrip(".") + ".")
+
+
+def fitting(titles: Iterable[str], width: float, largest: float = 8) -> float:
+    """The size in points at which the longest line of the titles fits a width in inches."""
+    longest = max((len(line) for title in titles for line in title.split("\n")), default=1)
+    # A bold letter of the figures' font is two thirds as wide as high.
+    return min(largest, 72 * width / max(1, longest) / 0.67)
 
 
 def legend(fig: Figure, axes: Iterable[Axes]) -> None:

@@ -13,7 +13,7 @@ from matplotlib.ticker import NullLocator
 
 from fewlabels.errors import UserError
 from fewlabels.evidence.figures.looks import BLUE, CLASSES, INK, WIDTH
-from fewlabels.evidence.figures.parts import classes_of, shown
+from fewlabels.evidence.figures.parts import classes_of, fitting, shown
 
 
 def image_grid(
@@ -46,7 +46,7 @@ def image_grid(
         # "none" embeds the pixels as they are, in SVG and PDF alike.
         ax.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="none")
         if titles is not None:
-            ax.set_title(titles[i], fontsize=8, fontweight="normal", pad=2)
+            ax.set_title(titles[i], fontsize=fitting(titles, side), fontweight="normal", pad=2)
     return shown(fig)
 
 
