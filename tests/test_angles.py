@@ -553,6 +553,9 @@ USUAL = {
     "shift_outside_5": lambda rows: 0.3 + 0.01 * rows["draw"],
     "shift_all_5": 0.4,
     "degrees_disc_90": lambda rows: 0.5 + 0.01 * rows["draw"],
+    "follows_disc": lambda rows: 0.05 + 0.001 * rows["draw"],
+    "follows_middle": lambda rows: 0.2 + 0.001 * rows["draw"],
+    "follows_beyond": 0.01,
     "seconds": lambda rows: 10.0 + rows["draw"],
     "test_mae": lambda rows: rows["mae"],
     "shown_mae": lambda rows: rows["mae"] - rows["gap"],
@@ -627,6 +630,30 @@ def test_a_shift_has_to_be_exact_inside_and_not_at_the_border(verdicts, inside, 
     assert found["n"] == 3
     assert found["ours"] == f"inside at most {said}, at the border 31%"
     assert "but with strides, the error is 40%" in found["note"]
+
+
+@pytest.mark.parametrize(
+    ("disc", "middle", "word"),
+    [
+        (0.05, 0.2, "holds"),
+        # Much of the disc follows, or the middle no more than the rest.
+        (0.25, 0.5, "opposite"),
+        (0.08, 0.0, "opposite"),
+        (0.05, 0.06, "undecided"),
+    ],
+)
+def test_where_features_follow_a_rotation_decides_e7(verdicts, disc, middle, word):
+    def shares(mean, spread=1e-3):
+        return lambda rows: mean + spread * (rows["draw"] % 1000)
+
+    found = verdicts(
+        follows_disc=shares(disc),
+        follows_middle=shares(middle, 2e-3),
+        follows_beyond=shares(disc + 0.01),
+    )["E7"]
+    assert found["verdict"].word == word
+    # Untrained and trained networks of a seed count once.
+    assert found["n"] == 3
 
 
 @pytest.mark.parametrize(("all_over", "word"), [(1e-7, "holds"), (0.4, "opposite")])
