@@ -639,7 +639,7 @@ def test_a_shift_has_to_be_exact_inside_and_not_at_the_border(verdicts, inside, 
         # Much of the disc follows, or the middle no more than the rest.
         (0.25, 0.5, "opposite"),
         (0.08, 0.0, "opposite"),
-        (0.05, 0.06, "undecided"),
+        (0.05, 0.06, "no difference"),
     ],
 )
 def test_where_features_follow_a_rotation_decides_e7(verdicts, disc, middle, word):
