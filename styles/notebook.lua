@@ -51,21 +51,23 @@ local function code_cell(cell)
     blocks:insert(pandoc.CodeBlock(code, { class = "python cell-code" }))
   end
   local caption, parts = options["fig-cap"] or options["tbl-cap"] or pandoc.Inlines({}), options["fig-subcap"]
-  local is_figure, shown = label:match("^fig%-"), 0
+  local is_figure, shown, drawn = label:match("^fig%-"), 0, false
   for _, out in ipairs(options.output == false and {} or cell.outputs) do
     if out.output_type == "stream" then blocks:extend(printed(out, options))
     elseif out.output_type == "error" then blocks:insert(pandoc.CodeBlock(out.ename .. ": " .. out.evalue))
     else
-      shown = shown + 1
+      shown, drawn = shown + 1, drawn or not out.data["text/markdown"]
       local own = is_figure and (parts and label .. "-" .. shown or label) or ""
       blocks:extend(result(out.data, options, own, parts and parts[shown] or caption))
     end
   end
   -- What stands as it was printed belongs to the chapter, not to the cell.
   if options.output and stringify(options.output) == "asis" or #blocks == 0 then return blocks end
-  -- A figure has its label and caption itself; a place for one not made yet gives them a number.
+  -- A figure has its label and caption itself; a place for one not made yet, and a sentence in its
+  -- place, give them a number.
   local missing = #cell.outputs == 0 and (is_figure or label:match("^tbl%-"))
-  local own = (missing or parts or label:match("^tbl%-")) and label or ""
+  local sentence = is_figure and shown > 0 and not drawn
+  local own = (missing or sentence or parts or label:match("^tbl%-")) and label or ""
   if missing then blocks:insert(pandoc.Para(pandoc.Emph("Not run yet."))) end
   if own ~= "" then blocks:insert(pandoc.Para(caption)) end
   local attributes = { id = own, class = "cell " .. stringify(options.classes or "") }

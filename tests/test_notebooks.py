@@ -189,7 +189,8 @@ def test_a_readers_matplotlib_settings_change_no_figure(toy, tmp_path, monkeypat
     source = tmp_path / "in.ipynb"
     content = json.loads((toy / "chapters/02-other.ipynb").read_text())
     content["cells"][2]["source"] = (
-        "from fewlabels.evidence import figures\nfigures.style()\nfigures.empty('$x$')"
+        "import numpy as np\nfrom fewlabels.evidence import figures\nfigures.style()\n"
+        "figures.image_grid(np.zeros((1, 4, 4), np.uint8), ['$x$'])"
     )
     source.write_text(json.dumps(content))
     papermill.execute_notebook(str(source), str(tmp_path / "out.ipynb"), progress_bar=False)

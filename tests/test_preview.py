@@ -125,6 +125,22 @@ def test_equations_and_callouts_inside_lists_are_numbered(toy):
     assert re.search(r'class="callout callout-tip">\s*<div class="callout-title">\s*Tip', html)
 
 
+def test_a_sentence_in_the_place_of_a_figure_has_its_number(toy, tmp_path):
+    head = ["#| label: fig-absent\n", "#| fig-cap: What it would show.\n", "go()"]
+    data = {"text/markdown": "Not run: *all*.", "text/plain": "Absent()"}
+    outputs = [{"output_type": "display_data", "data": data}]
+    cells = [
+        {"cell_type": "markdown", "source": "# Toy\n\nSee @fig-absent.\n"},
+        {"cell_type": "code", "source": head, "outputs": outputs},
+    ]
+    (tmp_path / "run.ipynb").write_text(json.dumps({"cells": cells}))
+    page = tmp_path / "run.html"
+    preview.run_page(tmp_path / "run.ipynb", toy / "chapters/01-toy.ipynb", "", page)
+    text = plain(page.read_text())
+    assert "Not run: all." in text and "Figure 1.1: What it would show." in text
+    assert "See Figure 1.1." in text and "Absent()" not in text
+
+
 def test_outputs_of_a_run_obey_the_options_of_their_cell(toy, tmp_path):
     outputs = [
         {"output_type": "stream", "name": "stdout", "text": ["one\rtwo\n", "three"]},
