@@ -31,25 +31,14 @@ class Equivariance(Experiment, kind="equivariance", recipe=3):
     images: int
 
     def __post_init__(self):
-        config.whole("images", self.images, 1)
-        if not isinstance(self.start.network, Stack):
-            raise UserError("equivariance is measured on networks of the class Stack")
+        _check(self.start, self.images)
 
     def cell(self) -> dict[str, str | int]:
-        trained = "trained" if self.start.training.steps else "untrained"
-        method = f"{self.start.network.kind}, {trained}"
-        return self.start.cell() | {"method": method, "protocol": "equivariance"}
+        return _cell(self.start, "equivariance")
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
         own = self.start
-        seen, network = own.trained(fabric, store)
-        images = prepared(seen.score_images[: self.images], own.protocol)
-        with torch.no_grad():
-            empty = network.features(torch.zeros_like(images[:1]))
-
-        def features(views: Tensor) -> Tensor:
-            return network.features(views) - empty
-
+        features, images = _features(own, self.images, fabric, store)
         if own.network.padding == "circular":
             curves = _rolled(features, images)
         else:
@@ -78,21 +67,14 @@ class QuarterTurn(Experiment, kind="quarter-turn", recipe=1):
     images: int
 
     def __post_init__(self):
-        config.whole("images", self.images, 1)
-        if not isinstance(self.start.network, Stack):
-            raise UserError("equivariance is measured on networks of the class Stack")
+        _check(self.start, self.images)
 
     def cell(self) -> dict[str, str | int]:
-        trained = "trained" if self.start.training.steps else "untrained"
-        method = f"{self.start.network.kind}, {trained}"
-        return self.start.cell() | {"method": method, "protocol": "quarter turn"}
+        return _cell(self.start, "quarter turn")
 
     def execute(self, fabric: Fabric, store: Store) -> Outcome:
-        seen, network = self.start.trained(fabric, store)
-        images = prepared(seen.score_images[: self.images], self.start.protocol)
-        with torch.no_grad():
-            empty = network.features(torch.zeros_like(images[:1]))
-        found = eq.error_map(lambda views: network.features(views) - empty, images, eq.rotation(90))
+        features, images = _features(self.start, self.images, fabric, store)
+        found = eq.error_map(features, images, eq.rotation(90))
         follows = found.relative < FOLLOWS
         side = follows.shape[1]
         disc = eq.disc(side, REACH * side / images.shape[3])
@@ -104,6 +86,29 @@ class QuarterTurn(Experiment, kind="quarter-turn", recipe=1):
                 for name, mask in parts.items()
             }
         )
+
+
+def _check(start: AngleRegression, images: int) -> None:
+    config.whole("images", images, 1)
+    if not isinstance(start.network, Stack):
+        raise UserError("equivariance is measured on networks of the class Stack")
+
+
+def _cell(start: AngleRegression, protocol: str) -> dict[str, str | int]:
+    trained = "trained" if start.training.steps else "untrained"
+    method = f"{start.network.kind}, {trained}"
+    return start.cell() | {"method": method, "protocol": protocol}
+
+
+def _features(
+    start: AngleRegression, images: int, fabric: Fabric, store: Store
+) -> tuple[eq.Transform, Tensor]:
+    """What the stack makes of images, less what it makes of an empty one; and the images."""
+    seen, network = start.trained(fabric, store)
+    shown = prepared(seen.score_images[:images], start.protocol)
+    with torch.no_grad():
+        empty = network.features(torch.zeros_like(shown[:1]))
+    return lambda views: network.features(views) - empty, shown
 
 
 FOLLOWS = 0.05
