@@ -130,6 +130,22 @@ def masked(images, normalise=False):
     return mae.MAE(MaskedViT(**SHAPE), PLAIN, width=16, heads=2, normalise=normalise).eval(), images
 
 
+def test_the_class_token_alone_is_that_of_the_whole_last_block():
+    torch.manual_seed(0)
+    network = MaskedViT(**SHAPE).double()
+    views, weigh = torch.rand(3, 3, 28, 28).double(), torch.randn(3, 16).double()
+    trained = {name: each for name, each in network.named_parameters() if each.requires_grad}
+    del trained["vit.mask_token"]
+    views.requires_grad_()
+    given = [views, *trained.values()]
+    whole, alone = network.vit(views), network(views)
+    torch.testing.assert_close(alone, whole)
+    torch.testing.assert_close(
+        torch.autograd.grad((alone * weigh).sum(), given),
+        torch.autograd.grad((whole * weigh).sum(), given),
+    )
+
+
 @pytest.mark.parametrize("normalise", [False, True])
 def test_mae_counts_the_pixels_of_hidden_patches_and_no_others(images, normalise):
     network, some = masked(images[:3], normalise)

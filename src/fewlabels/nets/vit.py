@@ -3,8 +3,9 @@
 import torch
 from lightly.models import utils
 from lightly.models.modules import MaskedCausalVisionTransformer, MaskedVisionTransformerTIMM
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class PatchTransformer(nn.Module):
@@ -60,7 +61,30 @@ class MaskedViT(PatchTransformer):
 
     def forward(self, images: Tensor) -> Tensor:
         """Float [N, C, size, size] to the class token [N, width]."""
-        return self.vit(images)
+        vit = self.vit.vit
+        *blocks, last = vit.blocks
+        tokens = vit.norm_pre(self.vit.preprocess(images))
+        for block in blocks:
+            tokens = block(tokens)
+        return vit.norm(first_token(last, tokens))
+
+
+def first_token(block: Block, tokens: Tensor) -> Tensor:
+    """``block(tokens)[:, 0]``: from tokens [N, L, width] to [N, width].
+
+    Of the other tokens, which nothing reads after the last block, only keys and values are needed:
+    a sixth of the block's products.
+    """
+    attention, width = block.attn, tokens.shape[2]
+    inner = block.norm1(tokens)
+    weight, bias = attention.qkv.weight, attention.qkv.bias
+    query = F.linear(inner[:, :1], weight[:width], bias[:width])
+    query = query.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+    both = F.linear(inner, weight[width:], bias[width:])
+    key, value = both.unflatten(2, (2, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    seen = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+    token = tokens[:, 0] + attention.proj(seen)[:, 0]
+    return token + block.mlp(block.norm2(token))
 
 
 class CausalViT(PatchTransformer):
