@@ -25,6 +25,9 @@ Spans = dict[str, tuple[float, float]]
 Measure = Callable[[np.ndarray], dict[str, float]]
 ROUNDING = 1e-5
 """Relative: the records' means were taken in float32."""
+MOST_TIES = 6
+"""Images with two equally probable wrong classes whose 2^n answers are all counted; the rest are
+taken for the first of the two."""
 
 
 class NoLabels(UserError):
@@ -179,7 +182,15 @@ def _either(low: np.ndarray, high: np.ndarray, truth: np.ndarray, measure: Measu
     may_be_wrong = low[rows, truth] <= rival_high.max(axis=1)
     best = np.where(may_be_right, truth, plain)
     worst = np.where(may_be_wrong, rival_high.argmax(axis=1), truth)
-    return _exact(measure(best), measure(worst))
+    ways = [best, worst]
+    # Two wrong classes as probable as each other: precision depends on which of them was named.
+    second = rival_high.copy()
+    second[rows, rival_high.argmax(axis=1)] = -1
+    named = second.argmax(axis=1)
+    either = np.flatnonzero(~may_be_right & (second.max(axis=1) >= rival_low.max(axis=1)))
+    for i in either[:MOST_TIES]:
+        ways += [np.where(rows == i, named, each) for each in ways]
+    return _exact(*map(measure, ways))
 
 
 def _of_probabilities(low: np.ndarray, high: np.ndarray, truth: np.ndarray) -> Spans:
