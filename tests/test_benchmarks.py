@@ -25,8 +25,7 @@ def test_the_card_benchmark_runs_a_step_of_every_kind():
     rows = [line.split(" | ") for line in lines if line.startswith("| ")]
     assert [row[0].removeprefix("| ") for row in rows[1:3]] == [*methods]
     for row in rows[1:3]:
-        plain, captured = map(float, row[1:3])
-        assert plain > 0 and captured > 0
+        assert all(float(told) >= 0 for told in row[1:3])  # One step: what it takes is noise.
     assert rows[2][-1].removesuffix(" |").replace(",", "").isdigit()
     assert rows[-1][0] == "| 2"
 
