@@ -280,6 +280,28 @@ def test_paired_differences_are_in_points():
     )
 
 
+def panels(*series):
+    rows = [("A", "a", "all", -0.03, -0.04, -0.02, 3), ("A", "b", "all", 0.01, -0.01, 0.03, 3)]
+    rows += [("B", "b", each, 0.02, 0.01, 0.03, 2) for each in series]
+    return pd.DataFrame(rows, columns=["panel", "row", "series", "mean", "low", "high", "n"])
+
+
+def test_differences_by_panel_stand_in_their_rows_and_fill_where_zero_is_outside():
+    left, right = figures.differences_by_panel(panels("few")).axes
+    assert [label.get_text() for label in left.get_yticklabels()] == ["a", "b"]
+    marks = [
+        line for line in left.get_lines() if line.get_marker() == "o" and len(line.get_xdata())
+    ]
+    np.testing.assert_allclose([mark.get_xdata()[0] for mark in marks], [-3, 1])
+    assert [mark.get_markerfacecolor() for mark in marks] == [figures.BLUE, "white"]
+    (mark,) = [line for line in right.get_lines() if line.get_marker() == "s"]
+    assert mark.get_xdata()[0] == pytest.approx(2)
+    assert 1 < mark.get_ydata()[0] < 1.5
+    assert left.figure.legends[0].get_texts()[1].get_text() == "few (n = 2)"
+    with pytest.raises(UserError, match=r"3 series \(all, few, none\): pass one or two"):
+        figures.differences_by_panel(panels("few", "none"))
+
+
 def test_published_against_ours_marks_the_printed_figure():
     frame = pd.DataFrame(
         [("RotNet", 0.73, 0.765, 0.712, 0.818, 20), ("CNN", 0.75, math.nan, math.nan, math.nan, 0)],
@@ -298,6 +320,7 @@ def test_published_against_ours_marks_the_printed_figure():
         figures.learning_curves,
         figures.accuracy_against_labels,
         figures.paired_differences,
+        figures.differences_by_panel,
         figures.published_against_ours,
     ],
 )

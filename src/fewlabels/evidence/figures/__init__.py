@@ -8,6 +8,7 @@ Call `style` once per notebook. Vector or bitmap is not decided here: Quarto's `
 
 # ruff: noqa: F401
 from fewlabels.evidence.figures.forest import (
+    differences_by_panel,
     paired_differences,
     published_against_ours,
 )

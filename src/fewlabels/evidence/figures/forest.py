@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fewlabels.errors import UserError
 from fewlabels.evidence.figures.looks import BLUE, INK, VERMILLION, WIDTH
 from fewlabels.evidence.figures.parts import fractions, legend, need, shown
 from fewlabels.evidence.tables import MINUS, percent
@@ -34,6 +35,46 @@ def paired_differences(frame: pd.DataFrame) -> Figure:
         heading="mean [95% interval]",
     )
     ax.set_xlabel("difference, percentage points")
+    return shown(fig)
+
+
+def differences_by_panel(frame: pd.DataFrame) -> Figure:
+    """Forest plots side by side, with two marks to a row: mean paired differences.
+
+    frame: columns panel, row and series (texts; at most two series), mean, low, high (fractions;
+    drawn in percentage points), n, whose range stands in the legend. Filled marks have an interval
+    that excludes zero. Raises UserError for other columns and means, and for more series.
+    """
+    need(frame, "panel", "row", "series", "mean", "low", "high", "n")
+    fractions(frame, "mean", low=-1)
+    panels, rows, series = (list(dict.fromkeys(frame[key])) for key in ("panel", "row", "series"))
+    if len(series) > 2:
+        raise UserError(f"{len(series)} series ({', '.join(series)}): pass one or two.")
+    size = WIDTH, 1.1 + 0.19 * len(rows) * len(series)
+    fig, axes = plt.subplots(1, len(panels), figsize=size, sharex=True, sharey=True, squeeze=False)
+    looks = dict(zip(series, ((BLUE, "o"), (VERMILLION, "s")), strict=False))
+    said = {
+        name: f"{name} (n = {' to '.join(str(n) for n in sorted({n.min(), n.max()}))})"
+        for name, n in frame.groupby("series")["n"]
+    }
+    for ax, panel in zip(axes.flat, panels, strict=True):
+        ax.axvline(0, color=INK, lw=1)
+        for each in frame[frame["panel"] == panel].itertuples():
+            (colour, marker), k = looks[each.series], series.index(each.series)
+            y = rows.index(each.row) + 0.6 * ((k + 0.5) / len(series) - 0.5)
+            clear = each.low > 0 or each.high < 0
+            ax.plot([100 * each.low, 100 * each.high], [y, y], color=colour, lw=1.8)
+            face = colour if clear else "white"
+            ax.plot(100 * each.mean, y, marker, color=colour, mfc=face, ls="")
+        ax.set(title=panel, xlabel="difference, percentage points")
+        ax.set_yticks(range(len(rows)), rows)
+        ax.set_ylim(len(rows) - 0.5, -0.5)
+        ax.tick_params(axis="y", length=0)
+        ax.spines["left"].set_visible(False)
+        ax.grid(axis="y", visible=False)
+    for name, (colour, marker) in looks.items():
+        axes[0, 0].plot([], [], marker, color=colour, ls="", label=said[name])
+    legend(fig, axes.flat)
     return shown(fig)
 
 
