@@ -8,6 +8,7 @@ from conftest import toy_run
 from fewlabels import evidence as ev
 from fewlabels import paths
 from fewlabels.errors import UserError
+from fewlabels.evidence.statistics import PairedDifference
 from fewlabels.runs.records import Store
 
 
@@ -368,3 +369,13 @@ def test_the_variance_of_other_test_images_by_hand():
     by_class = 2 * (0.5 * 0.5 / 3 + 0.8 * 0.2 / 1) / 2**2
     assert ev.split_variance(rows, truth, "mean_class_accuracy") == pytest.approx(by_class)
     assert ev.split_variance(rows.assign(record=None), truth) == 0
+
+
+def test_a_span_names_both_ends_and_one_where_they_are_equal():
+    low, high, absent = (
+        PairedDifference(mean, 0.01, 2, n, "") for mean, n in ((-0.006, 3), (0.02, 3), (9, 0))
+    )
+    minus = "\N{MINUS SIGN}"
+    assert ev.span([high, low, absent]) == f"{minus}0.6 to +2.0 points"
+    assert ev.span([low, absent], "points more") == f"{minus}0.6 points more"
+    assert ev.span([absent]) == "not run"

@@ -191,7 +191,8 @@ def span(found: Iterable[PairedDifference], words: str = "points") -> str:
     means = [each.mean for each in found if each.n]
     if not means:
         return NOT_RUN
-    return f"{percent(min(means), sign=True)} to {percent(max(means), sign=True)} {words}"
+    ends = dict.fromkeys(percent(end, sign=True) for end in (min(means), max(means)))
+    return f"{' to '.join(ends)} {words}"
 
 
 def _compared(id: str, part: Compared, metric: str) -> tuple[PairedDifference, Verdict]:
