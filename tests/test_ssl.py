@@ -506,6 +506,23 @@ def test_what_the_sources_budget_still_asks_for_is_beyond_the_reduced_plan():
     assert chapter.beyond(settings(budget="source")) == []
 
 
+def test_shares_below_the_grids_are_probed_on_transformers_and_controls_alone():
+    runs = [
+        run
+        for run in chapter.plan(settings(fractions=[0.05, 0.25, 1.0]))
+        if isinstance(run, Classification) and (run.protocol, run.fraction) == ("reduced", 0.05)
+    ]
+    assert {(run.backbone, run.readout, run.positions) for run in runs} == {
+        ("frozen", "linear probe", False)
+    }
+    controls = {f"random {each}" for each in ("resnet18", "vit-narrow", "aim-narrow")}
+    names = {run.pretraining.name for run in runs}
+    assert names == {"mae", "aim"} | controls
+    assert Counter((run.dataset, run.draw) for run in runs) == Counter(
+        {each: len(names) for each in product(("bloodmnist", "dermamnist"), range(3))}
+    )
+
+
 @pytest.mark.parametrize("budget", ["reduced", "source"])
 def test_depth_and_stem_are_a_whole_square_with_one_course(budget):
     planned = chapter.plan(settings(budget=budget))

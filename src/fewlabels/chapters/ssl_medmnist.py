@@ -36,6 +36,9 @@ from fewlabels.runs.records import Experiment, Store
 
 NAME = "ssl-medmnist"
 CONTRASTIVE = ("simclr", "moco")
+WITH_FEWER = ("mae", "aim")
+"""Methods of which linear probes get fewer labels than the grid has, as do all controls: those that
+found more than their control in most cells of the grid."""
 LONGER = (10, 50, 100)
 """Epochs beside 25 at which MoCo and its control show what the smaller budget costs."""
 STATIC_RATES = (1e-3, 1e-4)
@@ -138,6 +141,7 @@ def reduced_plan(s: Settings) -> Iterator[Experiment]:
     yield from budget_runs(s)
     for draw in range(s.seeds):
         yield from readout_runs(s, draw)
+        yield from few_label_runs(s, draw)
 
 
 def source_plan(s: Settings) -> Iterator[Experiment]:
@@ -186,6 +190,17 @@ def readout_runs(s: Settings, draw: int) -> Iterator[Classification]:
             for fraction in FRACTIONS:
                 for readout in ("linear probe", "kNN"):
                     yield classifier(s, start, "frozen", fraction, readout=readout, positions=False)
+
+
+def few_label_runs(s: Settings, draw: int) -> Iterator[Classification]:
+    """Linear probes on frozen backbones with the shares of the labels that the grid lacks."""
+    for dataset in s.datasets:
+        starts = [pretraining(s, dataset, m, draw) for m in WITH_FEWER if m in s.methods]
+        starts += [untrained(s, dataset, network, draw) for network in controls(s)]
+        for start in starts:
+            for fraction in sorted({*s.fractions} - {*FRACTIONS}):
+                probe = {"readout": "linear probe", "positions": False}
+                yield classifier(s, start, "frozen", fraction, **probe)
 
 
 def variant_runs(s: Settings, draw: int) -> Iterator[Classification]:
