@@ -348,6 +348,7 @@ def test_markers_and_colours_tell_methods_of_a_chapter_apart():
     chapters = [
         ["cnn", "rotnet", "rotnet-finetuned", "random", "s4l", "fixmatch"],
         ["supervised", "simclr", "moco", "aim", "mae", "fusion"],
+        ["simclr", "moco", "aim", "mae", "rotation", "vicreg", "random", "imagenet"],
     ]
     for methods in chapters:
         looks = [figures.look(method) for method in methods]
