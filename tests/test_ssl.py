@@ -769,6 +769,7 @@ def test_the_floors_are_means_of_frozen_untrained_networks_under_the_same_head(m
     names = {"ev": ev, "pd": pd, "at_source": pd.DataFrame(rows), "shown": ["moco", "simclr"]}
     names |= {"settings": SimpleNamespace(budget="reduced"), "source": "", "MEAN": MEAN}
     names |= {"blood": "bloodmnist", "derma": "dermamnist", "ALL": ALL, "FEW": QUARTER}
+    names |= {"SETS": {"bloodmnist": "BloodMNIST", "dermamnist": "DermaMNIST"}}
     names |= {"SHARES": {ALL: "all labels", QUARTER: "a quarter"}, "NO_FIGURE": "-"}
     names |= {"CALLED": {"moco": "MoCo", "simclr": "SimCLR"}, "percent": percent}
     names |= {"backbone_name": backbone_name, "printed": lambda *_: {("MoCo", "frozen"): "61.00"}}
