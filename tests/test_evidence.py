@@ -154,6 +154,16 @@ def test_a_column_counts_what_its_interval_counts():
     assert list(shown.frame.iloc[0]) == ["a", "3", "2", "1"]
 
 
+def test_a_dash_stands_where_no_such_run_is_missing():
+    known = {"labels": [10, 10, 20], "record": [object(), object(), None]}
+    found = made(accuracy=[0.9, 0.8, np.nan], name=["a", "b", "b"], **known)
+    columns = {"10": ev.percent(labels=10), "20": ev.percent(labels=20)}
+    shown = ev.table(found, {"Method": "name"}, columns, "tbl-x", "Cap.").frame
+    assert shown["20"].tolist() == ["\N{EN DASH}", "not run"]
+    for cell in (ev.number("accuracy", labels=20), ev.value("accuracy", labels=20)):
+        assert cell(found[:1], ()) == "\N{EN DASH}" and cell(found[1:], ()) == "not run"
+
+
 def test_a_readers_runs_stand_beside_the_books_and_in_the_book_there_is_nothing(rows):
     by, caption = {"Method": "name"}, "Yours and the book's."
     book = SimpleNamespace(store="results")

@@ -93,15 +93,14 @@ def test_long_text_wraps_and_short_columns_do_not():
     assert text + ours + verdict == pytest.approx(tables.PAGE, abs=1)
 
 
-def test_a_word_in_capitals_is_wider():
-    frame = pd.DataFrame(
-        {"class": ["PNEUMONIA", "x"], "text": ["a sentence that goes on " * 9] * 2}
+@pytest.mark.parametrize(("word", "more"), [("PNEUMONIA", 3), ("BloodMNIST", 2), ("MoCo", 0)])
+def test_a_word_with_many_capitals_is_wider(word, more):
+    frame = pd.DataFrame({"class": [word, "x"], "text": ["a sentence that goes on " * 9] * 2})
+    small = frame.replace(word, word.lower())
+    capitals, letters = (
+        len(rule(tables.show(each, "tbl-x", "C.")).split(" | ")[0]) for each in (frame, small)
     )
-    capitals = rule(tables.show(frame, "tbl-x", "C.")).split(" | ")[0]
-    small = rule(tables.show(frame.replace("PNEUMONIA", "pneumonia"), "tbl-x", "C.")).split(" | ")[
-        0
-    ]
-    assert len(capitals) == len(small) + 3
+    assert capitals == letters + more
 
 
 def test_one_long_cell_does_not_take_the_page_from_a_column_of_sentences():

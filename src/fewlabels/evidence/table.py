@@ -37,19 +37,32 @@ def units(metric: str = "accuracy", **only: Any) -> Column:
 
 
 def percent(metric: str = "accuracy", decimals: int = 1, **only: Any) -> Column:
-    """Mean of a fraction with its interval, in percent."""
-    return lambda group, key: tables.percent(
-        measures.fraction(where(group, **only), metric), decimals
-    )
+    """Mean of a fraction with its interval, in percent.
+
+    A dash where all runs of the row have been made and none is such a one.
+    """
+
+    def of(group: pd.DataFrame, key: tuple) -> str:
+        rows = where(group, **only)
+        if _none_missing(group, rows):
+            return NO_FIGURE
+        return tables.percent(measures.fraction(rows, metric), decimals)
+
+    return of
 
 
 def number(
     metric: str, decimals: int = 1, scale: float = 1, interval: bool = True, **only: Any
 ) -> Column:
-    """Mean of a metric, times ``scale``, with its interval unless ``interval`` is false."""
+    """Mean of a metric, times ``scale``, with its interval unless ``interval`` is false.
+
+    A dash as in `percent`.
+    """
 
     def of(group: pd.DataFrame, key: tuple) -> str:
         rows = where(group, **only)
+        if _none_missing(group, rows):
+            return NO_FIGURE
         if scale != 1 and metric in rows:
             rows = rows.assign(**{metric: scale * rows[metric]})
         found = measures.mean(rows, metric)
@@ -61,7 +74,7 @@ def number(
 def value(column: str, scale: float = 1, decimals: int | None = None, **only: Any) -> Column:
     """What the row's runs have in common, or its only run measured; without an interval.
 
-    Whole numbers stay whole. A dash where the runs have been made and have none.
+    Whole numbers stay whole. A dash as in `percent`, and where the runs made have none.
     decimals: of a number that is not to have those of the table, such as 0 for a count.
     """
 
@@ -69,7 +82,7 @@ def value(column: str, scale: float = 1, decimals: int | None = None, **only: An
         rows = where(group, **only)
         found = rows[column].dropna() if column in rows else []
         if not len(found):
-            return NO_FIGURE if len(done(rows)) else NOT_RUN
+            return NO_FIGURE if len(done(rows)) or _none_missing(group, rows) else NOT_RUN
         first = found.iloc[0]
         if isinstance(first, str):
             return first
@@ -186,6 +199,11 @@ def beside_the_book(
     # Not a chapter's own runs any more: nobody else has asked whose they are.
     both.attrs = {}
     return table(both, by, columns, label, caption, pick=[*keys])
+
+
+def _none_missing(group: pd.DataFrame, asked: pd.DataFrame) -> bool:
+    """All runs of a row have been made, and none is of the kind that is asked for."""
+    return len(group) > 0 and asked.empty and len(done(group)) == len(group)
 
 
 def _not_run(cells: Iterable[Any]) -> bool:
