@@ -31,6 +31,12 @@ def test_the_findings_of_the_readme_stand_in_the_chapters():
         assert plain(finding).strip() in said
 
 
+def test_the_record_that_the_readme_shows_is_there():
+    readme = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+    record, files = re.search(r"`grep -h (\w+) (\S+) ", readme).groups()
+    assert any(record in file.read_text(encoding="utf-8") for file in paths.ROOT.glob(files))
+
+
 def test_marks_are_taken_off():
     assert plain("gives [99.4%]{.number} of\nthem") == "gives 99.4% of them"
     assert (

@@ -62,7 +62,7 @@ def rerun_box(chapter: str, records: Iterable[Record], commands: dict[str, str])
         "## Rerun this chapter",
         "",
         *(f"- {what}: `{command}`" for what, command in commands.items()),
-        f"- Runs: {len(records)}, each one line of `results/{chapter}/records.jsonl` with its "
+        f"- Runs: {len(records)}, each one line of `results/{chapter}/records*.jsonl` with its "
         "config, seed, data checksum, versions, curves and predictions.",
     ]
     if records:
