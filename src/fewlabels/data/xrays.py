@@ -105,7 +105,7 @@ def overview(images: XrayData) -> pd.DataFrame:
                     "Class": name,
                     "Images": len(here),
                     "Share, %": 100 * len(here) / len(split.labels),
-                    "Patients": str(len({(patient(f), kind(f)) for f in own}))
+                    "Patients": f"{len({(patient(f), kind(f)) for f in own}):,}"
                     if named
                     else "unknown",
                     "Bacterial / viral": f"{ill.count(1):,} / {ill.count(2):,}"
