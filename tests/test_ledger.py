@@ -284,10 +284,10 @@ def test_captions_name_the_claims_on_rebuilt_data():
     table = made_up(R1="agrees", S2="agrees", S3="contradicted", S4="not tested")
     table["n"] = [3, 3, 3, 0]
     table.loc[1:, "deviation"] = "bloodmnist is a rebuild, not the official file."
-    assert ledger.rebuilt(table) == "S2, S3: on rebuilt data sets, not the official files."
+    assert ledger.rebuilt(table) == "On rebuilt data sets, not the official files: S2, S3."
     assert ledger.rebuilt(table.iloc[:1]) == ""
-    many = table.iloc[[1] * 13].assign(claim=[f"S{k}" for k in range(13)])
-    assert ledger.rebuilt(many).startswith("13 claims that say so: on rebuilt")
+    many = table.iloc[[1] * 13].assign(claim=[*(f"S{k}" for k in range(12)), "F1"])
+    assert ledger.rebuilt(many).endswith("files: 13 of the claims F and S.")
 
 
 def shown(**changes):

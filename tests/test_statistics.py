@@ -90,6 +90,16 @@ def test_no_interval_has_no_width():
     assert mean_difference([0.0] * 9).p == 1
 
 
+def test_a_known_variance_widens_a_difference():
+    found = mean_difference([1.0, 2.0, 3.0])
+    # Error 1 / sqrt(3): twice its variance added makes the error 1 and the 2 degrees of freedom 18.
+    wider = found.widened(2 / 3)
+    assert (wider.mean, wider.n) == (2, 3)
+    assert wider.error == pytest.approx(1) and wider.df == pytest.approx(18)
+    assert wider.high == pytest.approx(2 + stats.t.ppf(0.975, 18))
+    assert found.widened(0) == found
+
+
 def test_fraction_interval_by_hand_and_within_bounds():
     # Mean 0.8, s = 0.1: error 0.0577350, on the logit scale over 0.16 0.3608439; logit of the mean
     # 1.3862944.

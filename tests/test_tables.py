@@ -209,8 +209,8 @@ def test_every_claim_of_the_book_can_be_a_row():
 
 def test_a_question_is_printed_with_the_hypothesis_that_is_answered():
     row = {"claim": published.claim("D2"), "ours": None, "verdict": "not tested"}
-    below = tables.claims_table([row], "tbl-x", "Caption.").below
-    assert "Hypothesis: The sheet's example, a vertical flip, raises test accuracy." in below
+    claim = tables.claims_table([row], "tbl-x", "Caption.").frame["Claim"].item()
+    assert "Taken to ask: The sheet's example, a vertical flip, raises test accuracy." in claim
 
 
 def test_a_row_with_a_wrong_key_names_the_right_ones():

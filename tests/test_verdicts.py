@@ -336,7 +336,7 @@ def test_a_cell_refutes_only_after_correction_for_the_number_of_cells():
     verdict = everywhere(cells)
     assert verdict.word == "undecided"
     assert "one: difference" in verdict.reason
-    assert "not significant among 10 cells" in verdict.reason
+    assert "not significant after correction over 10 cells" in verdict.reason
 
 
 def test_cells_without_runs_count_in_the_correction():

@@ -189,8 +189,9 @@ def rebuilt(table: pd.DataFrame) -> str:
     ids = measured["claim"].unique()
     if not len(ids):
         return ""
-    named = ", ".join(ids) if len(ids) <= NAMED else f"{len(ids)} claims that say so"
-    return f"{named}: on rebuilt data sets, not the official files."
+    kinds = " and ".join(sorted({id[0] for id in ids}))
+    named = ", ".join(ids) if len(ids) <= NAMED else f"{len(ids)} of the claims {kinds}"
+    return f"On rebuilt data sets, not the official files: {named}."
 
 
 def with_unit(figure: str, unit: str) -> str:

@@ -15,7 +15,7 @@ tell how far another one may lie.
 import json
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -67,6 +67,17 @@ class PairedDifference:
             return math.nan, math.nan
         half = student((1 + confidence) / 2, self.df) * self.error
         return self.mean - half, self.mean + half
+
+    def widened(self, variance: float) -> "PairedDifference":
+        """With a variance added that is known, in the unit squared: of other test images, say.
+
+        Satterthwaite (1946) gives the degrees of freedom of the sum.
+        """
+        own = self.error**2
+        if not own or not variance:
+            return self
+        whole = own + variance
+        return replace(self, error=math.sqrt(whole), df=self.df * (whole / own) ** 2)
 
     @property
     def low(self) -> float:

@@ -290,7 +290,7 @@ def claims_table(rows: Iterable[Mapping], label: str, caption: str) -> Table:
     table = _table(
         pd.DataFrame(
             {
-                "Claim": f"{linked(row['claim'].id)} {row['claim'].text}",
+                "Claim": f"{linked(row['claim'].id)} {stated(row['claim'])}",
                 "Published": _published_by(row["claim"]),
                 **_ours(row),
                 "Verdict": mark(row["verdict"]),
@@ -308,6 +308,11 @@ def linked(id: str) -> str:
     return f"[**{id}**](08-replication-ledger.ipynb#{id})"
 
 
+def stated(claim: Claim) -> str:
+    """A claim's words, and of a question what it is taken to ask."""
+    return claim.text + (f" *Taken to ask: {claim.hypothesis}*" if claim.hypothesis else "")
+
+
 def mark(verdict: object, said: str = "") -> str:
     """A verdict as an inline with the classes that its sign and colour go by.
 
@@ -322,8 +327,6 @@ def _reasons(rows: Iterable[Mapping]) -> str:
     lines, differ = [], {}
     for row in rows:
         claim, said = row["claim"], [row.get("note", "")]
-        if claim.hypothesis:
-            said.insert(0, f"Hypothesis: {claim.hypothesis}")
         if claim.erratum:
             said.append(f"In the source, {claim.erratum}.")
         if any(said):

@@ -355,7 +355,8 @@ def everywhere(cells: Iterable[tuple[str, Verdict]]) -> Verdict:
         if found[i].word in refuting and not math.isnan(found[i].p):
             found[i] = replace(found[i], p=float(p))
             if p > ALPHA:
-                reason = f"{found[i].reason}, not significant among {len(found)} cells"
+                word = f"{found[i]}, but not" if found[i].above else "not significant"
+                reason = f"{found[i].reason}, {word} after correction over {len(found)} cells"
                 found[i] = Verdict("undecided", reason, float(p))
     return together(
         replace(verdict, reason=f"{name}: {verdict.reason}")
