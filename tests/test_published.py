@@ -149,3 +149,16 @@ def test_claims_agree_with_the_printed_tables():
     r3 = published.claim("R3").published["accuracy"]
     assert 100 * rotnet.loc[("rotnet", "digits", "accuracy"), "f1"] == r3
     assert 100 * rotnet.loc[("rotnet", "digits", "5"), "recall"] == 49
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("mean_class_accuracy_quarter", "class mean, a quarter"),
+        ("epoch_mae_finetuned", "epoch MAE fine-tuned"),
+        ("cohen_kappa", "kappa"),
+        ("rotation_f1", "rotation F1"),
+    ],
+)
+def test_names_of_printed_quantities_are_spelled_out(name, words):
+    assert published.spelled(name) == words

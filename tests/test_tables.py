@@ -168,7 +168,7 @@ def test_claims_table():
     assert first == [
         "[**C5**](08-replication-ledger.ipynb#C5) The transfer model trains 13,696 parameters, the "
         "CNN 2,326,082.",
-        "trainable transfer 13,696; trainable cnn 2,326,082",
+        "parameters transfer 13,696; parameters CNN 2,326,082",
         "4,098 and 2,262,434",
         "1",
         "[contradicted]{.verdict .contradicted}",
@@ -204,7 +204,7 @@ def test_every_claim_of_the_book_can_be_a_row():
     assert len(cells(table)) == 1 + len(published.claims())
     published_ranges = dict(zip(table.frame["Claim"], table.frame["Published"], strict=True))
     e6 = next(text for claim, text in published_ranges.items() if claim.startswith("[**E6**]"))
-    assert e6 == "seconds mlp 69 to 99; seconds cnn 55 to 81"
+    assert e6 == "seconds MLP 69 to 99; seconds CNN 55 to 81"
 
 
 def test_a_question_is_printed_with_the_hypothesis_that_is_answered():

@@ -13,7 +13,7 @@ import pandas as pd
 
 from fewlabels.errors import UserError
 from fewlabels.evidence.statistics import Interval, PairedDifference, holm, share_interval
-from fewlabels.reference.published import Claim
+from fewlabels.reference.published import Claim, spelled
 
 NOT_RUN = "not run"
 NO_FIGURE = "\N{EN DASH}"
@@ -363,7 +363,7 @@ def _published_by(claim: Claim) -> str:
     figures = claim.published or {}
     if len(figures) < 2:
         return _published(next(iter(figures.values()), None))
-    return "; ".join(f"{name.replace('_', ' ')} {_published(x)}" for name, x in figures.items())
+    return "; ".join(f"{spelled(name)} {_published(x)}" for name, x in figures.items())
 
 
 def _ours(row: Mapping) -> dict[str, str]:

@@ -35,7 +35,7 @@ from fewlabels.errors import UserError
 from fewlabels.evidence import power, statistics
 from fewlabels.evidence.statistics import ALPHA, FEWEST, FromPrinted, PairedDifference, holm
 from fewlabels.evidence.tables import NOT_RUN, number, percent
-from fewlabels.reference.published import Claim
+from fewlabels.reference.published import Claim, spelled
 
 OPEN = ("not identifiable", "not tested")
 FIGURE_WORDS = ("agrees", "contradicted", "cannot tell", *OPEN)
@@ -152,7 +152,7 @@ def figures(claim: Claim, parts: Sequence[Printed]) -> Verdict:
     if len({verdict.reason for verdict in found}) == 1:
         return together(found)
     return together(
-        replace(verdict, reason=f"{part.key.replace('_', ' ')}: {verdict.reason}")
+        replace(verdict, reason=f"{spelled(part.key)}: {verdict.reason}")
         for part, verdict in zip(parts, found, strict=True)
     )
 

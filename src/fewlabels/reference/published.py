@@ -72,6 +72,14 @@ class Claim:
         return float(self.margin.get(kind, defaults[kind]["margin"]))
 
 
+SPELLED = {"mlp": "MLP", "cnn": "CNN", "mae": "MAE", "aim": "AIM", "moco": "MoCo", "f1": "F1"} | {
+    "trainable": "parameters",
+    "finetuned": "fine-tuned",
+    "ssl": "self-supervised",
+}
+"""Words within the names of printed quantities."""
+
+
 @cache
 def _document() -> dict:
     return yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
@@ -120,6 +128,13 @@ def claims(chapter: str | None = None) -> dict[str, Claim]:
         chapters = dict.fromkeys(claim.chapter for claim in everything.values())
         raise UserError(f"no claims for chapter {chapter!r}: choose one of {', '.join(chapters)}")
     return found
+
+
+def spelled(quantity: str) -> str:
+    """The name of a printed quantity in claims.yaml as tables and reasons print it."""
+    words = quantity.replace("mean_class_accuracy", "class_mean").replace("cohen_kappa", "kappa")
+    words = words.replace("_full", ", all labels").replace("_quarter", ", a quarter")
+    return " ".join(SPELLED.get(word, word) for word in words.split("_"))
 
 
 def _open(entry: dict) -> tuple[str, str] | None:
