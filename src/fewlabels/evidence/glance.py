@@ -24,6 +24,7 @@ from fewlabels.evidence.statistics import (
 )
 from fewlabels.evidence.tables import NOT_RUN
 from fewlabels.evidence.verdicts import Printed, Verdict
+from fewlabels.reference.published import spelled
 
 SUPPORTED = {"marker": "o", "color": BLUE}
 REFUTED = {"marker": "s", "color": VERMILLION}
@@ -99,7 +100,7 @@ def _lines(row: Mapping[str, Any]) -> list[Line]:
         return [
             Line(
                 unit,
-                text if first else f"      {part.key.replace('_', ' ')}",
+                text if first else f"      {spelled(part.key)}",
                 float(claim.published[part.key]),
                 _interval(part, unit),
                 word.beyond,
