@@ -324,16 +324,20 @@ def test_one_source_alone_has_every_table(source):
 
 
 def test_the_summary_counts_claims_apart_from_questions_and_names_them(monkeypatch):
-    table = made_up(R1="agrees", R3="contradicted", R5="holds", R7="undecided", D2="no", D5="yes")
+    verdicts = {"R1": "agrees", "R3": "contradicted", "R5": "holds", "R7": "undecided"}
+    waits, fails = {"S4": "not tested"}, {"C4": "not tested"}
+    table = made_up(**verdicts, **waits, **fails, D2="no", D5="yes")
+    table.loc[table["claim"] == "S4", "reason"] = "Too few runs (n = 2)."
+    table.loc[table["claim"] == "C4", "reason"] = "Too few runs (n = 1). 1 of 6 runs learn."
     # A second figure of one claim is not a second claim.
     monkeypatch.setattr(ledger, "read", lambda: pd.concat([table, table[:1]], ignore_index=True))
     found = shown()
     texts = [each.data for each in found.values() if hasattr(each, "data")]
     (answer,) = (text for text in texts if "#answer-" in text)
-    assert "Of the 4 claims of five sources, [2]{.number} are confirmed, [1]{.number} are" in answer
-    assert "1 cannot be decided with our runs, 0 are not tested (0 wait for runs)" in answer
+    assert "Of the 6 claims of five sources, [2]{.number} are confirmed, [1]{.number} are" in answer
+    assert "1 cannot be decided with our runs, 2 are not tested (1 wait for runs)" in answer
     (strip,) = (text for text in texts if "#strip" in text)
-    assert strip.count("](08-replication-ledger.ipynb#") == 6
+    assert strip.count("](08-replication-ledger.ipynb#") == 8
     counts = found["tbl-ledger-counts"].frame
     assert [*counts["Verdict"]][-2:] == ["[yes]{.verdict .yes}", "[no]{.verdict .no}"]
     refuted = found["tbl-ledger-refuted"].frame["Claim"]

@@ -162,3 +162,11 @@ def test_claims_agree_with_the_printed_tables():
 )
 def test_names_of_printed_quantities_are_spelled_out(name, words):
     assert published.spelled(name) == words
+
+
+def test_a_claim_about_a_product_names_its_members_as_its_rule_does():
+    for claim in published.claims("fusion").values():
+        rule = claim.direction or ""
+        if rule.startswith(("product of SimCLR and MoCo", "product of AIM and MAE")):
+            one, other = rule.split()[2:5:2]
+            assert one in claim.text and other in claim.text, claim.id

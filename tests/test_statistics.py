@@ -98,6 +98,10 @@ def test_a_known_variance_widens_a_difference():
     assert wider.error == pytest.approx(1) and wider.df == pytest.approx(18)
     assert wider.high == pytest.approx(2 + stats.t.ppf(0.975, 18))
     assert found.widened(0) == found
+    # Runs that all agree know the added variance alone.
+    equal = mean_difference([1.0, 1.0, 1.0]).widened(4)
+    assert (equal.error, equal.df) == (2, math.inf)
+    assert equal.high == pytest.approx(1 + 2 * stats.norm.ppf(0.975))
 
 
 def test_fraction_interval_by_hand_and_within_bounds():

@@ -168,7 +168,7 @@ def test_claims_table():
     assert first == [
         "[**C5**](08-replication-ledger.ipynb#C5) The transfer model trains 13,696 parameters, the "
         "CNN 2,326,082.",
-        "parameters transfer 13,696; parameters CNN 2,326,082",
+        "trained parameters, transfer 13,696; trained parameters, CNN 2,326,082",
         "4,098 and 2,262,434",
         "1",
         "[contradicted]{.verdict .contradicted}",

@@ -339,6 +339,15 @@ def test_a_cell_refutes_only_after_correction_for_the_number_of_cells():
     assert "not significant after correction over 10 cells" in verdict.reason
 
 
+def test_a_cell_without_a_difference_says_why_correction_opens_it():
+    # Half the 90% interval is 2.92 * 0.0029 / sqrt(3) = 0.5 points; p = 0.012 that it is 1 or more.
+    small = [0.003, -0.001, -0.0025]
+    assert str(everywhere([("one", cell(small))])) == "no difference above 1 point"
+    verdict = everywhere([("one", cell(small)), *((str(k), cell(ABOVE)) for k in range(9))])
+    assert verdict.word == "undecided"
+    assert "no difference above 1 point, but not after correction over 10 cells" in verdict.reason
+
+
 def test_cells_without_runs_count_in_the_correction():
     found = cell(BELOW)
     cells = [("one", found)] + [(str(k), cell([])) for k in range(9)]

@@ -73,11 +73,8 @@ class PairedDifference:
 
         Satterthwaite (1946) gives the degrees of freedom of the sum.
         """
-        own = self.error**2
-        if not own or not variance:
-            return self
-        whole = own + variance
-        return replace(self, error=math.sqrt(whole), df=self.df * (whole / own) ** 2)
+        error, df = _widened(self.error, self.df, variance)
+        return replace(self, error=error, df=df)
 
     @property
     def low(self) -> float:
@@ -363,19 +360,26 @@ def from_printed(
     found = _levels(values, luck)
     if found.n < FEWEST:
         raise UserError(f"{found.n} runs do not tell where another may lie: at least {FEWEST} do.")
-    own = found.single + found.error**2
-    variance = own + split_variance
-    if not variance:
+    error, df = _widened(math.sqrt(found.single + found.error**2), found.n - 1, split_variance)
+    if not error:
         raise UserError("all runs agree exactly: they do not tell how far another may lie.")
-    df = (found.n - 1) * (variance / own) ** 2 if own else math.inf
     return FromPrinted(
         printed - found.mean,
         rounding / 2,
-        math.sqrt(variance),
+        error,
         df,
         math.sqrt(found.single),
         found.n,
     )
+
+
+def _widened(error: float, df: float, variance: float) -> tuple[float, float]:
+    """A standard error and its degrees of freedom after a known variance is added."""
+    own = error**2
+    whole = own + variance
+    if whole == own:
+        return error, df
+    return math.sqrt(whole), df * (whole / own) ** 2 if own else math.inf
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -73,7 +73,7 @@ class Claim:
 
 
 SPELLED = {"mlp": "MLP", "cnn": "CNN", "mae": "MAE", "aim": "AIM", "moco": "MoCo", "f1": "F1"} | {
-    "trainable": "parameters",
+    "trainable": "trained parameters,",
     "finetuned": "fine-tuned",
     "ssl": "self-supervised",
 }
