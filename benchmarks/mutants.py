@@ -237,8 +237,8 @@ MUTANTS = [
     ),
     Mutant(
         "evidence/statistics.py",
-        "own = found.single + found.error**2",
-        "own = found.error**2",
+        "_widened(math.sqrt(found.single + found.error**2)",
+        "_widened(found.error",
         "test_statistics.py printed",
     ),
     Mutant(
