@@ -230,6 +230,14 @@ def test_a_share_comes_with_its_interval():
     assert tables.share([], "seeds") == "0 of 0 seeds"
 
 
+@pytest.mark.parametrize(
+    ("hits", "word"),
+    [(0, "never"), (1, "seldom"), (2, "sometimes"), (4, "sometimes"), (5, "mostly"), (6, "always")],
+)
+def test_how_often_in_a_word(hits, word):
+    assert tables.how_often(hits, 6) == word
+
+
 def test_what_is_rounding_is_told_by_its_size():
     assert tables.at_most(5.96e-5) == "at most 6e-5"
     assert tables.at_most(2e-11) == "at most 2e-11"

@@ -75,6 +75,13 @@ def at_most(value: float) -> str:
     return f"at most {value:.0e}".replace("e-0", "e-") if value else "0"
 
 
+def how_often(hits: int, count: int) -> str:
+    """In a word: never, seldom (under a third), sometimes, mostly (over two thirds), always."""
+    if hits in (0, count):
+        return "always" if hits else "never"
+    return "seldom" if 3 * hits < count else "mostly" if 3 * hits > 2 * count else "sometimes"
+
+
 def share(hits: Iterable[bool], of: str) -> str:
     """A share with its Wilson interval: ``"3 of 10 seeds (30%, 95% interval 11 to 60%)"``."""
     hits = list(hits)
