@@ -31,7 +31,9 @@ OPTIONAL = {"n", "note", "deviation", "protocol", "figures"}
 # What the page shows on demand only, and links and spans, of which a reader sees the text only.
 _HIDDEN = re.compile(r" \[.*\]\{\.why\}$")
 _MARKUP = re.compile(r"\[([^\]]*)\](?:\{[^}]*\}|\([^)]*\))")
-_NUMBER = re.compile(rf"{NOT_RUN}|{NO_FIGURE}|[+{MINUS}<]?\d[\d.,]*( \[[^\]]*\]| \([a-z ]+\))?")
+_NUMBER = re.compile(
+    rf"{NOT_RUN}|{NO_FIGURE}|(?:always )?[+{MINUS}<]?\d[\d.,]*( \[[^\]]*\]| \([a-z ]+\))?"
+)
 
 
 def number(
@@ -40,7 +42,8 @@ def number(
     """A value, with its interval if it has one: ``"95.8 [94.9, 96.7]"``.
 
     sign: write + as well as minus, for differences. None and nan are "not run"; where there is no
-    interval, because of one run, two runs, or runs that agree exactly, the value says so.
+    interval, because of one run, two runs, or runs that agree exactly ("always 100.0"), the value
+    says so.
     """
 
     def digits(x: float) -> str:
@@ -53,8 +56,8 @@ def number(
     if math.isnan(value.mean):
         return NOT_RUN
     if math.isnan(value.low) or math.isnan(value.high):
-        why = {1: "one run", 2: "two runs"}.get(value.n, "all runs agree")
-        return f"{digits(value.mean)} ({why})"
+        few = {1: " (one run)", 2: " (two runs)"}.get(value.n)
+        return digits(value.mean) + few if few else f"always {digits(value.mean)}"
     return f"{digits(value.mean)} [{digits(value.low)}, {digits(value.high)}]"
 
 
