@@ -3,7 +3,7 @@
     python benchmarks/sweeps.py [--runs 24] [--records 10000]
 
 Needs no data, and cores that do nothing else. A run trains the small network of chapter 1 for a
-hundred steps on generated digits; an empty one trains nothing, so all it takes is overhead.
+hundred steps on scikit-learn's digits; an empty one trains nothing, so all it takes is overhead.
 """
 
 import argparse

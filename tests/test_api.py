@@ -66,10 +66,19 @@ def test_a_probe_is_an_estimator():
         (lambda: fewlabels.pretrain(PIXELS, "dino"), "method is 'dino'"),
         (lambda: fewlabels.pretrain(PIXELS[:, :25, :25], "mae"), "multiples of 7"),
         (lambda: fewlabels.pretrain(PIXELS, symmetry="all"), "symmetry is 'all'"),
+        (
+            lambda: fewlabels.pretrain(PIXELS, "mae", network="resnet18"),
+            "allowed: vit-narrow, vit-28",
+        ),
+        (lambda: fewlabels.pretrain(PIXELS, network="vit-b32"), "allowed: pocket, resnet18"),
+        (lambda: fewlabels.pretrain(PIXELS, device="gpu0"), "device is 'gpu0'"),
         (lambda: fewlabels.probe(np.zeros((3, 2)), np.zeros(3, int)), "one class"),
         (lambda: fewlabels.probe(np.zeros((3, 2)), np.arange(2)), "for 2 labels"),
         (lambda: fewlabels.probe(np.full((2, 2), np.nan), np.arange(2)), "finite"),
+        (lambda: fewlabels.probe(np.zeros((2, 2)), ["a", "b"]), "pass integer"),
         (lambda: fewlabels.compare({"a": np.zeros((3, 4))}, np.zeros(5, int)), "a has predictions"),
+        (lambda: fewlabels.compare({"a": [[0, 1], [0]]}, np.zeros(2, int)), "different numbers"),
+        (lambda: fewlabels.compare({}, np.zeros(2, int)), "one method or more"),
         (lambda: fewlabels.features(fewlabels.pretrain(PIXELS, epochs=0), PIXELS[..., 0]), "takes"),
     ],
 )
@@ -90,6 +99,14 @@ def test_compare_counts_every_class_the_same():
     assert found.loc["two", "accuracy"] == pytest.approx((23 / 24 + 1) / 2)
     assert found.loc["two", "difference"] == pytest.approx((23 / 24 + 1) / 2 - 0.5)
     assert found.loc["one", "difference"] == 0 and np.isnan(found.loc["one", "p"])
+
+
+def test_a_class_with_one_image_leaves_a_method_no_distance_to_itself():
+    truth = np.array([0] * 8 + [1])
+    found = fewlabels.compare({"one": np.zeros((3, 9), int), "two": np.ones((3, 9), int)}, truth)
+    assert found.loc[0, ["low", "high", "detectable"]].isna().all()
+    # Differences from -1 to 1: the only image of class 1 may have a variance of 1.
+    assert found.loc[1, "high"] - found.loc[1, "low"] > 2 * 1.96 * 0.5
 
 
 def test_the_script_runs(capsys):

@@ -9,7 +9,6 @@ from fewlabels.data.augment import affine, cropped, flipped, quarter_turns, rota
 from fewlabels.data.views import (
     View,
     blurred,
-    colour_jitter,
     hue_shifted,
     luminance,
     normalised,
@@ -168,7 +167,6 @@ def test_crops_stay_inside_the_image():
 
 
 GREY, COLOUR, NO_TURN = torch.zeros(2, 1, 4, 4), torch.zeros(2, 3, 4, 4), torch.zeros(2).long()
-JITTER = (1.0, (0.4, 0.4, 0.4), 0.1)
 TAKING = {
     "quarter_turns": lambda images: quarter_turns(images, NO_TURN[: len(images)]),
     "rotated": lambda images: rotated(images, torch.zeros(len(images))),
@@ -179,7 +177,6 @@ TAKING = {
     "random_crops": lambda images: random_crops(images, 4, 0.5, 0.5),
     "blurred": lambda images: blurred(images, (0.1, 2.0)),
     "normalised": lambda images: normalised(images, (0.5,) * 3, (0.5,) * 3),
-    "colour_jitter": lambda images: colour_jitter(images, *JITTER),
     "luminance": luminance,
     "hue_shifted": lambda images: hue_shifted(images, torch.zeros(len(images))),
 }
@@ -212,7 +209,6 @@ def test_images_without_a_channel_or_of_bytes_and_no_image_are_refused_by_what_t
         (lambda: random_crops(GREY, 4, 0.5, 50), "flip is 50; allowed: from 0 to 1"),
         (lambda: blurred(GREY, (0.0, 2.0)), r"sigmas are \(0.0, 2.0\)"),
         (lambda: luminance(GREY), r"pass float \[N, 3, H, W\]"),
-        (lambda: colour_jitter(COLOUR + 255, *JITTER), "images run from 255 to 255; allowed"),
         (lambda: normalised(torch.zeros(2, 4, 4, 4), (0.5,) * 3, (0.5,) * 3), "images have 4 chan"),
         (lambda: View(28, jitter=80), "jitter is 80; allowed: from 0 to 1"),
         (lambda: View(28.5), "size is 28.5; allowed: a whole number"),

@@ -640,7 +640,7 @@ def test_the_plan_repeats_the_report_and_has_our_protocol():
         ({"weights": "resnet18_imagenet_pq.pth.xz"}, "is for resnet18"),
         ({"fine_tuned": "vgg16"}, "fine_tuned is 'vgg16'; allowed: a ResNet"),
         ({"label_numbers": [21]}, "even numbers"),
-        ({"label_numbers": 20}, "a list of different numbers"),
+        ({"label_numbers": 20}, "a list of different values"),
         ({"dataset": "pneumonia", "unmatched": False}, "three_class_seeds"),
         ({"dataset": "generated_xrays"}, "unmatched goes with"),
         ({"cnn_size": 16}, "cnn_size is 16"),

@@ -232,7 +232,7 @@ def test_status_is_1_until_everything_is_fresh(toy, capsys, monkeypatch):
     assert main(["status"]) == 1
     assert "toy: 0 of 2 runs, not frozen" in capsys.readouterr().out
     states = {"toy": [], "other": []}
-    monkeypatch.setattr(freeze, "status", lambda n: freeze.Status(n, 2, 2, states[n]))
+    monkeypatch.setattr(freeze, "status", lambda n: freeze.Status(2, 2, states[n]))
     assert main(["status"]) == 0
     assert capsys.readouterr().out == "toy: 2 of 2 runs, fresh\nother: 2 of 2 runs, fresh\n"
     states["other"] = [f"cell {n} changed" for n in range(1, 11)]

@@ -68,17 +68,17 @@ def store_fingerprint(name):
 
 
 def test_status_counts_runs_and_turns_stale(toy, record):
-    assert freeze.status("toy") == freeze.Status("toy", 0, 2, ["not frozen"])
+    assert freeze.status("toy") == freeze.Status(0, 2, ["not frozen"])
     first, second = record(toy_run(0), toy_run(1))
     store_fingerprint("toy")
-    assert freeze.status("toy") == freeze.Status("toy", 2, 2, [])
+    assert freeze.status("toy") == freeze.Status(2, 2, [])
 
     kept = second.read_bytes()
     second.write_bytes(kept + b" ")
     assert freeze.status("toy").stale == [f"record {second.stem} changed"]
     second.write_bytes(kept)
     first.unlink()
-    assert freeze.status("toy") == freeze.Status("toy", 1, 2, [f"record {first.stem} missing"])
+    assert freeze.status("toy") == freeze.Status(1, 2, [f"record {first.stem} missing"])
 
 
 def test_a_changed_cell_or_tag_is_stale_but_outputs_are_not(toy):
@@ -177,7 +177,7 @@ def test_a_chapter_that_shares_anothers_runs_turns_stale_with_them(toy, record, 
     other = chapters.load("other")
     monkeypatch.setattr(other, "plan", lambda settings: [toy_run(0)])
     store_fingerprint("other")
-    assert freeze.status("other") == freeze.Status("other", 0, 1, [])
+    assert freeze.status("other") == freeze.Status(0, 1, [])
     (file,) = record(toy_run(0))
     assert freeze.status("other").stale == [f"record {file.stem} added"]
 

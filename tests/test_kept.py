@@ -187,7 +187,7 @@ def test_status_counts_kept_records_and_a_page_stays_fresh(three, capsys):
     page.mkdir(parents=True)
     (page / freeze.FINGERPRINT).write_text(json.dumps(freeze.fingerprint("toy")))
     manifest.keep("toy")
-    assert freeze.status("toy") == freeze.Status("toy", 2, 2, [])
+    assert freeze.status("toy") == freeze.Status(2, 2, [])
 
 
 def test_status_needs_no_torch_once_it_knows_the_plan(toy):

@@ -3,6 +3,7 @@ from typing import Annotated, Literal
 
 import pytest
 
+from fewlabels.chapters import profiles
 from fewlabels.errors import UserError
 from fewlabels.runs.parameters import Count, Items, Parameters, Positive, Range, Share, Some, check
 
@@ -58,3 +59,15 @@ def test_a_value_that_is_no_parameter_is_refused_and_what_a_notebook_holds_is_no
     Settings.of(names | {"In": ["epochs = 3"], "Out": {}, "LABELS": 100, "chapter": object})
     with pytest.raises(UserError, match=r"no parameter 'epoch': choose from store, .*epochs"):
         Settings.of(names | {"epoch": 4})
+
+
+def test_a_folder_beside_us_does_not_hide_a_known_data_set(tmp_path, monkeypatch):
+    (tmp_path / "chest_xray").mkdir()
+    (tmp_path / "caltech101").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for chapter, dataset in (
+        ("chest-xray-transfer", "chest_xray"),
+        ("few-data-caltech", "caltech101"),
+    ):
+        found = profiles.parameters(chapter, "full", {"dataset": dataset})
+        assert found["dataset"] == dataset

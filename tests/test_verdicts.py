@@ -244,13 +244,6 @@ def test_extreme_is_undecided_when_one_other_is_as_low():
     assert "would have been found" in verdict.reason
 
 
-def test_extreme_can_ask_for_the_best():
-    values = recalls(five=-0.2, eight=-0.1, one=0.1)
-    assert extreme(values, "one", worst=False).word == "holds"
-    assert "higher" in extreme(values, "one", worst=False).reason
-    assert extreme(values, "five", worst=False).word == "opposite"
-
-
 def test_extreme_corrects_what_refutes_and_not_what_supports():
     # Differences of five minus eight: -1, -2, -3 hundredths: p = 0.074.
     few = pd.DataFrame({"five": [0.3, 0.3, 0.3], "eight": [0.31, 0.32, 0.33]})

@@ -37,9 +37,10 @@ from fewlabels.runs.sweep import fabric_on
 
 __all__ = ["Advice", "Encoder", "advise", "compare", "features", "load", "pretrain", "probe"]
 
-TRANSFORMERS = {"mae": "vit-narrow", "aim": "aim-narrow"}
-"""Methods that need one, and which they get; they take sides that seven divides."""
+TRANSFORMERS = {"mae": ("vit-narrow", "vit-28"), "aim": ("aim-narrow", "aim", "aim-tuned")}
+"""Methods that need one, and which they take; the images' sides have to be multiples of seven."""
 POCKET = "pocket"
+CONVOLUTIONAL = (POCKET, *(name for name in NAMES if name.startswith("resnet")))
 
 
 class Encoder(nn.Module):
@@ -75,8 +76,9 @@ def pretrain(
         method: ``simclr``, ``moco``, ``vicreg``, ``rotation``, ``mae`` or ``aim``.
         epochs: passes over the images; 0 leaves the backbone untrained, the control that every
             pretraining has to beat.
-        network: ``pocket`` (small, for any side; what convolutional methods take by themselves),
-            or one of `fewlabels.nets.backbones.NAMES`, such as ``resnet18``.
+        network: ``pocket`` (small, for any side) where nothing is said, or a ResNet of
+            `fewlabels.nets.backbones.NAMES`, such as ``resnet18``; for ``mae`` and ``aim`` one of
+            `TRANSFORMERS`, the narrowest where nothing is said.
         symmetry: what leaves an image's meaning as it is: ``none``, ``mirror`` (left and right), or
             ``any`` (no way up, as cells have none).
         seed: of the weights and of everything drawn; on one machine it repeats a result exactly.
@@ -91,8 +93,9 @@ def pretrain(
     """
     config.one_of("method", method, METHODS)
     config.one_of("symmetry", symmetry, SYMMETRIES)
-    network = network or TRANSFORMERS.get(method, POCKET)
-    config.one_of("network", network, (POCKET, *NAMES))
+    known = TRANSFORMERS.get(method, CONVOLUTIONAL)
+    network = network or known[0]
+    config.one_of("network", network, known)
     pixels, own = _pixels(images), METHODS[method]
     if len(pixels) < 2:
         raise UserError(f"images holds {len(pixels)}: two or more are needed to learn from.")
@@ -158,8 +161,9 @@ def probe(features: np.ndarray, labels: np.ndarray, c: float = 1.0) -> Pipeline:
     Raises:
         UserError: other shapes, numbers that are not finite, one class, c of zero or less.
     """
-    features = np.asarray(features)
-    labels = checked_classes(labels, int(np.max(labels, initial=0)) + 1, "labels")
+    features, labels = np.asarray(features), np.asarray(labels)
+    top = labels.max(initial=0) if labels.dtype.kind in "iu" else 0
+    labels = checked_classes(labels, int(top) + 1, "labels")
     if features.ndim != 2 or len(features) != len(labels) or not np.isfinite(features).all():
         raise UserError(
             f"features is {list(features.shape)} for {len(labels)} labels; allowed: [n, D], finite"
@@ -190,12 +194,17 @@ def compare(
         probability of 80%.
 
     Raises:
-        UserError: numbers of draws or images that differ.
+        UserError: numbers of draws or images that differ; no method.
     """
+    if not predictions:
+        raise UserError("predictions are empty: pass one method or more.")
     truth = np.asarray(labels)
     rows, gaps, first = [], [], None
     for name, given in predictions.items():
-        classes = np.atleast_2d(np.asarray(given))
+        try:
+            classes = np.atleast_2d(np.asarray(given))
+        except ValueError:
+            raise UserError(f"{name}: its draws have different numbers of images.") from None
         if classes.shape[1:] != truth.shape or (first is not None and classes.shape != first.shape):
             raise UserError(
                 f"{name} has predictions {list(classes.shape)} for {len(truth)} labels; allowed: "

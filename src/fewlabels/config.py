@@ -28,13 +28,12 @@ def finite(key: str, value: Any, allowed: str = "a number") -> None:
         raise UserError(f"{key} is {value!r}; allowed: {allowed}")
 
 
-def distinct(key: str, values: Any, empty: bool = True) -> None:
-    """Refuse what is not a list of different numbers (with at least one, unless ``empty``)."""
+def distinct(key: str, values: Any) -> None:
+    """Refuse what is not a list of different values."""
     # Counted, not made a set of: what cannot be hashed is refused like everything else.
     alike = isinstance(values, list) and any(values.count(each) > 1 for each in values)
-    if not isinstance(values, list) or alike or not (values or empty):
-        span = "different numbers" if empty else "different numbers, one or more"
-        raise UserError(f"{key} is {values!r}; allowed: a list of {span}")
+    if not isinstance(values, list) or alike:
+        raise UserError(f"{key} is {values!r}; allowed: a list of different values")
 
 
 def positive(key: str, value: Any, or_zero: bool = False) -> None:

@@ -20,6 +20,7 @@ from fewlabels.data import ImageData, own
 from fewlabels.errors import UserError
 from fewlabels.evidence import figures
 from fewlabels.evidence.advice import LOOKS, Sentence, advice, best, curve, mean
+from fewlabels.evidence.statistics import Interval
 from fewlabels.evidence.tables import percent
 from fewlabels.kinds.advice import OwnClassifier, OwnPretraining
 from fewlabels.learn.training import Recipe
@@ -55,7 +56,6 @@ class Advice:
     notes: list[str]
     done: int
     planned: int
-    page: Path | None = None
 
     def __str__(self) -> str:
         return "\n".join(f"- {each.text}" for each in self.sentences)
@@ -145,7 +145,9 @@ def advise(
     if page is not None:
         files.folder(page.parent)  # Refused before the runs, not after the first of them.
     if isinstance(images, str | Path):
-        dataset = own.absolute(str(images)) if own.is_path(str(images)) else str(images)
+        dataset = str(images)
+        if dataset not in data.DATASETS and own.is_path(dataset):
+            dataset = own.absolute(dataset)
     elif labels is None:
         raise UserError("labels are missing: pass one for each image, 0, 1, 2 and so on.")
     else:
@@ -166,13 +168,13 @@ def advise(
             written = time.monotonic()
 
     run_all(runs, store, "auto", progress=after, minutes=minutes, keep_going=True)
-    found = report(dataset, runs, store, page)
+    found = report(dataset, runs, store)
     if page is not None:
         write(found, page, asked)
     return found
 
 
-def report(dataset: str, runs: list[Experiment], store: Store, page: Path | None = None) -> Advice:
+def report(dataset: str, runs: list[Experiment], store: Store) -> Advice:
     """The advice that follows from the runs that have been made."""
     images = data.load(dataset)
     truth = images.test.labels.numpy()
@@ -204,7 +206,6 @@ def report(dataset: str, runs: list[Experiment], store: Store, page: Path | None
         notes,
         done,
         len(runs),
-        page,
     )
 
 
@@ -271,21 +272,13 @@ def _table(rows: pd.DataFrame) -> str:
     for method in (m for m in LOOKS.values() if m in {*rows["method"]}):
         own_rows = rows[rows["method"] == method].set_index("share")
         cells = "".join(
-            f"<td>{percent(_Cell(*own_rows.loc[s, ['mean', 'low', 'high', 'n']]))}</td>"
+            f"<td>{percent(Interval(*own_rows.loc[s, ['mean', 'low', 'high', 'n']], ''))}</td>"
             if s in own_rows.index
             else "<td>&ndash;</td>"
             for s in shares
         )
         body += f"<tr><td>{html.escape(figures.look(method).label)}</td>{cells}</tr>"
     return f"<table><tr><th>mean class accuracy, % [95% interval]</th>{head}</tr>{body}</table>"
-
-
-@dataclass(frozen=True)
-class _Cell:
-    mean: float
-    low: float
-    high: float
-    n: int
 
 
 def _picture(figure) -> str:

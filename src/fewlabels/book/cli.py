@@ -90,13 +90,15 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
+    def overridden(sub: argparse.ArgumentParser) -> None:
+        said = {"metavar": ("NAME", "VALUE"), "help": "a parameter, as `fewlabels list` has them"}
+        sub.add_argument("-p", nargs=2, action="append", default=[], dest="overrides", **said)
+
     add("list", _list, "chapters, their parameters, defaults and allowed values")
     run = add("run", _run, "run a chapter; ends with the path of its page")
     run.add_argument("chapter", metavar="CHAPTER")
     run.add_argument("--profile", default="quick", help=named)
-    run.add_argument(
-        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="overrides"
-    )
+    overridden(run)
     run.add_argument("--output", type=Path, metavar="FILE", help="the executed notebook (.ipynb)")
     run.add_argument(
         "--scheduler", metavar="ADDRESS", help="of a Dask scheduler whose workers make the runs"
@@ -110,9 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     classify = add("classify", _classify, "name what photographs show (chapter few-data-caltech)")
     classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     classify.add_argument("--profile", default="quick", help=named)
-    classify.add_argument(
-        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="overrides"
-    )
+    overridden(classify)
     advise = add("advise", _advise, "one page on your own images: what few labels give, and how")
     advise.add_argument("images", metavar="PATH", help="an .npz file, or a folder per class")
     advise.add_argument("--minutes", type=float, default=10, help="start no run later (10)")
@@ -137,9 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     pack = add("pack", _pack, "write a folder that makes missing runs on another machine")
     pack.add_argument("chapters", nargs="+", metavar="CHAPTER")
     pack.add_argument("--to", type=Path, required=True, metavar="FOLDER")
-    pack.add_argument(
-        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="overrides"
-    )
+    overridden(pack)
     pack.add_argument("--have", type=Path, metavar="FILE", help="what `pip list` says there")
     pack.add_argument("--python", default="3.12", metavar="VERSION", help="there (3.12)")
     pack.add_argument(

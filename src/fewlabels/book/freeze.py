@@ -39,7 +39,6 @@ FORMATS = {"html": "html.json", "pdf": "tex.json"}
 class Status:
     """Runs that a chapter's full profile needs, how many are done, and why its output is stale."""
 
-    chapter: str
     done: int
     needed: int
     stale: list[str]
@@ -56,14 +55,14 @@ def status(name: str) -> Status:
     file = notebooks.frozen(chapters.notebook(name)) / FINGERPRINT
     partial = now["parameters"].get("minutes") == 0
     if not file.exists():
-        return Status(name, done, len(records), ["not frozen"], partial)
+        return Status(done, len(records), ["not frozen"], partial)
     try:
         stale = differences(json.loads(file.read_text(encoding="utf-8")), now)
     except (ValueError, LookupError, TypeError, AttributeError):
         stale = [f"{FINGERPRINT} is damaged"]
     if wrong := planned(name).mismatch:
         stale.append(wrong)
-    return Status(name, done, len(records), stale, partial)
+    return Status(done, len(records), stale, partial)
 
 
 def in_words(stale: list[str]) -> str:

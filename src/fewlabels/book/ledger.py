@@ -81,7 +81,7 @@ def text() -> str:
     if without := order.keys() - {row["claim"] for row in table}:
         raise UserError(
             f"no chapter gives a verdict on {', '.join(sorted(without))}, which claims.yaml has: "
-            "add it to the chapter's claims.py."
+            "add it to the cells of the chapter that are tagged `claims`."
         )
     table.sort(key=lambda row: order[row["claim"]])
     return files.table(COLUMNS, table)

@@ -20,18 +20,17 @@ from fewlabels.runs.reading import Record
 from fewlabels.runs.records import Experiment, Store
 from fewlabels.runs.sweep import run_all
 
-LONGEST = 60.0
-"""Seconds that a run took where it was recorded, at most, to be drawn."""
 COLUMNS = ("processor", "torch", "chapter", "kind", "id", "metric", "difference")
 
 
 def drawn(
-    sample: int, seed: int, seconds: float = LONGEST, names: Sequence[str] = ()
+    sample: int, seed: int, seconds: float, names: Sequence[str]
 ) -> list[tuple[str, Experiment, Record]]:
     """Chapter, run and record of random runs of the book, the kinds of run in turn.
 
-    Only runs of up to ``seconds`` that measure something and start from no other run's weights are
-    drawn. Features of a pretrained network that the record's machine had in its cache take longer.
+    Only runs of up to ``seconds``, where they were recorded, that measure something and start from
+    no other run's weights are drawn. Features of a pretrained network that the record's machine had
+    in its cache take longer.
 
     names: of the chapters; all without any.
 
@@ -56,7 +55,7 @@ def drawn(
 
 
 def replayed(
-    sample: int, seed: int = 0, seconds: float = LONGEST, names: Sequence[str] = ()
+    sample: int, seed: int, seconds: float, names: Sequence[str]
 ) -> Iterator[tuple[str, Record, Record | str]]:
     """Chapter, record, and the record made here; or why none was, where the data are not here."""
     with tempfile.TemporaryDirectory() as scratch:

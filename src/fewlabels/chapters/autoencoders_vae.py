@@ -24,6 +24,7 @@ from fewlabels.kinds.denoising import (
 from fewlabels.kinds.vae import BinaryVAE, DigitReader, PlaneVAE
 from fewlabels.learn.training import Recipe
 from fewlabels.runs.parameters import (
+    Items,
     OwnDigits,
     Parameters,
     Positive,
@@ -54,7 +55,7 @@ class Settings(Parameters):
     """The notebook's parameters."""
 
     dataset: Literal["mnist", "digits"] | OwnDigits
-    """Images; ``digits`` are generated."""
+    """Images; ``digits`` are scikit-learn's small ones, which need no download."""
     unlabelled: Annotated[int, Range(100)]
     """Training images used, at most."""
     denoising_images: Annotated[int, Range(100)]
@@ -90,7 +91,7 @@ class Settings(Parameters):
     """Passes over the training images for ``long_weights``."""
     reader_epochs: Some
     """Passes of the classifier that judges decoded images."""
-    latent_numbers: list[Annotated[int, Range(1, 4096)]]
+    latent_numbers: Annotated[list[Annotated[int, Range(1, 4096)]], Items()]
     """Latent dimensions of the Bernoulli VAE, one or more."""
     binary_seeds: SomeRepeats
     """Seeds of the Bernoulli VAE for each of ``latent_numbers``."""
@@ -115,8 +116,6 @@ class Settings(Parameters):
             raise UserError(
                 f"weights is {self.weights}; allowed: three or more, {SHEET_WEIGHT:g} among them"
             )
-        if not self.latent_numbers:
-            raise UserError("latent_numbers is []; allowed: a list of one or more")
 
 
 def store(s: Settings) -> Store:

@@ -107,8 +107,8 @@ def parameters(
 ) -> dict[str, Any]:
     """Every parameter of a chapter in a profile, with ``overrides`` (as typed) on top.
 
-    The notebook's own cell is the profile ``full``; files in ``params/`` say what ``quick`` and
-    ``smoke`` change. The chapter's ``Settings`` have accepted the result. UserError lists what
+    The notebook's own cell is the profile ``full``; files in ``params/`` say what the
+    others change. The chapter's ``Settings`` have accepted the result. UserError lists what
     exists for an unknown chapter, profile or parameter, and says what is allowed for a value of
     another type.
     """
@@ -133,9 +133,12 @@ def parameters(
 def _placed(name: str) -> str:
     """A data set's name; the path of own images from the root on."""
     # What reads images imports torch; the command's help does without.
-    from fewlabels.data import own
+    from fewlabels import data
+    from fewlabels.data import own, photographs
 
-    return own.absolute(name) if own.is_path(name) else name
+    # A known name is no path, even where a folder of that name is beside us.
+    known = name in data.DATASETS or name in photographs.SOURCES
+    return own.absolute(name) if not known and own.is_path(name) else name
 
 
 def _stored(name: str, profile: str) -> dict[str, Any]:

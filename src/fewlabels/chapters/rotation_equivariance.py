@@ -58,7 +58,8 @@ class Settings(Parameters):
     """The notebook's parameters."""
 
     dataset: Literal["fashion", "mnist", "digits"] | OwnDigits
-    """Whose images are rotated; ``digits`` are generated ones."""
+    """Whose images are rotated; ``digits`` are scikit-learn's small ones, without a
+    download."""
     span: Annotated[int, Range(SMALLEST_SPAN, CIRCLE)]
     """The source's angles are uniform in -span..span degrees."""
     seeds: Annotated[int, Range(1, HELD_OUT)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Literal
 
-from fewlabels import config, data
+from fewlabels import data
 from fewlabels.kinds.digits import CrossedSeed, DigitClassification
 from fewlabels.kinds.rotnet import (
     ARCHITECTURES,
@@ -23,6 +23,7 @@ from fewlabels.kinds.rotnet import (
 from fewlabels.learn.training import Recipe
 from fewlabels.runs.parameters import (
     Count,
+    Items,
     OwnDigits,
     Parameters,
     Range,
@@ -73,7 +74,7 @@ class Settings(Parameters):
     """Seeds of which protocol ``report`` takes the first steps, to see how often it learns."""
     start_steps: Some
     """How many steps these are."""
-    report_seeds: list[Count]
+    report_seeds: Annotated[list[Count], Items()]
     """Pretraining seeds behind the digits of protocol ``report``, one or more: those that learned,
     judged by the validation accuracy of their first steps."""
     pretraining_seeds: SomeRepeats
@@ -99,10 +100,6 @@ class Settings(Parameters):
     """Training steps on the labelled images in protocol ``tuned``."""
     fixmatch_steps: Some
     """Training steps of FixMatch."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        config.distinct("report_seeds", self.report_seeds, empty=False)
 
 
 def store(settings: Settings) -> Store:

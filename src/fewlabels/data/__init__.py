@@ -135,8 +135,9 @@ def _load(name: str) -> ImageData:
 def parts(name: str, scored_on: str) -> tuple[Split, Split]:
     """Training images, and the images that are scored.
 
-    ``scored_on="test"``: all training images, and the test set. ``"validation"``: a sixth of the
-    training images is held out and scores; the test set is not touched.
+    ``scored_on="test"``: all training images, and the test set. ``"validation"``: of every
+    class as many training images as a sixth of the smallest class are held out and score; the test
+    set is not touched.
     """
     images = load(name)
     if scored_on == "test":

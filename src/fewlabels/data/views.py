@@ -74,7 +74,7 @@ class View:
         colour = images.shape[1] == 3
         if self.jitter and colour:
             strengths = (self.brightness, self.contrast, self.saturation)
-            views = _jittered(views, self.jitter, strengths, self.hue)
+            views = colour_jitter(views, self.jitter, strengths, self.hue)
         if self.grey and colour:
             views = torch.where(_chosen(views, self.grey), luminance(views), views)
         if self.blur:
@@ -195,21 +195,10 @@ def colour_jitter(
     cut in four; at each of the four places of that order one quarter has its hue shifted.
 
     Args:
-        images: float [N, 3, H, W] in 0..1, which is looked at.
+        images: float [N, 3, H, W] in 0..1.
         strengths: of brightness, contrast and saturation.
         hue: largest shift.
     """
-    check(images, channels=3)
-    share("probability", probability)
-    low, high = images.min().item(), images.max().item()
-    if not 0 <= low <= high <= 1:
-        raise UserError(f"images run from {low:.4g} to {high:.4g}; allowed: 0 to 1.")
-    return _jittered(images, probability, strengths, hue)
-
-
-def _jittered(
-    images: Tensor, probability: float, strengths: tuple[float, float, float], hue: float
-) -> Tensor:
     n, device = len(images), images.device
     # On a card randperm draws a short permutation on the CPU, and a step would wait for it.
     shuffled = torch.randperm(n) if device.type == "cpu" else torch.rand(n, device=device).argsort()

@@ -37,7 +37,6 @@ from fewlabels.evidence.glance import claims as at_a_glance
 from fewlabels.evidence.measures import (
     difference,
     fraction,
-    luck,
     mean,
     mean_difference,
     means,
@@ -72,4 +71,4 @@ from fewlabels.evidence.table import (
     value,
 )
 from fewlabels.evidence.tables import claims_table, show
-from fewlabels.evidence.verdicts import Printed, Verdict, at_most, direction, everywhere
+from fewlabels.evidence.verdicts import Printed, Verdict, at_most, direction

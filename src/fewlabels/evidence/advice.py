@@ -72,8 +72,8 @@ def estimate(values: np.ndarray, labels: np.ndarray) -> PairedDifference:
     images, luck = values.mean(axis=0), 0.0
     for k in classes:
         each = images[labels == k]
-        # One image tells nothing of the others: the most that a share can vary stands for it.
-        spread = each.var(ddof=1) if len(each) > 1 else 0.25
+        # One image tells nothing of the others: the most that such values can vary stands for it.
+        spread = each.var(ddof=1) if len(each) > 1 else np.ptp(values) ** 2 / 4
         luck += spread / len(each) / len(classes) ** 2
     total = own + luck
     parts = own**2 / max(1, draws - 1) + luck**2 / max(1, len(labels) - len(classes))

@@ -130,7 +130,7 @@ def lowest(id: str, recalls: pd.DataFrame, name: str, note: str = "", **more) ->
     """A class with the lowest recall. recalls: a row per unit of luck, a column per class."""
     if recalls.empty:
         return judged(id, None, Verdict("not tested", "not run"), note, **more)
-    verdict = verdicts.extreme(recalls, name, worst=True)
+    verdict = verdicts.extreme(recalls, name)
     count = (recalls.idxmin(axis=1) == name).sum()
     note = f"It is the lowest in {count} of {len(recalls)} networks. {note}".strip()
     one = Printed.percent(f"recall_{name}", recalls[name], 1)

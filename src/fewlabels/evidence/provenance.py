@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from IPython.display import Markdown
 
 from fewlabels import data
+from fewlabels.runs.expected import duration
 from fewlabels.runs.records import Record
 
 DAGGER = "\N{DAGGER}"
@@ -67,7 +68,7 @@ def rerun_box(chapter: str, records: Iterable[Record], commands: dict[str, str])
     ]
     if records:
         lines += [
-            f"- Time: {_duration(seconds)} in all, one thread or one GPU per run.",
+            f"- Time: {duration(seconds)} in all, one thread or one GPU per run.",
             f"- Hardware: {'; '.join(machines)}.",
             f"- Data: {'; '.join(_sum(name, value) for name, value in sorted(sums.items()))}.",
             f"- Versions: {'; '.join(versions)}.",
@@ -102,9 +103,3 @@ def _machine(record: Record) -> str:
 
 def _versions(record: Record) -> str:
     return ", ".join(f"{name} {version}" for name, version in sorted(record.versions.items()))
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

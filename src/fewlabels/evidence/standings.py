@@ -125,7 +125,10 @@ def differences(name: str) -> list[str]:
 
 
 def publish() -> list[Path]:
-    """Write the files of all tasks that the book plans, from the data; returns their paths."""
+    """Write the files of all tasks that the book plans, from the data; returns their paths.
+
+    To be called by hand where chapter 5 plans other draws.
+    """
     planned: dict[tuple[str, float], set[int]] = {}
     with data.as_in_the_book():
         for run in scored(chapters.load(CHAPTER).plan(profiles.settings(CHAPTER))):

@@ -266,15 +266,14 @@ def corrected(found: Iterable[PairedDifference]) -> list[float]:
     return [math.nan if math.isnan(p) else float(next(adjusted)) for p in ps]
 
 
-def compared(found: Mapping[str, PairedDifference | None]) -> pd.DataFrame:
-    """Comparisons by name as a frame, with Holm's correction over those that were run.
+def compared(found: Mapping[str, PairedDifference]) -> pd.DataFrame:
+    """Comparisons by name as a frame, with Holm's correction over those that have a p value.
 
     Columns: comparison, mean, low, high (fractions), n, p (corrected), difference.
     """
-    run = {name: each for name, each in found.items() if each is not None}
     rows = [
         (name, each.mean, each.low, each.high, each.n, p, each)
-        for (name, each), p in zip(run.items(), corrected(run.values()), strict=True)
+        for (name, each), p in zip(found.items(), corrected(found.values()), strict=True)
     ]
     return pd.DataFrame(rows, columns=["comparison", "mean", "low", "high", "n", "p", "difference"])
 

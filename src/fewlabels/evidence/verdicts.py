@@ -273,11 +273,11 @@ def answer(verdict: Verdict) -> Verdict:
     return replace(verdict, word={"holds": "yes", "opposite": "no"}.get(verdict.word, verdict.word))
 
 
-def extreme(values: pd.DataFrame, name: str, worst: bool = True) -> Verdict:
-    """Verdict on "class `name` is the worst of all" (or the best, with worst=False).
+def extreme(values: pd.DataFrame, name: str) -> Verdict:
+    """Verdict on "class `name` is the worst of all".
 
     values: [units of luck, classes], a metric in fractions (0..1). It holds where the class is
-    significantly lower (higher) than each other one, and is opposite where another one is than it,
+    significantly lower than each other one, and is opposite where another one is than it,
     after Holm's correction. Raises UserError for an unknown class and for values that are missing.
     """
     if name not in values.columns:
@@ -285,23 +285,22 @@ def extreme(values: pd.DataFrame, name: str, worst: bool = True) -> Verdict:
     if values.isna().to_numpy().any():
         raise UserError("values has missing entries: leave those draws out of every class.")
     others = [column for column in values.columns if column != name]
-    n, claimed = len(values), -1 if worst else 1
+    n = len(values)
     if n < FEWEST:
         return Verdict("not tested", f"too few runs (n = {n})")
     found = {other: statistics.mean_difference(values[name] - values[other]) for other in others}
     adjusted = dict(zip(others, holm([each.p for each in found.values()]), strict=True))
     ours = f"{name}: {percent(values[name].mean())}"
-    lower = "lower" if worst else "higher"
-    closest = min(others, key=lambda other: claimed * found[other].mean)
+    closest = min(others, key=lambda other: -found[other].mean)
     rival = f"{closest}: {percent(values[closest].mean())}"
     said = f"difference {percent(found[closest], sign=True)} points, n = {n}"
-    behind = [o for o in others if found[o].mean * claimed < 0 and adjusted[o] <= ALPHA]
+    behind = [o for o in others if found[o].mean > 0 and adjusted[o] <= ALPHA]
     if behind:
         p = min(adjusted[other] for other in behind)
-        return Verdict("opposite", f"{rival} is {lower} than {ours} ({said})", p)
+        return Verdict("opposite", f"{rival} is lower than {ours} ({said})", p)
     p = max(each.p for each in found.values())
     if p <= ALPHA:
-        reason = f"{ours} is {lower} than all {len(others)} others; the next is {rival} ({said})"
+        reason = f"{ours} is lower than all {len(others)} others; the next is {rival} ({said})"
         return Verdict("holds", reason, p)
     could = _could(found[closest], "points")
     return Verdict("undecided", f"{ours} beside {rival} ({said}); {could}", p)

@@ -55,8 +55,9 @@ class Task(NamedTuple):
 def task(dataset: str, span: int, seed: int, scored_on: str, device: torch.device) -> Task:
     """Turned images on the device, in the order of a seed.
 
-    ``scored_on="test"``: all training images may be used, the test set scores. ``"validation"``: a
-    sixth of the training images is held out and scores; the test set is not touched. The seed names
+    ``scored_on="test"``: all training images may be used, the test set scores. ``"validation"``:
+    of every class as many training images as a sixth of the smallest class are held out and score;
+    the test set is not touched. The seed names
     the angles and the order of the training images, so that runs on fewer images see the first ones
     of the same order.
     """
@@ -219,7 +220,7 @@ def _means(values: Tensor, groups: Tensor, count: int) -> list[float]:
 
 
 def _mean(values: Tensor) -> float:
-    return values.double().mean().item()
+    return values.cpu().double().mean().item()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from fewlabels import config, data
 from fewlabels.data import Split
 from fewlabels.data.views import View, normalised
 from fewlabels.errors import UserError
-from fewlabels.kinds.measured import placed, probed, scored_protocol, size, sizes
+from fewlabels.kinds.measured import accuracy, placed, probed, scored_protocol, size, sizes
 from fewlabels.kinds.ssl import (
     PROTOCOLS,
     Pretraining,
@@ -280,7 +280,7 @@ class Classification(Experiment, kind="classes", recipe=1):
             logits = predict(lambda x: module(plain(x)), held.images)
             return {
                 "valid_loss": F.cross_entropy(logits, held.labels, weight=weight).item(),
-                "valid_accuracy": (logits.argmax(dim=1) == held.labels).float().mean().item(),
+                "valid_accuracy": accuracy(logits, held.labels),
             }
 
         recipe = self.course.recipe(len(labelled.labels))

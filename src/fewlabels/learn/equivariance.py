@@ -72,7 +72,7 @@ class ErrorMap:
                 f"booleans {tuple(shape)}, true somewhere; the margin may be too wide."
             )
         parts = (self.difference[:, mask], self.reference[:, mask])
-        apart, size = (part.double().square().sum(dim=1).sqrt() for part in parts)
+        apart, size = (part.cpu().double().square().sum(dim=1).sqrt() for part in parts)
         return (apart / size).float()
 
 

@@ -26,7 +26,7 @@ def squared_error(images: Tensor, originals: Tensor) -> Tensor:
     and values, no image, and shapes that differ.
     """
     _check(images, originals)
-    return (images - originals).double().square().flatten(1).mean(dim=1)
+    return (images - originals).cpu().double().square().flatten(1).mean(dim=1)
 
 
 def psnr(error: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fewlabels.nets.sheet_cnn import keras_start
 from fewlabels.nets.variational import reparameterised
 
 SIDE = 7
@@ -29,14 +30,6 @@ def _up(c_in: int, c_out: int) -> list[nn.Module]:
 
 def _image(c_in: int, sigmoid: bool = True) -> list[nn.Module]:
     return [nn.Conv2d(c_in, 1, 3, padding=1), *([nn.Sigmoid()] if sigmoid else [])]
-
-
-def keras_start(network: nn.Module) -> None:
-    """Keras' initial weights: uniform after Glorot & Bengio (2010), biases zero."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
 
 
 class DenoisingAutoencoder(nn.Module):

@@ -10,7 +10,7 @@ from fewlabels.errors import UserError
 def keras_start(network: nn.Module) -> nn.Module:
     """Weights as Keras starts them: Glorot's uniform distribution, biases zero."""
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
     return network

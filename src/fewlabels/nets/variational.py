@@ -57,7 +57,7 @@ def active_units(means: Tensor) -> int:
 
     Convention: the variance over images with N - 1, above `ACTIVE`.
     """
-    return int((means.double().var(dim=0) > ACTIVE).sum())
+    return int((means.cpu().double().var(dim=0) > ACTIVE).sum())
 
 
 def decoder_variance(weight: float, pixels: int) -> float:

@@ -332,7 +332,7 @@ def hardware(fabric: Fabric) -> dict[str, str | int]:
     """Device, processor, threads and precision a run is made with."""
     cuda = fabric.device.type == "cuda"
     return {
-        "device": torch.cuda.get_device_name(fabric.device) if cuda else "cpu",
+        "device": torch.cuda.get_device_name(fabric.device) if cuda else fabric.device.type,
         "processor": platform.machine(),
         "threads": torch.get_num_threads(),
         "precision": str(fabric._precision.precision),

@@ -21,7 +21,7 @@ import torch
 from lightning.fabric import Fabric
 from threadpoolctl import threadpool_limits
 
-from fewlabels import paths
+from fewlabels import config, paths
 from fewlabels.errors import UserError
 from fewlabels.learn.resume import STOP, TELL, Stopped
 from fewlabels.learn.training import NonFiniteLoss
@@ -120,7 +120,7 @@ def _local(workers: int, jobs: int, device: str, folder: Path) -> Place:
 
 
 def _cards(device: str) -> int:
-    return torch.cuda.device_count() if device in ("auto", "cuda", "gpu") else 0
+    return torch.cuda.device_count() if device in ("auto", "cuda") else 0
 
 
 def _accelerated() -> bool:
@@ -343,6 +343,7 @@ def fabric_on(device: str, precision: str, card: int | None = None) -> Fabric:
         UserError: this machine has no such device.
     """
     found = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    config.one_of("device", device, ("auto", "cpu", *found))
     if device in found and not found[device]():
         raise UserError(
             f"device is {device!r}, but PyTorch finds none on this machine: pass device=auto, "

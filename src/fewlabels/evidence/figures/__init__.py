@@ -30,7 +30,6 @@ from fewlabels.evidence.figures.looks import (
     ORANGE,
     PURPLE,
     SKY,
-    THIN,
     VERMILLION,
     WIDTH,
     Look,
