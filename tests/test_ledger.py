@@ -89,7 +89,7 @@ def test_a_figure_that_the_source_does_not_print_is_refused():
     ],
 )
 def test_units(key, unit):
-    assert ledger.unit(key) == unit
+    assert published.unit(key) == unit
 
 
 def test_every_claim_is_in_the_committed_table_in_the_order_of_the_sources():

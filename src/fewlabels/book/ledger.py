@@ -18,10 +18,8 @@ from fewlabels.evidence.statistics import (
     ALPHA,
     Interval,
     PairedDifference,
-    fraction_interval,
-    mean_interval,
 )
-from fewlabels.evidence.tables import MINUS, NOT_RUN, percent
+from fewlabels.evidence.tables import MINUS, NOT_RUN, in_percent, percent
 from fewlabels.evidence.verdicts import (
     ANSWERS,
     DIFFERENCE_WORDS,
@@ -49,7 +47,6 @@ with the margin that no difference is ``above``; ``claim_n``, ``in_words``, ``re
 ``records``: a hash of their records."""
 NUMBERS = ["ours", "low", "high", "spread", "margin", "beyond", "p", "run_seconds"]
 COUNTS = ["n", "claim_n"]
-COUNTED = "parameters"
 GROUPS = {
     "printed figures and counts": (("figure", "count", "time"), FIGURE_WORDS),
     "differences, orders and limits": (("difference", "order", "limit"), DIFFERENCE_WORDS),
@@ -278,7 +275,7 @@ def _rows(row: Mapping[str, Any], made: Mapping[str, Any]) -> list[dict[str, Any
     words = dict(zip(parts, verdicts.printed_figures(claim, [*parts.values()]), strict=True))
     found = [
         base
-        | {"quantity": key, "published": _written(value), "unit": unit(key)}
+        | {"quantity": key, "published": _written(value), "unit": published.unit(key)}
         | (_measured(claim, parts[key], words[key]) if key in parts else {"n": base["claim_n"]})
         for key, value in (claim.published or {}).items()
     ]
@@ -289,10 +286,7 @@ def _measured(claim: Claim, part: Printed, verdict: Verdict) -> dict[str, Any]:
     """Ours of one printed figure, in its unit, and the verdict on it."""
     if not len(part.values):
         return {"n": 0, "figure": verdict.word}
-    if unit(part.key) == "%" and part.key != "cohen_kappa":
-        interval = _times(fraction_interval([v / 100 for v in part.values], part.luck), 100)
-    else:
-        interval = mean_interval(part.values, part.luck)
+    interval = part.interval()
     found = part.against(claim.published[part.key])
     return _bounds(interval) | {
         "n": interval.n,
@@ -308,17 +302,13 @@ def _own(row: Mapping[str, Any]) -> dict[str, Any]:
     ours = row["ours"]
     if isinstance(ours, Interval | PairedDifference):
         unit = "points" if isinstance(ours, PairedDifference) else "%"
-        return {"unit": unit, "n": ours.n} | _bounds(_times(ours, 100))
+        return {"unit": unit, "n": ours.n} | _bounds(in_percent(ours))
     return {"n": _n(row)}
 
 
 def _n(row: Mapping[str, Any]) -> int:
     ours = row["ours"]
     return ours.n if isinstance(ours, Interval | PairedDifference) else row.get("n", 0)
-
-
-def _times(value: Interval | PairedDifference, factor: float) -> Interval:
-    return Interval(factor * value.mean, factor * value.low, factor * value.high, value.n, "")
 
 
 def _bounds(interval: Interval) -> dict[str, str]:
@@ -338,16 +328,6 @@ def in_words(ours: str | Interval | PairedDifference | None) -> str:
     if ours is None or isinstance(ours, str):
         return ours or NOT_RUN
     return percent(ours, sign=isinstance(ours, PairedDifference))
-
-
-def unit(key: str) -> str:
-    """Unit of a printed quantity, from its name in claims.yaml."""
-    if key.startswith("difference"):
-        return "points"
-    first = key.split("_")[0]
-    return {"trainable": COUNTED, "epoch": "epoch", "minutes": "minutes", "seconds": "s"}.get(
-        first, "%"
-    )
 
 
 def _written(value: float | Iterable[float]) -> str:

@@ -19,12 +19,10 @@ from fewlabels.evidence.figures import BLUE, FAINT, GREEN, INK, VERMILLION
 from fewlabels.evidence.statistics import (
     Interval,
     PairedDifference,
-    fraction_interval,
-    mean_interval,
 )
-from fewlabels.evidence.tables import NOT_RUN
+from fewlabels.evidence.tables import NOT_RUN, in_percent
 from fewlabels.evidence.verdicts import Printed, Verdict
-from fewlabels.reference.published import spelled
+from fewlabels.reference import published
 
 SUPPORTED = {"marker": "o", "color": BLUE}
 REFUTED = {"marker": "s", "color": VERMILLION}
@@ -100,9 +98,9 @@ def _lines(row: Mapping[str, Any]) -> list[Line]:
         return [
             Line(
                 unit,
-                text if first else f"      {spelled(part.key)}",
+                text if first else f"      {published.spelled(part.key)}",
                 float(claim.published[part.key]),
-                _interval(part, unit),
+                part.interval(),
                 word.beyond,
                 word,
                 "",
@@ -114,28 +112,18 @@ def _lines(row: Mapping[str, Any]) -> list[Line]:
     if len(drawn) == len(parts) == 1 and not isinstance(ours, str):
         part, word, unit = drawn[0]
         value = float(claim.published[part.key])
-        return [Line(unit, text, value, _interval(part, unit), word.beyond, verdict, "")]
+        return [Line(unit, text, value, part.interval(), word.beyond, verdict, "")]
     if isinstance(ours, PairedDifference | Interval):
         unit = POINTS if isinstance(ours, PairedDifference) else PERCENTS
-        found = Interval(100 * ours.mean, 100 * ours.low, 100 * ours.high, ours.n, "")
-        return [Line(unit, text, math.nan, found, math.nan, verdict, "")]
+        return [Line(unit, text, math.nan, in_percent(ours), math.nan, verdict, "")]
     none = Interval(math.nan, math.nan, math.nan, row.get("n", 0), "")
     told = ours if isinstance(ours, str) else NOT_RUN
     return [Line(WORDS, text, math.nan, none, math.nan, verdict, told)]
 
 
 def _unit(key: str) -> str:
-    if key.startswith("difference"):
-        return POINTS
-    first = key.split("_")[0]
-    return WORDS if first in ("trainable", "epoch", "minutes", "seconds") else PERCENTS
-
-
-def _interval(part: Printed, unit: str) -> Interval:
-    if unit == POINTS or part.key == "cohen_kappa":
-        return mean_interval(part.values, part.luck)
-    found = fraction_interval([value / 100 for value in part.values], part.luck)
-    return Interval(100 * found.mean, 100 * found.low, 100 * found.high, found.n, "")
+    found = published.unit(key)
+    return found if found in (PERCENTS, POINTS) else WORDS
 
 
 def _short(text: str) -> str:

@@ -69,8 +69,12 @@ def percent(
         return NOT_RUN
     if not hasattr(value, "low"):
         return number(100 * value, decimals, sign)
-    scaled = Interval(100 * value.mean, 100 * value.low, 100 * value.high, value.n, "")
-    return number(scaled, decimals, sign)
+    return number(in_percent(value), decimals, sign)
+
+
+def in_percent(value: Interval | PairedDifference) -> Interval:
+    """Of fractions (0..1) in percent, of their differences in percentage points."""
+    return Interval(100 * value.mean, 100 * value.low, 100 * value.high, value.n, "")
 
 
 def at_most(value: float) -> str:

@@ -33,9 +33,16 @@ import pandas as pd
 
 from fewlabels.errors import UserError
 from fewlabels.evidence import power, statistics
-from fewlabels.evidence.statistics import ALPHA, FEWEST, FromPrinted, PairedDifference, holm
-from fewlabels.evidence.tables import NOT_RUN, number, percent
-from fewlabels.reference.published import Claim, spelled
+from fewlabels.evidence.statistics import (
+    ALPHA,
+    FEWEST,
+    FromPrinted,
+    Interval,
+    PairedDifference,
+    holm,
+)
+from fewlabels.evidence.tables import NOT_RUN, in_percent, number, percent
+from fewlabels.reference.published import Claim, spelled, unit
 
 OPEN = ("not identifiable", "not tested")
 FIGURE_WORDS = ("agrees", "contradicted", "cannot tell", *OPEN)
@@ -117,6 +124,13 @@ class Printed:
         """For a figure in percent, from fractions (0..1) and the variance of a fraction."""
         values = [100 * float(value) for value in fractions]
         return cls(key, values, rounding, luck, 1e4 * split_variance, instead)
+
+    def interval(self) -> Interval:
+        """Mean of our runs in the printed unit; of shares in percent on the logit scale."""
+        if unit(self.key) == "%" and self.key != "cohen_kappa":
+            shares = [value / 100 for value in self.values]
+            return in_percent(statistics.fraction_interval(shares, self.luck))
+        return statistics.mean_interval(self.values, self.luck)
 
     def against(self, printed: float) -> FromPrinted | None:
         """How far the printed figure lies from these runs; None where they cannot be compared."""

@@ -130,6 +130,14 @@ def claims(chapter: str | None = None) -> dict[str, Claim]:
     return found
 
 
+def unit(quantity: str) -> str:
+    """Of a printed quantity, from its name in claims.yaml."""
+    if quantity.startswith("difference"):
+        return "points"
+    named = {"trainable": "parameters", "epoch": "epoch", "minutes": "minutes", "seconds": "s"}
+    return named.get(quantity.split("_")[0], "%")
+
+
 def spelled(quantity: str) -> str:
     """The name of a printed quantity in claims.yaml as tables and reasons print it."""
     words = quantity.replace("mean_class_accuracy", "class_mean").replace("cohen_kappa", "kappa")
