@@ -237,11 +237,11 @@ def test_the_reports_networks_have_its_layers():
 
 
 def test_blurring_halves_the_side_and_keeps_a_constant():
-    blurred = BlurPool("circular")(torch.ones(1, 3, 8, 8))
+    blurred = BlurPool()(torch.ones(1, 3, 8, 8))
     assert torch.equal(blurred, torch.ones(1, 3, 4, 4))
     point = torch.zeros(1, 1, 8, 8)
     point[0, 0, 4, 4] = 16
-    assert BlurPool("circular")(point)[0, 0, 2, 2] == 4
+    assert BlurPool()(point)[0, 0, 2, 2] == 4
 
 
 def test_the_group_stack_has_as_many_channels_as_the_plain_one(images):

@@ -17,6 +17,8 @@ from fewlabels.nets.variational import reparameterised
 
 SIDE = 7
 """Width and height of the smallest feature map: 28 -> 14 -> 7."""
+LATENTS = 2
+"""Dimensions of the sheet's latent plane."""
 
 
 def _down(c_in: int, c_out: int) -> list[nn.Module]:
@@ -53,9 +55,9 @@ class DenoisingAutoencoder(nn.Module):
 class SmallUNet(nn.Module):
     """A U-Net (Ronneberger et al. 2015) of three scales; it learns what to add to the image."""
 
-    def __init__(self, width: int = 8):
+    def __init__(self):
         super().__init__()
-        w = width
+        w = 8
         self.fine = nn.Sequential(nn.Conv2d(1, w, 3, padding=1), nn.ReLU())
         self.middle = nn.Sequential(nn.Conv2d(w, 3 * w, 3, stride=2, padding=1), nn.ReLU())
         self.coarse = nn.Sequential(
@@ -95,7 +97,7 @@ class VariationalAutoencoder(nn.Module):
         return self.decoder(reparameterised(mean, log_variance)), mean, log_variance
 
 
-def sheet_vae(latents: int = 2) -> VariationalAutoencoder:
+def sheet_vae() -> VariationalAutoencoder:
     """The sheet's networks of sections 3.1 and 3.2; decoded images are in 0..1.
 
     The sheet names no activation for its two dense layers, so they are linear. Its two last dense
@@ -106,10 +108,10 @@ def sheet_vae(latents: int = 2) -> VariationalAutoencoder:
         *_down(32, 32),
         nn.Flatten(),
         nn.Linear(32 * SIDE * SIDE, 16),
-        nn.Linear(16, 2 * latents),
+        nn.Linear(16, 2 * LATENTS),
     )
     decoder = nn.Sequential(
-        nn.Linear(latents, 32 * SIDE * SIDE),
+        nn.Linear(LATENTS, 32 * SIDE * SIDE),
         nn.Unflatten(1, (32, SIDE, SIDE)),
         *_up(32, 32),
         *_up(32, 16),
@@ -124,13 +126,13 @@ def sheet_vae(latents: int = 2) -> VariationalAutoencoder:
     return network
 
 
-def dense_vae(latents: int, hidden: int = 200) -> VariationalAutoencoder:
-    """Two hidden layers each way (Burda et al. 2016, section 5); decodes to logits of pixels."""
+def dense_vae(latents: int) -> VariationalAutoencoder:
+    """Two hidden layers of 200 units each way (Burda et al. 2016, section 5); decodes to logits."""
 
     def layers(sizes: tuple[int, ...]) -> list[nn.Module]:
         hidden = [[nn.Linear(a, b), nn.ReLU()] for a, b in pairwise(sizes[:-1])]
         return [*(layer for pair in hidden for layer in pair), nn.Linear(sizes[-2], sizes[-1])]
 
-    encoder = nn.Sequential(nn.Flatten(), *layers((784, hidden, hidden, 2 * latents)))
-    decoder = nn.Sequential(*layers((latents, hidden, hidden, 784)), nn.Unflatten(1, (1, 28, 28)))
+    encoder = nn.Sequential(nn.Flatten(), *layers((784, 200, 200, 2 * latents)))
+    decoder = nn.Sequential(*layers((latents, 200, 200, 784)), nn.Unflatten(1, (1, 28, 28)))
     return VariationalAutoencoder(encoder, decoder)

@@ -12,17 +12,19 @@ CHANNELS = 8
 
 
 class BlurPool(nn.Module):
-    """Low-pass filter (1 2 1) x (1 2 1) / 16, then every second pixel (Zhang 2019, section 3.2)."""
+    """Low-pass filter (1 2 1) x (1 2 1) / 16, then every second pixel (Zhang 2019, section 3.2).
 
-    def __init__(self, padding_mode: str):
+    Maps are continued around their edges.
+    """
+
+    def __init__(self):
         super().__init__()
-        self.padding_mode = padding_mode
         row = torch.tensor([1.0, 2.0, 1.0]) / 4
         self.register_buffer("filter", torch.outer(row, row).view(1, 1, 3, 3))
 
     def forward(self, maps: Tensor) -> Tensor:
         """[N, C, H, W] to [N, C, H / 2, W / 2]."""
-        padded = F.pad(maps, (1, 1, 1, 1), mode=self.padding_mode)
+        padded = F.pad(maps, (1, 1, 1, 1), mode="circular")
         filters = self.filter.expand(maps.shape[1], -1, -1, -1)
         return F.conv2d(padded, filters, stride=2, groups=maps.shape[1])
 
@@ -57,9 +59,9 @@ class ConvStack(nn.Module):
             if down == "max":
                 layers.append(nn.MaxPool2d(2))
             elif down == "max, blurred":
-                layers += [_DenseMax(), BlurPool("circular")]
+                layers += [_DenseMax(), BlurPool()]
             elif down == "stride, blurred":
-                layers.append(BlurPool("circular"))
+                layers.append(BlurPool())
         self.features = nn.Sequential(*layers)
         self.head = _head(CHANNELS, outputs)
 
