@@ -8,6 +8,8 @@ from conftest import toy_run
 from fewlabels import evidence as ev
 from fewlabels import paths
 from fewlabels.errors import UserError
+from fewlabels.evidence import tables
+from fewlabels.evidence.compare import Comparisons
 from fewlabels.evidence.statistics import PairedDifference
 from fewlabels.runs.records import Store
 
@@ -389,3 +391,11 @@ def test_a_span_names_both_ends_and_one_where_they_are_equal():
     assert ev.span([high, low, absent]) == f"{minus}0.6 to +2.0 points"
     assert ev.span([low, absent], "points more") == f"{minus}0.6 points more"
     assert ev.span([absent]) == "not run"
+
+
+def test_a_caption_counts_the_comparisons_that_have_a_p_value():
+    twenty, two = (PairedDifference(0.02, 0.008, n - 1, n, "by hand") for n in (20, 2))
+    found = Comparisons(tables.compared({"a": twenty, "b": two}), ())
+    assert "over 1 comparison" in str(
+        found.table("tbl-toy", "Holm's correction over {count} comparisons.")
+    )

@@ -23,14 +23,14 @@ class Comparisons:
     """What was not run."""
 
     def table(self, label: str, caption: str) -> Table:
-        """caption: ``{count}`` in it is the number of comparisons that were run."""
+        """caption: ``{count}`` in it is the number of comparisons that have a p value."""
         shown = {
             "Comparison": self.frame["comparison"],
             "n": self.frame["n"].astype(str),
             "Difference, points": [percent(each, sign=True) for each in self.frame["difference"]],
             "p (Holm)": [*map(tables.p_value, self.frame["p"])],
         }
-        caption = caption.format(count=len(self.frame))
+        caption = caption.format(count=self.frame["p"].notna().sum())
         return tables.show(pd.DataFrame(shown), label, caption, missing=self._keys())
 
     def figure(self) -> Figure | figures.Absent:
