@@ -57,9 +57,8 @@ def task(dataset: str, span: int, seed: int, scored_on: str, device: torch.devic
 
     ``scored_on="test"``: all training images may be used, the test set scores. ``"validation"``:
     of every class as many training images as a sixth of the smallest class are held out and score;
-    the test set is not touched. The seed names
-    the angles and the order of the training images, so that runs on fewer images see the first ones
-    of the same order.
+    the test set is not touched. The seed names the angles and the order of the training images, so
+    that runs on fewer images see the first ones of the same order.
     """
     train, score = data.parts(dataset, scored_on)
     order = torch.randperm(len(train.labels), generator=torch.Generator().manual_seed(seed))
