@@ -221,7 +221,7 @@ class OwnClassifier(Experiment, kind="own-classes", recipe=1):
             seen_views = torch.cat([weak(labelled.images[known]), strong(unlabelled)])
             logits = module(seen_views)
             supervised = F.cross_entropy(logits[:LABELLED], labelled.labels[known])
-            return supervised + fixmatch.loss(guessed, logits[LABELLED:], CONFIDENCE)[0]
+            return supervised + fixmatch.loss(guessed, logits[LABELLED:], CONFIDENCE)
 
         return fit(network, loss, len(images), self.training, fabric, label=str(self))
 

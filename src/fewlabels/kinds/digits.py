@@ -237,8 +237,7 @@ class DigitClassification(Experiment, kind="digits", recipe=1):
                 weak = weak - share.log()
             logits = module(deformed(torch.cat([known, images[index]]), seen.black))
             supervised = F.cross_entropy(logits[: len(known)], classes)
-            unsupervised, _ = fixmatch.loss(weak, logits[len(known) :], CONFIDENCE)
-            return supervised + unsupervised
+            return supervised + fixmatch.loss(weak, logits[len(known) :], CONFIDENCE)
 
         return fit(network, loss, len(images), self.training, fabric, label=str(self))
 

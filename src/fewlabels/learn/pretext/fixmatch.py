@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def loss(weak_logits: Tensor, strong_logits: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+def loss(weak_logits: Tensor, strong_logits: Tensor, threshold: float) -> Tensor:
     """The unlabelled term (equation 4).
 
     Args:
@@ -13,10 +13,9 @@ def loss(weak_logits: Tensor, strong_logits: Tensor, threshold: float) -> tuple[
         threshold: confidence in 0..1 that a pseudo-label needs to count.
 
     Returns:
-        The loss, a scalar: cross-entropy over the confident images, divided by all N; and the
-        fraction of images that were confident.
+        The loss, a scalar: cross-entropy over the confident images, divided by all N.
     """
     confidence, pseudo = weak_logits.detach().softmax(dim=1).max(dim=1)
     confident = (confidence >= threshold).float()
     each = F.cross_entropy(strong_logits, pseudo, reduction="none")
-    return (each * confident).mean(), confident.mean()
+    return (each * confident).mean()

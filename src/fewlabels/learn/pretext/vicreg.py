@@ -55,7 +55,8 @@ class VICReg(TwoViews):
         """Invariance, variance and covariance, weighted 25, 25 and 1.
 
         As equation 6, but that Lightly takes the mean of the variance terms of both views where
-        the paper takes their sum.
+        the paper takes their sum. The expander is smaller than the paper's: two layers in place of
+        three, 1,024 numbers wide in place of 8,192.
         """
         variance = (variance_loss(first) + variance_loss(second)) / 2
         covariances = covariance(first) + covariance(second)
