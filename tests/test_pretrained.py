@@ -92,12 +92,15 @@ def test_the_last_layer_is_taken_off(architecture, size, images):
     assert network.train()(images).shape == (5, size)
 
 
-def test_batch_norm_stays_as_it_is_while_training(images):
-    network = backbone(Pretrained("resnet18", "random")).train()
+@pytest.mark.parametrize("moving", [False, True])
+def test_batch_norm_moves_only_where_it_is_asked_to(images, moving):
+    network = backbone(Pretrained("resnet18", "random"))
+    network.moving = moving
+    network.train()
     before = network.body.bn1.running_mean.clone()
     network(images)
     assert network.training
-    assert torch.equal(network.body.bn1.running_mean, before)
+    assert torch.equal(network.body.bn1.running_mean, before) != moving
 
 
 def test_a_split_resnet_computes_the_same_features(images):

@@ -87,7 +87,8 @@ class Settings(Parameters):
     all_layers_seeds: Repeats
     """Of all its layers."""
     report_all_seeds: Repeats
-    """Of protocol ``report`` with all layers trained, on the smaller ResNet."""
+    """Of protocol ``report`` with all layers of the smaller ResNet trained, in either mode of
+    batch norm."""
     report_all_size: Side
     """Pixels a side there."""
     small_size: Side
@@ -259,16 +260,17 @@ def small_networks(s: Settings) -> Iterator[NetworkTraining]:
 
 
 def fine_tuned(s: Settings) -> Iterator[NetworkTraining]:
-    """Trained layers of the smaller ResNet: all in protocol report; the last block, and all, at a
-    tenth of the head's rate in protocol tuned."""
+    """Trained layers of the smaller ResNet: all in protocol report, with batch norm in both modes;
+    the last block, and all, at a tenth of the head's rate in protocol tuned."""
     own = {"source": fine_tuned_source(s), "network": "all layers"}
     for seed in range(s.report_all_seeds):
-        yield ReportFineTuning(
+        whole = ReportFineTuning(
             *(s.dataset, "report", seed, report_recipe(s)),
             by_patient=False,
             size=s.report_all_size,
             **own,
         )
+        yield from (whole, replace(whole, moving=True))
     steps = s.fine_tuned_epochs * batches(s, BATCH)
     recipe = replace(tuned_recipe(steps, BATCH), evaluations=min(s.fine_tuned_epochs, steps))
     for network, seeds in (("last block", s.fine_tuned_seeds), ("all layers", s.all_layers_seeds)):

@@ -17,7 +17,7 @@ from fewlabels.kinds.measured import placed
 from fewlabels.learn.training import fit, predict
 from fewlabels.nets.pretrained import Pretrained, backbone, split
 from fewlabels.nets.xray_cnn import SmallXrayNet, TenConvolutions
-from fewlabels.runs.records import Outcome, Store
+from fewlabels.runs.records import ADDED, Outcome, Store
 
 NETWORKS = ("ten convolutions", "small", "last block", "all layers")
 SMALLEST_CROP = 0.08
@@ -123,8 +123,12 @@ class ReportFineTuning(NetworkTraining, kind="xray-report-fine-tuning", recipe=1
     """Protocol ``report``, read otherwise: nothing is frozen.
 
     All layers are trained at one rate on the report's random crops, and the crops are drawn in
-    evaluation as well. Batch norm stays in evaluation mode, unlike in the report.
+    evaluation as well.
     """
+
+    moving: bool = field(default=False, kw_only=True, metadata=ADDED)
+    """Batch norm takes the statistics of each training batch and moves its own, as in PyTorch's own
+    training mode. False: it keeps those of ImageNet."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -133,10 +137,12 @@ class ReportFineTuning(NetworkTraining, kind="xray-report-fine-tuning", recipe=1
 
     def cell(self) -> dict[str, str | int]:
         own = super().cell()
-        return own | {"method": f"{own['method']}, crops"}
+        return own | {"method": f"{own['method']}, crops{', moving statistics' * self.moving}"}
 
     def _network(self) -> tuple[nn.Module, None]:
-        return super()._network()[0], None
+        network, _ = super()._network()
+        network[0].moving = self.moving
+        return network, None
 
     def _view(self, batch: Tensor) -> Tensor:
         return random_crops(batch, self.size, SMALLEST_CROP, flip=0)

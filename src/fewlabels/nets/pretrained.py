@@ -137,7 +137,7 @@ class Backbone(nn.Module):
     """A pretrained network up to its last layer: raw pixels to features.
 
     Batch norm stays in evaluation mode, also while other layers are trained: the statistics belong
-    to the weights, and small or skewed batches would spoil them.
+    to the weights, and small or skewed batches would spoil them. ``moving`` lets it train.
     """
 
     def __init__(self, body: nn.Module, features: int, statistics):
@@ -145,13 +145,14 @@ class Backbone(nn.Module):
         self.body = body
         self.features = features
         """Length of a feature vector."""
+        self.moving = False
         mean, deviation = (torch.tensor(each).view(1, 3, 1, 1) * 255 for each in statistics)
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("deviation", deviation, persistent=False)
 
     def train(self, mode: bool = True) -> "Backbone":
         super().train(mode)
-        for module in self.modules():
+        for module in () if self.moving else self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
         return self
