@@ -15,6 +15,7 @@ from fewlabels.errors import UserError
 from fewlabels.kinds.chest_xray import XrayExperiment, curve_points, layer3, weights_checksum
 from fewlabels.kinds.measured import placed
 from fewlabels.learn.training import fit, predict
+from fewlabels.nets.frozen import keep_statistics
 from fewlabels.nets.pretrained import Pretrained, backbone, split
 from fewlabels.nets.xray_cnn import SmallXrayNet, TenConvolutions
 from fewlabels.runs.records import ADDED, Outcome, Store
@@ -173,9 +174,7 @@ class LastBlock(nn.Module):
 
     def train(self, mode: bool = True) -> "LastBlock":
         super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
+        keep_statistics(self)
         return self
 
     def forward(self, outputs: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torchvision.models import VGG, ResNet
 
 from fewlabels.errors import UserError
+from fewlabels.nets.frozen import keep_statistics
 from fewlabels.nets.pretrained import Backbone
 from fewlabels.nets.sheet_cnn import keras_start
 
@@ -59,9 +60,7 @@ class Concatenated(nn.Module):
 
     def train(self, mode: bool = True) -> "Concatenated":
         super().train(mode)
-        for module in self.parts.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
+        keep_statistics(self.parts)
         return self
 
     def forward(self, maps: Tensor) -> Tensor:

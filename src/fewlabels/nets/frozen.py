@@ -1,7 +1,14 @@
-"""A backbone that stays as it is."""
+"""Parts of a network that stay as they are while the rest is trained."""
 
 import torch
 from torch import Tensor, nn
+
+
+def keep_statistics(module: nn.Module) -> None:
+    """Batch norm of ``module`` in evaluation mode, until it is next told to train."""
+    for each in module.modules():
+        if isinstance(each, nn.modules.batchnorm._BatchNorm):
+            each.eval()
 
 
 class Frozen(nn.Module):

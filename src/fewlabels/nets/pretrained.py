@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from fewlabels import config, files, paths
 from fewlabels.errors import UserError
+from fewlabels.nets.frozen import keep_statistics
 
 OLD_NAMES = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 NORMALISATIONS = {
@@ -152,9 +153,8 @@ class Backbone(nn.Module):
 
     def train(self, mode: bool = True) -> "Backbone":
         super().train(mode)
-        for module in () if self.moving else self.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        if not self.moving:
+            keep_statistics(self)
         return self
 
     def normalised(self, images: Tensor) -> Tensor:
