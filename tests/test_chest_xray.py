@@ -630,6 +630,8 @@ def test_an_image_is_found_mirrored_and_cut():
 def test_the_plan_repeats_the_report_and_has_our_protocol():
     planned = chapter.plan(profiles.settings(chapter.NAME))
     assert {run.protocol for run in planned if hasattr(run, "protocol")} == {"report", "tuned"}
+    every_layer = [run for run in planned if isinstance(run, ReportFineTuning)]
+    assert {run.moving for run in every_layer} == {False, True}
 
 
 @pytest.mark.parametrize(
