@@ -29,12 +29,12 @@ def pytest_collection_modifyitems(items):
 
 
 FIRST = [
-    "# Toy measures {#sec-toy}\n\nAfter @lee2013pseudolabel. See @fig-line, @fig-pair-2, @tbl-hand"
+    "# Toy measures {#sec-toy}\n\nAfter @wilson1927. See @fig-line, @fig-pair-2, @tbl-hand"
     " and [-@tbl-frame], @eq-mean, @sec-method and @sec-other.\n\n"
     "$$\\bar x = \\tfrac1n \\sum_i x_i$$ {#eq-mean}",
     "epochs = 2\ndataset = 'toy'\nrate = 0.01\nsizes = [1, 2]",
     "import matplotlib.pyplot as plt",
-    "#| label: fig-line\n#| fig-cap: A *line* of $x$ [@lee2013pseudolabel].\n"
+    "#| label: fig-line\n#| fig-cap: A *line* of $x$ [@wilson1927].\n"
     "#| fig-alt: A rising line\n"
     "fig, ax = plt.subplots(figsize=(3, 2))\nax.plot([1, epochs])\nplt.close(fig)\nfig",
     "#| label: fig-pair\n#| fig-cap: Two lines\n#| fig-subcap: [up, down]\n#| layout-ncol: 2\n"

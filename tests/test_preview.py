@@ -57,7 +57,8 @@ def test_pages_ask_nothing_of_the_network(pages):
 def test_a_chapter_that_is_not_frozen_appears_with_its_prose_and_numbers(pages):
     text = plain(pages["01-toy.html"])
     assert (
-        "After Lee (2013). See Figure 1.1, ?@fig-pair-2, ?@tbl-hand and 1.1, Equation 1.1," in text
+        "After Wilson (1927). See Figure 1.1, ?@fig-pair-2, ?@tbl-hand and 1.1, Equation 1.1,"
+        in text
     )
     assert "Section 1.1 and Chapter 2." in text
     assert "Not run yet. Figure 1.1: A line of" in text
@@ -237,7 +238,7 @@ fig
 
 ::: {.cell-output .cell-output-display}
 ![A *line* of $x$
-[@lee2013pseudolabel].](01-toy_files/figure-html/line.svg){#fig-line fig-alt='A rising line'}
+[@wilson1927].](01-toy_files/figure-html/line.svg){#fig-line fig-alt='A rising line'}
 :::
 :::
 
