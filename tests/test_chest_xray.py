@@ -694,9 +694,11 @@ def test_the_claims_follow_from_the_records_and_need_no_images(monkeypatch):
     words = {row["claim"].id: row["verdict"].word for row in found}
     assert words == {
         **dict.fromkeys(["C1", "C3", "C8", "C14"], "not identifiable"),
-        **dict.fromkeys(["C2", "C4", "C6", "C7", *(f"C{k}" for k in range(9, 13))], "not tested"),
+        **dict.fromkeys(["C4", "C7", "C9", "C11", "C12"], "not tested"),
+        **dict.fromkeys(["C2", "C10"], "cannot tell"),
         "C5": "contradicted",
-        "C13": "holds",
+        **dict.fromkeys(["C6", "C13"], "holds"),
     }
-    # Of six networks of ten convolutions one learns.
-    assert {row["claim"].id: row.get("n") for row in found}["C2"] == 1
+    # Of 24 networks of ten convolutions six learn; with class weights, of three none.
+    n = {row["claim"].id: row.get("n") for row in found}
+    assert (n["C2"], n["C6"], n["C10"]) == (6, 6, 6)
