@@ -476,6 +476,15 @@ def test_every_method_meets_the_same_draws(budget):
             assert found in ({0, 1, 2}, {0, 1}), name
 
 
+def test_rotation_is_run_with_short_steps_and_with_long_ones_under_two_names():
+    started = {
+        run.name: run.course.momentum
+        for run in chapter.plan(settings())
+        if isinstance(run, Pretraining) and run.method == "rotation" and run.protocol == "reduced"
+    }
+    assert started == {"rotation": 0.0, "rotation, momentum 0.9": 0.9}
+
+
 def trained(budget):
     """Method and seed of the pretraining of the grid, in the order in which it is made."""
     planned = chapter.plan(settings(budget=budget))

@@ -142,6 +142,7 @@ def reduced_plan(s: Settings) -> Iterator[Experiment]:
     for draw in range(s.seeds):
         yield from readout_runs(s, draw)
         yield from few_label_runs(s, draw)
+        yield from longer_steps(s, draw)
 
 
 def source_plan(s: Settings) -> Iterator[Experiment]:
@@ -201,6 +202,13 @@ def few_label_runs(s: Settings, draw: int) -> Iterator[Classification]:
             for fraction in sorted({*s.fractions} - {*FRACTIONS}):
                 probe = {"readout": "linear probe", "positions": False}
                 yield classifier(s, start, "frozen", fraction, **probe)
+
+
+def longer_steps(s: Settings, draw: int) -> Iterator[Classification]:
+    """Predicting rotations with momentum 0.9, whose steps are about ten times as long."""
+    for dataset in s.datasets if "rotation" in s.methods else ():
+        start = pretraining(s, dataset, "rotation", draw)
+        yield from classifiers(s, replace(start, course=replace(start.course, momentum=0.9)))
 
 
 def variant_runs(s: Settings, draw: int) -> Iterator[Classification]:

@@ -66,7 +66,7 @@ def squeezed(image: Image.Image, size: int) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
-def reduced(images: Tensor, size: int = 96) -> np.ndarray:
+def reduced(images: Tensor, size: int = 80) -> np.ndarray:
     """Images uint8 [N, 3, H, W] as a page shows them: uint8 [N, 3, size, size], antialiased."""
     small = F.interpolate(
         images.float(), size, mode="bilinear", antialias=True, align_corners=False

@@ -204,8 +204,11 @@ class Pretraining(Experiment, kind="pretraining", recipe=1):
         if not self.course.epochs:
             return f"random {self.network}"
         own = backbone_name(self.method, self.protocol)
+        usual = METHODS[self.method].COURSES["tuned" if self.protocol == "tuned" else "report"]
+        momentum = self.course.momentum
         variant = [
             "" if self.network == own else self.network,
+            "" if momentum == usual.momentum else f"momentum {momentum:g}",
             "blur" if self.blur else "",
             "extra cells" if self.extra else "",
             f"{self.subset} images" if self.subset != "all" else "",
