@@ -25,7 +25,7 @@ WORDS = {
     "not tested": "not tested",
 }
 TITLE = "Learning from Few Labels"
-QUESTION = "Five student reports, run again many times: which of their claims hold?"
+QUESTION = "Student reports, run again many times: which of their claims hold?"
 
 
 def file() -> Path:
