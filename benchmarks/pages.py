@@ -1,18 +1,17 @@
 """Put what a benchmark found into the pages that show it, each part between its two comments."""
 
-import os
 import platform
 from pathlib import Path
 from types import ModuleType
 
 import torch
 
-from fewlabels import paths
+from fewlabels import config, paths
 from fewlabels.book import inserted
 from fewlabels.book.replay import processor
 
 __all__ = ["COMPUTE", "CORES", "README", "STATISTICS", "machine", "processor", "put"]
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+CORES = config.cores()
 STATISTICS = paths.ROOT / "chapters" / "protocol-and-statistics.qmd"
 COMPUTE = paths.ROOT / "chapters" / "compute-and-numbers.qmd"
 README = Path(__file__).with_name("README.md")

@@ -112,7 +112,7 @@ def main() -> None:
         each = seconds(empty, "dask", scheduler=address) / given.runs
         rows.append(f"| store and Dask, each run, two workers | {1000 * each:.0f} ms |")
     rows.append(reading(given.records))
-    found = "\n".join(rows) + f"\n\n{pages.processor()}, {os.cpu_count()} cores.\n"
+    found = "\n".join(rows) + f"\n\n{pages.processor()}, {pages.CORES} cores.\n"
     print(found)
     if given.keep:
         pages.put("sweeps", found, pages.README)

@@ -11,14 +11,17 @@ others: put PBSCluster or SGECluster in the place of SLURMCluster.
 
 import argparse
 import os
+import re
 import sys
 
 from dask_jobqueue import SLURMCluster
 
+SHARED = ("FEWLABELS_DATA", "FEWLABELS_CACHE")
+
 
 def cluster(given: argparse.Namespace) -> SLURMCluster:
     """The cluster; its jobs are started when runs wait for them."""
-    own = {name: os.environ[name] for name in ("FEWLABELS_DATA", "FEWLABELS_CACHE")}
+    own = {name: os.environ[name] for name in SHARED}
     hours, minutes, _ = map(int, given.walltime.split(":"))
     # A worker hands its runs over before its job is killed.
     life = ["--lifetime", f"{60 * hours + minutes - 5}m", "--lifetime-stagger", "3m"]
@@ -50,7 +53,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    given = parser().parse_args()
+    commands = parser()
+    given = commands.parse_args()
+    if missing := [name for name in SHARED if name not in os.environ]:
+        commands.error(f"set {' and '.join(missing)} to folders that all machines see")
+    if not re.fullmatch(r"\d+:\d\d:\d\d", given.walltime):
+        commands.error(f"--walltime is {given.walltime!r}; expected HH:MM:SS")
     with cluster(given) as jobs:
         if given.print:
             print(jobs.job_script())

@@ -46,7 +46,9 @@ def test_grey_arrays_and_tensors_are_the_same_images():
     grey = PIXELS[..., 0]
     encoder = fewlabels.pretrain(grey, epochs=0, device="cpu")
     tensor = torch.from_numpy(grey).unsqueeze(1)
-    assert (fewlabels.features(encoder, grey) == fewlabels.features(encoder, tensor)).all()
+    found = fewlabels.features(encoder, grey)
+    assert (found == fewlabels.features(encoder, tensor)).all()
+    assert (found == encoder(tensor).detach().numpy()).all()
 
 
 def test_a_probe_is_an_estimator():

@@ -3,6 +3,8 @@
 import math
 from types import SimpleNamespace
 
+from toy_runs import Toy
+
 from fewlabels import paths
 from fewlabels.book import cli, replay
 
@@ -78,3 +80,12 @@ def test_a_processor_is_named_with_its_instructions(monkeypatch):
     # PyTorch has read it already; what it says then is what it uses.
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
     assert replay.processor() == f"{whole} only"
+
+
+def test_a_replay_leaves_the_weights_of_the_book_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path))
+    monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
+    run = Toy("digits", 3)
+    monkeypatch.setattr(replay, "drawn", lambda *asked: [("toy", run, None)])
+    ((_, _, made),) = replay.replayed(1, 0, 60, ["toy"])
+    assert made.weights and not [*tmp_path.glob("weights/*")]

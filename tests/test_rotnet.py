@@ -28,6 +28,7 @@ from fewlabels.kinds.rotnet import (
     weak_view,
 )
 from fewlabels.learn import evaluation
+from fewlabels.learn.resume import STOP, TELL, Stopped
 from fewlabels.learn.training import Recipe
 from fewlabels.nets.compact import CompactNet
 from fewlabels.runs.records import Store
@@ -85,6 +86,29 @@ TRAINED = {
     "s4l": classification("tuned", "s4l", unlabelled=200),
     "fixmatch": classification("tuned", "fixmatch", unlabelled=200),
 }
+
+
+def test_a_stopped_fixmatch_run_goes_on_with_the_share_of_its_guesses(
+    fabric, tmp_path, monkeypatch
+):
+    # Every guess counts, and those of the first steps weigh heavily.
+    monkeypatch.setattr(kinds, "CONFIDENCE", 0)
+    monkeypatch.setattr(kinds, "SHARE_RATE", 0.3)
+    run, steps = classification("tuned", "fixmatch", unlabelled=200), []
+    undisturbed = Store(tmp_path / "undisturbed").run(run, fabric)
+    store = Store(tmp_path / "stopped")
+    stop = STOP.set(lambda: len(steps) == 3)
+    tell = TELL.set(lambda step, of: steps.append(step))
+    try:
+        with pytest.raises(Stopped):
+            store.run(run, fabric)
+        record = store.run(run, fabric)
+    finally:
+        STOP.reset(stop), TELL.reset(tell)
+    assert len(steps) > 4 and record.metrics == undisturbed.metrics
+    assert record.curves == undisturbed.curves
+
+
 PROBED = {
     f"{name}, {readout}": frozen(start.protocol, start, readout=readout)
     for name, start in {

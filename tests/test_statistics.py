@@ -171,6 +171,11 @@ def test_p_value_by_hand_and_in_agreement_with_the_interval():
             assert (each.p <= 0.05) == (not each.low <= 0 <= each.high)
 
 
+def test_rounding_is_no_difference():
+    assert mean_difference([0.1 + 0.2 - 0.3] * 6).p == 1
+    assert mean_difference([0.01] * 6).p == 2**-5
+
+
 def test_a_difference_is_tested_against_a_limit_by_hand():
     # Mean 2, error 1 / sqrt(3); below 3: t = -1.7320508; P(t < -x) = (1 - x / sqrt(x**2 + 2)) / 2.
     found = mean_difference([1, 2, 3])

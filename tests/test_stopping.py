@@ -148,8 +148,12 @@ def test_what_a_run_says_is_seen_and_what_killed_sweeps_left_is_cleared(store):
     dead.wait()
     left = under_way.place(f"{under_way.own_name().rsplit('-', 1)[0]}-{dead.pid}")
     left.mkdir(parents=True)
+    # Of a machine whose name begins as this one's does.
+    host, _, pid = left.name.rpartition("-")
+    other = left.with_name(f"{host}-1-{pid}")
+    other.mkdir()
     with under_way.opened() as folder:
-        assert not left.exists()
+        assert not left.exists() and other.exists()
         watch = under_way.Watch(folder, time.time() + 100, "toy")
         assert not watch.stop()
         watch.tell(3, 6)

@@ -55,8 +55,9 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 [N, C, side, side] to features float [N, D]."""
-        # As the views of the pretraining are normalised.
-        return self.backbone(normalised(images.float() / 255, View.mean, View.deviation))
+        # As in the pretraining: three channels, normalised like its views.
+        shown = images.expand(-1, 3, -1, -1).float() / 255
+        return self.backbone(normalised(shown, View.mean, View.deviation))
 
 
 def pretrain(
@@ -143,8 +144,7 @@ def features(encoder: Encoder | str, images: np.ndarray | Tensor) -> np.ndarray:
             f"[{encoder.channels}, {encoder.side}, {encoder.side}], as it was trained on."
         )
     device = next(encoder.parameters()).device
-    shown = pixels.expand(-1, 3, -1, -1)
-    return predict(lambda part: encoder(part.to(device)), shown).cpu().numpy()
+    return predict(lambda part: encoder(part.to(device)), pixels).cpu().numpy()
 
 
 def probe(features: np.ndarray, labels: np.ndarray, c: float = 1.0) -> Pipeline:

@@ -1,5 +1,6 @@
 """Checks shared by every config: a refusal names the key and what is allowed."""
 
+import os
 from collections.abc import Iterable
 from math import isfinite
 from typing import Any
@@ -42,3 +43,9 @@ def positive(key: str, value: Any, or_zero: bool = False) -> None:
     finite(key, value, allowed)
     if value < 0 or (value == 0 and not or_zero):
         raise UserError(f"{key} is {value!r}; allowed: {allowed}")
+
+
+def cores() -> int:
+    """CPU cores that this process may use, which can be fewer than the machine has."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
+from uuid import uuid4
 
 from fewlabels import paths
 from fewlabels.errors import DiskError, UserError
@@ -27,7 +28,8 @@ def whole(path: Path) -> Iterator[BinaryIO]:
     Where the block fails, what was under ``path`` before stays as it was. Raises DiskError.
     """
     folder(path.parent)
-    partial = path.with_suffix(f".{os.getpid()}.tmp")
+    # Machines that share the folder may have equal process numbers.
+    partial = path.with_suffix(f".{uuid4().hex}.tmp")
     with refusals(path):
         _clear(path.parent)
         try:
@@ -100,16 +102,17 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def download(path: Path, what: str, otherwise: str) -> Iterator[None]:
-    """Within it, ``path`` is fetched, which a process tries once.
+    """Within it, ``path`` is fetched, which a process tries once, and one process at a time.
 
-    Thousands of records ask for the same few files, and each attempt without a network takes
-    seconds. Raises UserError, the same one every time: ``what`` could not be downloaded, why, and
-    what to do ``otherwise``.
+    Another may have fetched it before: look again inside. Thousands of records ask for the same few
+    files, and each attempt without a network takes seconds. Raises UserError, the same one every
+    time: ``what`` could not be downloaded, why, and what to do ``otherwise``.
     """
     if path in _NOT_FETCHED:
         raise UserError(_NOT_FETCHED[path])
     try:
-        yield
+        with locked(paths.cache() / "locks" / f"{path.name}.lock"):
+            yield
     except UserError:
         raise
     except Exception as error:  # Of sockets, HTTP, archives and checksums, each has its own.

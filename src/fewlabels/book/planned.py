@@ -6,6 +6,7 @@ the cache, and counts as long as the package, the notebook and these libraries a
 
 import hashlib
 import json
+import platform
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -38,17 +39,25 @@ class Planned:
     """Other files that the chapter reads."""
 
     def by_other_code(self) -> int:
-        """Records that say which code made them, and whose code reads otherwise today."""
+        """Records that say which code made them, and whose code reads otherwise today; hashes of
+        code compare within one version of Python (see `fewlabels.code`)."""
         count = 0
         for file, today in self.records.items():
             record = reading.found(Path(file).parent, Path(file).stem)
-            count += record is not None and record.source not in ("", today)
+            if record is not None and record.source:
+                alike = minor(record.versions["python"]) == minor(platform.python_version())
+                count += alike and record.source != today
         return count
 
     def done_beyond(self) -> int:
         """How many of the runs that only a larger budget asks for are made."""
         runs = [Path(file) for file in self.beyond]
         return sum(kept.place(file.parent, file.stem) is not None for file in runs)
+
+
+def minor(version: str) -> str:
+    """``"3.11"`` of ``"3.11.7"``."""
+    return version.rpartition(".")[0]
 
 
 def planned(name: str) -> Planned:

@@ -59,7 +59,8 @@ def replayed(
 ) -> Iterator[tuple[str, Record, Record | str]]:
     """Chapter, record, and the record made here; or why none was, where the data are not here."""
     with tempfile.TemporaryDirectory() as scratch:
-        store = Store(Path(scratch))
+        # Weights apart as well: those of the book's runs stay as they are.
+        store = Store(Path(scratch) / "records", Path(scratch) / "weights")
         for name, run, record in drawn(sample, seed, seconds, names):
             try:
                 with data.as_in_the_book():

@@ -54,20 +54,23 @@ def load(family: type[MNIST], name: str, title: str, classes: tuple[str, ...]) -
 
 
 def _download(family: type[MNIST], title: str, root: Path, raw: Path) -> None:
-    lacking = [name for name, digest in family.resources if not check_integrity(raw / name, digest)]
-    if not lacking:
+    if not _lacking(family, raw):
         return
     otherwise = (
         f"Put its four .gz archives into a folder {family.__name__}/raw and name the folder above "
         "it in FEWLABELS_DATA, or use the parameter dataset=digits, which needs no download."
     )
     with files.download(raw, title, otherwise):
-        for name in lacking:
+        for name in _lacking(family, raw):
             # A partial archive is fetched anew, and torchvision fetches none whose content lies
             # unpacked beside it. A reader's own folder is never touched like this.
             (raw / name).unlink(missing_ok=True)
             (raw / name).with_suffix("").unlink(missing_ok=True)
         family(root, download=True)
+
+
+def _lacking(family: type[MNIST], raw: Path) -> list[str]:
+    return [name for name, digest in family.resources if not check_integrity(raw / name, digest)]
 
 
 def _check(path: Path, expected: str) -> None:

@@ -161,14 +161,16 @@ class MedMNIST:
         # Beside its place, where a download that is cut off is never taken for the file.
         made = files.folder(path.parent) / f"{path.stem}.tmp"
         fetch = getattr(medmnist, INFO[self.flag]["python_class"])
-        try:
-            with files.download(path, path.name, otherwise):
-                shutil.rmtree(made, ignore_errors=True)
-                made.mkdir()
+        with files.download(path, path.name, otherwise):
+            if path.exists():
+                return
+            shutil.rmtree(made, ignore_errors=True)
+            made.mkdir()
+            try:
                 fetch(split="train", download=True, root=str(made), size=self.size)
                 (made / path.name).replace(path)
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
+            finally:
+                shutil.rmtree(made, ignore_errors=True)
 
 
 def _folder() -> Path:

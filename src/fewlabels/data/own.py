@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fewlabels import cached, files, paths
+from fewlabels import cached, config, files, paths
 from fewlabels.data.images import ImageData, Split
 from fewlabels.data.photographs import squeezed
 from fewlabels.data.reading import images_in, read, visible
@@ -220,7 +220,7 @@ def _decoded(layout: dict[str, dict[str, list[Path]]], side: int) -> dict:
         changed["were turned upright, as their camera noted"] += picture.turned
         return squeezed(picture.image, side)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(config.cores()) as pool:
         images = [*pool.map(decode, every)]
     if refused:
         more = f" And {len(refused) - SHOWN} more." if len(refused) > SHOWN else ""

@@ -25,6 +25,7 @@ from fewlabels.errors import UserError
 
 SOURCES = ("caltech101", "shapes")
 CLASSES = 101
+FOLDER = "101_ObjectCategories"
 """Folders in Caltech-101's archive, at least."""
 SHAPES = ("cross", "disc", "square", "triangle")
 SHAPES_PER_CLASS = 14
@@ -153,7 +154,7 @@ def check_classes(source: str, classes: tuple[str, ...]) -> None:
 def _folder() -> Path:
     """``caltech101/101_ObjectCategories`` of ``FEWLABELS_DATA``, or downloaded into the cache."""
     own = paths.given() is not None
-    folder = paths.data() / "caltech101" / "101_ObjectCategories"
+    folder = paths.data() / "caltech101" / FOLDER
     if own and not folder.is_dir():
         raise UserError(
             f"{folder} is missing: put Caltech-101's class folders there, or unset FEWLABELS_DATA "
@@ -178,14 +179,16 @@ def _download(target: Path) -> None:
         "FEWLABELS_DATA, or use the smoke profile, which draws its own images."
     )
     made = target.with_name(f"{target.name}.tmp")
-    try:
-        with files.download(target, "Caltech-101", otherwise):
-            shutil.rmtree(made, ignore_errors=True)
+    with files.download(target, "Caltech-101", otherwise):
+        if (target / FOLDER).is_dir():
+            return
+        shutil.rmtree(made, ignore_errors=True)
+        try:
             Caltech101(made, download=True)
             shutil.rmtree(target, ignore_errors=True)
             (made / target.name).rename(target)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
 
 
 def _files(folder: Path, name: str) -> list[Path]:

@@ -90,7 +90,7 @@ class PairedDifference:
         if self.n < FEWEST:
             return math.nan
         if not self.error > 0:
-            return min(1.0, 2.0 ** (1 - self.n)) if self.mean else 1.0
+            return min(1.0, 2.0 ** (1 - self.n)) if abs(self.mean) > EQUAL else 1.0
         return float(2 * stats.t.sf(abs(self.mean) / self.error, self.df))
 
     def p_above(self, limit: float) -> float:

@@ -208,7 +208,8 @@ class OwnClassifier(Experiment, kind="own-classes", recipe=1):
         labelled, images = seen.train.take(drawn), seen.train.images
         weak, strong = seen.view(self.symmetry, 0.8), seen.view(self.symmetry, 0.4, jitter=0.8)
         prior = labelled.labels.bincount(minlength=seen.classes) / len(drawn)
-        share = prior.clone()
+        # A buffer, so that a run that is stopped goes on with it.
+        network.register_buffer("share", prior.clone(), persistent=False)
 
         def loss(module: nn.Module, index: Tensor) -> Tensor:
             known = torch.randint(len(drawn), (LABELLED,), device=index.device)
@@ -216,8 +217,8 @@ class OwnClassifier(Experiment, kind="own-classes", recipe=1):
             with torch.no_grad():
                 guessed = module(weak(unlabelled))
                 # Distribution alignment (Berthelot et al. 2020): the labels are stratified.
-                share.lerp_(guessed.softmax(dim=1).mean(dim=0), SHARE_RATE)
-                guessed = guessed + (prior / share.clamp(min=1e-6)).log()
+                network.share.lerp_(guessed.softmax(dim=1).mean(dim=0), SHARE_RATE)
+                guessed = guessed + (prior / network.share.clamp(min=1e-6)).log()
             seen_views = torch.cat([weak(labelled.images[known]), strong(unlabelled)])
             logits = module(seen_views)
             supervised = F.cross_entropy(logits[:LABELLED], labelled.labels[known])

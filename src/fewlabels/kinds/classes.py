@@ -191,7 +191,8 @@ class Classification(Experiment, kind="classes", recipe=1):
 
     def _features(self, trunk: nn.Module, seen: Task) -> dict[str, Tensor]:
         # The random readout of positions is drawn anew in every run.
-        key = (self.pretraining.id, self.draw if self.positions else None, self.large)
+        drawn = self.draw if self.positions else None
+        key = (self.pretraining.id, drawn, self.large, self.scored_on)
         if key not in _FEATURES:
             if len(_FEATURES) == KEPT_FEATURES:
                 _FEATURES.pop(next(iter(_FEATURES)))

@@ -305,7 +305,8 @@ def _downloaded(source: Pretrained) -> dict[str, Tensor]:
         what = f"torchvision's weights of {source.architecture}"
         otherwise = f"Put {path.name} into {path.parent}, or name a local file as weights."
         with files.download(path, what, otherwise):
-            torch.hub.download_url_to_file(url, str(path), digest, progress=False)
+            if not path.exists():
+                torch.hub.download_url_to_file(url, str(path), digest, progress=False)
     if not (found := files.sha256(path)).startswith(digest):
         raise UserError(
             f"{path} is not torchvision's file: its sha256 is {found}, expected one that begins "

@@ -60,7 +60,10 @@ def computed(
             for i in running.values():
                 waiting.pop(i, None)
             if not running and not hit:
-                return
+                if not alone:
+                    return
+                alone = []  # None of them may start any more; others may.
+                continue
             if cancelled():
                 return
             for future in wait(running, 1, FIRST_COMPLETED).done if not hit else ():

@@ -70,15 +70,17 @@ def check() -> None:
 
 def add() -> None:
     """List the records that are not listed yet. Raises UserError for one that is damaged."""
-    known, there = listed(), records()
-    new = there.keys() - known.keys()
-    if not new:
-        return
-    for name in new:
-        read(name)
-        known[name] = there[name]
-    with files.whole(path()) as stream:
-        stream.write("".join(f"{known[name]}  {name}\n" for name in sorted(known)).encode())
+    # Two chapters may end at once.
+    with files.locked(paths.cache() / "locks" / "manifest.lock"):
+        known, there = listed(), records()
+        new = there.keys() - known.keys()
+        if not new:
+            return
+        for name in new:
+            read(name)
+            known[name] = there[name]
+        with files.whole(path()) as stream:
+            stream.write("".join(f"{known[name]}  {name}\n" for name in sorted(known)).encode())
 
 
 def keep(chapter: str) -> int:

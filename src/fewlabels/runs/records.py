@@ -144,10 +144,11 @@ class Store:
 
     Args:
         folder: where the records are; made on the first write.
+        weights: where the weights are, if not with those of all other stores in the cache.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = Path(folder)
+    def __init__(self, folder: Path, weights: Path | None = None):
+        self.folder, self._own_weights = Path(folder), weights
 
     @classmethod
     def of_chapter(cls, name: str, where: str) -> "Store":
@@ -314,7 +315,7 @@ class Store:
         return self._weights(f"{experiment.kind}-{experiment.id}")
 
     def _weights(self, name: str) -> Path:
-        return paths.cache() / "weights" / f"{name}.pt"
+        return (self._own_weights or paths.cache() / "weights") / f"{name}.pt"
 
     @contextmanager
     def _lock(self, experiment: Experiment) -> Iterator[None]:

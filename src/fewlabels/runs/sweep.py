@@ -112,7 +112,7 @@ def run_all(
 
 
 def _local(workers: int, jobs: int, device: str, folder: Path) -> Place:
-    most = min(workers or os.cpu_count() or 1, jobs)
+    most = min(workers or config.cores(), jobs)
     if workers or most == 1 or not _cards(device):
         return executors.local(most)
     free, steps = crowd.free_memory, partial(under_way.steps, folder)

@@ -53,9 +53,9 @@ def closed(folder: Path) -> None:
 
 def _clear(place: Path) -> None:
     """Remove the folders that killed sweeps of this machine have left."""
-    for folder in place.glob(f"{socket.gethostname()}-*"):
-        pid = folder.name.rsplit("-", 1)[1]
-        if pid.isdigit() and not _alive(int(pid)):
+    for folder in place.glob("*-*"):
+        host, _, pid = folder.name.rpartition("-")
+        if host == socket.gethostname() and pid.isdigit() and not _alive(int(pid)):
             closed(folder)
 
 

@@ -1,7 +1,7 @@
 """The book's figures in one style: column width, colour-blind-safe, fit for light and dark pages.
 
-Every function but `empty` returns a closed `Figure`: as the last value of a notebook cell it is
-shown once.
+Every function that draws a whole figure returns a closed `Figure`: as the last value of a notebook
+cell it is shown once.
 Call `style` once per notebook. Vector or bitmap is not decided here: Quarto's ``fig-format`` does
 (svg for HTML, pdf for PDF); photographs and dense point clouds are embedded as bitmaps either way.
 """
