@@ -89,7 +89,7 @@ def _in_words(hint: Any) -> str:
         limit, inside = hint.__metadata__[0], hint.__origin__
         if inside not in (int, float):
             return _in_words(inside)
-        above = "above " * (isinstance(limit, Real) and not limit.with_low)
+        above = "above " * isinstance(limit, Real)
         end = "or more" if limit.high is None else f"to {limit.high:,}"
         return f"{'whole number' if inside is int else 'number'}, {above}{limit.low:,} {end}"
     if typing.get_origin(hint) is typing.Literal:

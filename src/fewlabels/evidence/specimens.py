@@ -13,30 +13,31 @@ from fewlabels.data import ImageData
 from fewlabels.data.views import View
 from fewlabels.evidence import figures
 
+COLUMNS = 8
 PATCHES = 7
 """Patches on a side of an image, as the transformers of chapter 5 cut it."""
 
 
-def examples(images: ImageData, count: int = 8) -> Figure:
-    """The first ``count`` training images of every class, a row per class."""
+def examples(images: ImageData) -> Figure:
+    """The first eight training images of every class, a row per class."""
     rows, titles = [], []
     for k in range(len(images.classes)):
-        chosen = images.train.images[(images.train.labels == k).nonzero().squeeze(1)[:count]]
+        chosen = images.train.images[(images.train.labels == k).nonzero().squeeze(1)[:COLUMNS]]
         white = torch.full_like(images.train.images[:1], 255)
-        rows.append(torch.cat([chosen, white.repeat(count - len(chosen), 1, 1, 1)]))
-        titles += [f"class {k}"] + [""] * (count - 1)
-    return figures.image_grid(torch.cat(rows).numpy(), titles, columns=count)
+        rows.append(torch.cat([chosen, white.repeat(COLUMNS - len(chosen), 1, 1, 1)]))
+        titles += [f"class {k}"] + [""] * (COLUMNS - 1)
+    return figures.image_grid(torch.cat(rows).numpy(), titles, columns=COLUMNS)
 
 
-def views(images: Tensor, view: View, count: int = 4, seed: int = 3) -> Figure:
-    """Images uint8 [N, C, H, W] above ``count`` random views of each."""
-    torch.manual_seed(seed)
+def views(images: Tensor, view: View) -> Figure:
+    """Images uint8 [N, C, H, W] above four random views of each."""
+    torch.manual_seed(3)
     mean, deviation = (
         torch.tensor(values).view(1, -1, 1, 1) for values in (view.mean, view.deviation)
     )
     drawn = [
         (view(images) * deviation + mean).clamp(0, 1).mul(255).round().to(torch.uint8)
-        for _ in range(count)
+        for _ in range(4)
     ]
     return figures.image_grid(torch.cat([images, *drawn]).numpy(), columns=len(images))
 
@@ -52,9 +53,9 @@ def pairs(images: ImageData, found: Sequence[tuple[str, int, str, int]]) -> Figu
     return figures.image_grid(shown.numpy(), titles, columns=len(found))
 
 
-def hidden(images: Tensor, share: float = 0.75, seed: int = 3) -> Tensor:
+def hidden(images: Tensor, share: float = 0.75) -> Tensor:
     """Images uint8 [N, C, H, W] with this share of their 49 patches grey."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(3)
     patch = images.shape[-1] // PATCHES
     shown = int((1 - share) * PATCHES**2)
     kept = torch.rand(len(images), PATCHES**2, generator=generator).argsort(dim=1) < shown
@@ -62,9 +63,9 @@ def hidden(images: Tensor, share: float = 0.75, seed: int = 3) -> Tensor:
     return torch.where(mask.repeat_interleave(patch, 3), images, torch.full_like(images, 128))
 
 
-def reading_order(image: Tensor, places: Sequence[int] = (10, 24, 40)) -> Figure:
+def reading_order(image: Tensor) -> Figure:
     """An image uint8 [C, H, W] with its patches numbered, and what comes before some of them."""
-    patch = image.shape[-1] // PATCHES
+    patch, places = image.shape[-1] // PATCHES, (10, 24, 40)
     picture = image.permute(1, 2, 0).numpy() if len(image) == 3 else image[0].numpy()
     fig, axes = plt.subplots(1, 1 + len(places), figsize=(figures.WIDTH, 1.8))
     halo = [withStroke(linewidth=1.2, foreground=figures.INK)]

@@ -159,7 +159,11 @@ class OwnClassifier(Experiment, kind="own-classes", recipe=1):
             probabilities = self._probed(seen, drawn, fabric, store)
         else:
             network = placed(
-                nn.Sequential(trunk := self._trunk(seen, fabric, store), head(trunk, seen)), fabric
+                nn.Sequential(
+                    trunk := self._trunk(seen, fabric, store),
+                    nn.Linear(trunk.features, seen.classes),
+                ),
+                fabric,
             )
             fitted = self._fixmatch if self.method == "fixmatch" else self._supervised
             curves = fitted(network, seen, drawn, fabric)
@@ -225,10 +229,6 @@ class OwnClassifier(Experiment, kind="own-classes", recipe=1):
             return supervised + fixmatch.loss(guessed, logits[LABELLED:], CONFIDENCE)
 
         return fit(network, loss, len(images), self.training, fabric, label=str(self))
-
-
-def head(trunk: PocketNet, seen: Task) -> nn.Module:
-    return nn.Linear(trunk.features, seen.classes)
 
 
 ENLARGE = features.View(

@@ -114,13 +114,11 @@ def _calibration_error(p: np.ndarray, labels: np.ndarray) -> float:
     return float(np.abs(gaps).sum() / len(p))
 
 
-def reliability(
-    probabilities: np.ndarray, labels: np.ndarray, bins: int = 10
-) -> tuple[np.ndarray, np.ndarray]:
+def reliability(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What was said and what came of it: mean probability [B], and share of positives [B].
 
     probabilities: [N] of the positive class, 0..1; labels: [N] of 0 and 1. One entry for each of
-    ``bins`` equal-width bins that holds at least 0.5% of the images, and five.
+    ten equal-width bins that holds at least 0.5% of the images, and five.
 
     Convention: bins are closed on the left, but for the last, which has both ends; the mean of what
     was said stands for a bin and not its middle. Raises UserError for other values and lengths.
@@ -135,11 +133,11 @@ def reliability(
             f"probabilities run from {probabilities.min():.4g} to {probabilities.max():.4g} and "
             f"labels from {labels.min()} to {labels.max()}; allowed: 0..1, and 0 and 1."
         )
-    at = np.minimum((probabilities * bins).astype(int), bins - 1)
-    count = np.bincount(at, minlength=bins)
+    at = np.minimum((probabilities * 10).astype(int), 9)
+    count = np.bincount(at, minlength=10)
     full = count >= max(5, 0.005 * len(probabilities))
     said, came = (
-        np.bincount(at, weights=each, minlength=bins)[full] / count[full]
+        np.bincount(at, weights=each, minlength=10)[full] / count[full]
         for each in (probabilities, labels)
     )
     return said, came

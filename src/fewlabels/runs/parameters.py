@@ -23,11 +23,10 @@ class Range(NamedTuple):
 
 
 class Real(NamedTuple):
-    """Finite numbers above ``low``, or from ``low`` on, up to ``high`` (None: no upper end)."""
+    """Finite numbers above ``low``, up to ``high`` (None: no upper end)."""
 
     low: float
     high: float | None = None
-    with_low: bool = False
 
 
 class Items(NamedTuple):
@@ -185,9 +184,8 @@ def _own(key: str, value: Any, limit: Own) -> None:
 
 
 def _real(key: str, value: Any, limit: Real) -> None:
-    above = f"a number {'of at least' if limit.with_low else 'above'} {limit.low:g}"
+    above = f"a number above {limit.low:g}"
     allowed = above if limit.high is None else f"{above} and at most {limit.high:g}"
     config.finite(key, value, allowed)
-    low_enough = value >= limit.low if limit.with_low else value > limit.low
-    if not low_enough or (limit.high is not None and value > limit.high):
+    if value <= limit.low or (limit.high is not None and value > limit.high):
         raise UserError(f"{key} is {value!r}; allowed: {allowed}")
