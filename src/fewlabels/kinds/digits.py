@@ -226,7 +226,8 @@ class DigitClassification(Experiment, kind="digits", recipe=1):
     def _fit_fixmatch(self, network: nn.Module, labelled: Split, seen: Task, fabric: Fabric):
         images = seen.train.images[: self.unlabelled]
         # A buffer, so that a run that is stopped goes on with it.
-        network.register_buffer("share", torch.full((10,), 0.1), persistent=False)
+        even = torch.full((10,), 0.1, device=images.device)
+        network.register_buffer("share", even, persistent=False)
 
         def loss(module: nn.Module, index: Tensor) -> Tensor:
             known, classes = _sample(labelled, LABELLED_BATCH)
