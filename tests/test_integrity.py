@@ -326,6 +326,21 @@ def test_without_the_labels_it_says_what_was_not_compared(forged, monkeypatch):
     assert "not compared here, 3 times: digits is missing" in integrity.in_words(report)
 
 
+def test_without_the_labels_another_error_is_still_one(forged, monkeypatch):
+    def fail(reason):
+        def failing(name):
+            raise integrity.UserError(reason)
+
+        return failing
+
+    monkeypatch.setattr(data, "load", fail("digits is missing"))
+    monkeypatch.setattr(integrity.ledger, "rows", fail("digits is missing"))
+    monkeypatch.setattr(integrity.summary, "rows", fail("a cell is gone"))
+    report = integrity.verify()
+    assert {*report.wrong} == {"results/summary.csv cannot be made again: a cell is gone"}
+    assert report.unchecked.keys() == {"digits is missing"}
+
+
 def test_without_a_network_a_file_is_asked_for_once_and_not_for_every_record(forged, monkeypatch):
     asked = []
 

@@ -64,6 +64,21 @@ def test_fixmatch_loss_is_equation_4(logits, threshold):
     assert fixmatch.loss(*logits, threshold).item() == pytest.approx(total / 40, rel=1e-5)
 
 
+def test_alignment_trusts_a_class_less_that_is_predicted_too_often():
+    # Two classes, one image with the probabilities 0.8 and 0.2; the share moves halfway to them.
+    logits, share = torch.tensor([[0.8, 0.2]]).log(), torch.tensor([0.4, 0.6])
+    aligned = fixmatch.aligned(logits, share, torch.tensor([0.25, 0.75]), rate=0.5)
+    assert share.tolist() == pytest.approx([0.6, 0.4])
+    expected = [0.8 * 0.25 / 0.6, 0.2 * 0.75 / 0.4]
+    assert aligned.exp()[0].tolist() == pytest.approx(expected)
+
+
+def test_alignment_leaves_shares_as_they_should_be(logits):
+    share = logits[0].softmax(dim=1).mean(dim=0)
+    aligned = fixmatch.aligned(logits[0], share.clone(), share, rate=0.3)
+    assert aligned.softmax(dim=1).allclose(logits[0].softmax(dim=1), atol=1e-6)
+
+
 def test_fixmatch_of_nobody_confident_is_zero(logits):
     assert fixmatch.loss(*logits, threshold=1.0).item() == 0
 

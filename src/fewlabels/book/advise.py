@@ -223,7 +223,8 @@ def _page(found: Advice, going_on: bool) -> str:
     parts = [f"<h1>{html.escape(images.title)}</h1>"]
     parts.append(
         f"<p>{len(images.classes)} classes; {len(images.train.labels):,} images train, "
-        f"{len(images.valid.labels):,} validate, {len(images.test.labels):,} test. {state}"
+        f"{len(images.test.labels):,} test, {len(images.valid.labels):,} stay aside for "
+        f"choices of your own: nothing is chosen on them here. {state}"
         f"{', more are being made' if going_on else ''}.</p>"
     )
     parts.append(_counts(images))

@@ -170,8 +170,8 @@ def _table(
             made.update(map(tuple, lines))
         except UserError as error:
             left_out.add(name)
-            if report.unchecked:  # Without its labels a chapter has no claims.
-                report.unchecked[f"{file}: {error}"] += 1
+            if str(error) in report.unchecked:  # Without its labels a chapter has no claims.
+                report.unchecked[str(error)] += 1
             else:
                 report.wrong.append(f"results/{file} cannot be made again: {error}")
     path = paths.RESULTS / file

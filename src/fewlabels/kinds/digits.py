@@ -226,17 +226,14 @@ class DigitClassification(Experiment, kind="digits", recipe=1):
     def _fit_fixmatch(self, network: nn.Module, labelled: Split, seen: Task, fabric: Fabric):
         images = seen.train.images[: self.unlabelled]
         # A buffer, so that a run that is stopped goes on with it.
-        even = torch.full((10,), 0.1, device=images.device)
-        network.register_buffer("share", even, persistent=False)
+        stratified = torch.ones(10, device=images.device)
+        network.register_buffer("share", stratified / 10, persistent=False)
 
         def loss(module: nn.Module, index: Tensor) -> Tensor:
             known, classes = _sample(labelled, LABELLED_BATCH)
             with torch.no_grad():
                 weak = module(weak_view(images[index], seen.black))
-                # Distribution alignment (Berthelot et al. 2020, section 3.1): the labels are
-                # stratified, so a class that is predicted too often is predicted with less trust.
-                network.share.lerp_(weak.softmax(dim=1).mean(dim=0), SHARE_RATE)
-                weak = weak - network.share.log()
+                weak = fixmatch.aligned(weak, network.share, stratified, SHARE_RATE)
             logits = module(deformed(torch.cat([known, images[index]]), seen.black))
             supervised = F.cross_entropy(logits[: len(known)], classes)
             return supervised + fixmatch.loss(weak, logits[len(known) :], CONFIDENCE)

@@ -4,6 +4,8 @@ from torch import Tensor, nn
 
 from fewlabels.nets.small_resnet import Block
 
+WIDTH = 32
+"""Maps of the first block; the others have two and four times as many."""
 MAP = 14
 """Pixels a side, about, of the maps behind the first convolution, whatever the images' size."""
 
@@ -13,25 +15,24 @@ class PocketNet(nn.Module):
 
     Args:
         side: of the images, pixels.
-        channels: of the images.
-        width: of the first block; the others have two and four times as many maps.
     """
 
     size = None
 
-    def __init__(self, side: int, channels: int = 3, width: int = 32):
+    features = 4 * WIDTH
+
+    def __init__(self, side: int):
         super().__init__()
         stride = max(1, round(side / MAP))
-        self.features = 4 * width
         self.stem = nn.Sequential(
-            nn.Conv2d(channels, width, 2 * stride + 1, stride, padding=stride, bias=False),
-            nn.BatchNorm2d(width),
+            nn.Conv2d(3, WIDTH, 2 * stride + 1, stride, padding=stride, bias=False),
+            nn.BatchNorm2d(WIDTH),
             nn.ReLU(),
         )
         self.blocks = nn.Sequential(
-            Block(width, width, 1), Block(width, 2 * width, 2), Block(2 * width, 4 * width, 2)
+            Block(WIDTH, WIDTH, 1), Block(WIDTH, 2 * WIDTH, 2), Block(2 * WIDTH, 4 * WIDTH, 2)
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Float [N, channels, side, side] to features [N, 4 * width]."""
+        """Float [N, 3, side, side] to features [N, 128]."""
         return self.blocks(self.stem(images)).mean(dim=(2, 3))
