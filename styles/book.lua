@@ -72,10 +72,14 @@ local function on_paper(span)
   end
 end
 
--- The strip of claims is a line of links on the page and a picture on paper.
+-- The strip of claims is a line of links on the page and a picture on paper; a chapter's reasons
+-- fold on the page, and on paper they stand in the ledger alone.
+local DROPPED = { latex = { "tiles", "reasons" }, html = { "paper" } }
+
 local function either(div)
-  local drop = quarto.doc.is_format("latex") and "tiles" or "paper"
-  if div.classes:includes(drop) then return {} end
+  for _, class in ipairs(DROPPED[quarto.doc.is_format("latex") and "latex" or "html"]) do
+    if div.classes:includes(class) then return {} end
+  end
 end
 
 -- The date on the title page names the commit that is rendered.

@@ -62,14 +62,16 @@ local function fill(div)
   local page = "chapters/" .. chapter .. ".ipynb"
   local figure, whole = div.attributes["figure"], div.classes:includes("whole")
   local short = div.classes:includes("finding")
-  local image = figure and image_of(text, figure)
+  local image, picture = figure and image_of(text, figure), nil
   if image then
     local caption = image.caption
     image.src = "chapters/" .. image.src
     image.caption = pandoc.Inlines(image.attributes["fig-alt"] or "")
     image.identifier, image.classes, image.attributes = "", { "thumbnail" }, {}
     if quarto.doc.is_format("latex") and not whole then image.attributes.width = "45%" end
-    out:insert(pandoc.Plain(pandoc.Link({ image }, page .. "#" .. figure)))
+    picture = pandoc.Plain(pandoc.Link({ image }, page .. "#" .. figure))
+    -- On paper a finding's picture stands below its text: above, it seems to belong to the one before.
+    if not (short and quarto.doc.is_format("latex")) then out:insert(picture) end
     if whole then out:insert(pandoc.Div(pandoc.Para(caption), pandoc.Attr("", { "caption" }))) end
   end
   for id in (div.attributes["ids"] or ""):gmatch("%S+") do
@@ -83,6 +85,7 @@ local function fill(div)
       out:extend(here(chapter, pandoc.Blocks({ block })))
     end
   end
+  if picture and short and quarto.doc.is_format("latex") then out:insert(picture) end
   return pandoc.Div(out, pandoc.Attr("", { short and "finding" or "from" }))
 end
 

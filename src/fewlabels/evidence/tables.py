@@ -336,7 +336,10 @@ def mark(verdict: object, said: str = "") -> str:
 
 
 def _reasons(rows: Iterable[Mapping]) -> str:
-    """A list of why each verdict is what it is, and of the deviations, in a box that folds."""
+    """A list of why each verdict is what it is, and of the deviations, in a box that folds.
+
+    On paper it is not repeated: `styles/book.lua` leaves a line that leads to the ledger.
+    """
     lines, differ = [], {}
     for row in rows:
         claim, said = row["claim"], [row.get("note", "")]
@@ -350,7 +353,9 @@ def _reasons(rows: Iterable[Mapping]) -> str:
     if not lines:
         return ""
     head = '::: {.callout-note collapse="true" icon=false}\n## Why: the reason for each verdict'
-    return "\n".join([head, "", *lines, ":::"])
+    paper = "The reason for each verdict is in @sec-ledger-reasons."
+    folded = ["::::: {.reasons}", head, "", *lines, ":::", ":::::"]
+    return "\n".join([*folded, "", "::: {.paper}", paper, ":::"])
 
 
 def _checked(rows: Iterable[Mapping], needed: set[str], optional: set[str]) -> list[Mapping]:
