@@ -274,7 +274,8 @@ def parts(*words):
     [
         (["holds", "holds"], "holds"),
         (["holds", "undecided"], "undecided"),
-        (["no difference", "undecided", "holds"], "no difference"),
+        (["no difference", "undecided", "holds"], "undecided"),
+        (["no difference", "holds"], "no difference"),
         (["undecided", "not tested", "no difference"], "not tested"),
         # One part that is the other way refutes the claim, whatever the others would say.
         (["not tested", "opposite", "holds"], "opposite"),

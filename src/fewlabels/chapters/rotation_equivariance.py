@@ -46,7 +46,10 @@ STACKS = (
     *(Stack(padding="circular", down=down) for down in DOWNS),
     Stack(group="c4"),
     Stack(group="pointwise"),
+    Stack(group="symmetric"),
 )
+ONLY_UNTRAINED = ("pointwise", "symmetric")
+"""What E10 compares with plain convolutions as they are at first."""
 
 Rates = Annotated[list[Annotated[float, Real(0, 1)]], Items()]
 Images = Annotated[int, Range(2)]
@@ -243,7 +246,7 @@ def best(s: Settings) -> Iterator[AngleRegression]:
 
 
 def stacks(s: Settings) -> Iterator[AngleRegression]:
-    """Every stack before and after training; the pointwise one, a floor, untrained only."""
+    """Every stack before and after training; those without a direction untrained only."""
     for network in STACKS:
-        for steps in (0,) if network.group == "pointwise" else (0, s.stack_steps):
+        for steps in (0,) if network.group in ONLY_UNTRAINED else (0, s.stack_steps):
             yield tuned(s, network, s.span, steps, "number")

@@ -15,7 +15,8 @@ on both sides, there is *no difference* above the margin; else it is *undecided*
 says which difference these runs would have found with a probability of 80%. That something *does
 not exceed* a limit (`at_most`; "no improvement": the margin; "does not reach": zero) holds, or is
 opposite, where a one-sided t test at 5% says so. A claim about many cells or classes holds where
-every one does; it is opposite where one is after Holm's correction over them.
+every one does; it is opposite where one is after Holm's correction over them, and finds no
+difference where no cell is open.
 
 A **question** of a source gets an *answer*, yes or no, to the hypothesis printed with it, by the
 same tests (`answer`). Answers are counted apart from claims.
@@ -49,8 +50,8 @@ FIGURE_WORDS = ("agrees", "contradicted", "cannot tell", *OPEN)
 DIFFERENCE_WORDS = ("holds", "opposite", "no difference", "undecided", *OPEN)
 ANSWERS = ("yes", "no", "no difference", "undecided", *OPEN)
 WORST_FIRST = (
-    *("contradicted", "opposite", "no", *OPEN, "no difference"),
-    *("cannot tell", "undecided", "agrees", "holds", "yes"),
+    *("contradicted", "opposite", "no", *OPEN),
+    *("cannot tell", "undecided", "no difference", "agrees", "holds", "yes"),
 )
 """Of several parts the first of these that occurs is the claim's."""
 BOUND = "a bound only, as the first was trained for less than in the source"
@@ -337,8 +338,8 @@ def together(parts: Iterable[Verdict]) -> Verdict:
     word = next(each for each in WORST_FIRST if each in words)
     deciding = [part for part in parts if part.word == word]
     ps = [part.p for part in deciding if not math.isnan(part.p)]
-    # All parts have to hold, so the weakest counts; one is enough to refute.
-    worst = max if word in ("agrees", "holds", "yes") else min
+    # Where all parts have to agree the weakest counts; one is enough to refute.
+    worst = max if word in ("no difference", "agrees", "holds", "yes") else min
     p, above = (worst(ps) if ps else math.nan), deciding[0].above
     if len(parts) <= SHOWN:
         reason = "; ".join(dict.fromkeys(part.reason for part in parts))
@@ -355,7 +356,8 @@ def everywhere(cells: Iterable[tuple[str, Verdict]]) -> Verdict:
 
     cells: of each its name and the verdict of `direction` or `at_most`. One cell may well be
     opposite, or have no difference, by chance alone: it counts as such only where its p value is
-    at most 5% after Holm's correction over all cells, and is undecided otherwise. Cells that are
+    at most 5% after Holm's correction over all cells, and is undecided otherwise; and while a cell
+    is undecided, no difference in others does not answer for it. Cells that are
     not tested yet count in it: the first cell to be run must not refute a claim about many. A
     refutation without a p value is a fact, as an error above rounding, and stands. That all hold
     needs no correction. Raises UserError where there are no cells.

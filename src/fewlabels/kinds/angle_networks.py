@@ -11,7 +11,7 @@ from fewlabels.nets.c4 import C4Net
 from fewlabels.nets.compact import CompactNet
 from fewlabels.nets.report_angle import ACTIVATIONS, AngleCNN, AngleMLP
 from fewlabels.nets.small_resnet import SmallResNet
-from fewlabels.nets.stack import DOWNS, PADDINGS, C4Stack, ConvStack, PointwiseStack
+from fewlabels.nets.stack import DOWNS, PADDINGS, C4Stack, ConvStack, PointwiseStack, SymmetricStack
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,13 @@ class Stack:
     """Three convolutions to measure equivariance on, see `fewlabels.nets.stack`."""
 
     group: str = "plain"
-    """``plain``, ``c4`` or ``pointwise``; the last two do not go down in resolution."""
+    """``plain``, ``c4``, ``pointwise`` or ``symmetric``; only plain ones go down in resolution."""
     padding: str = "zeros"
     down: str = "none"
     kind: str = "stack"
 
     def __post_init__(self):
-        config.one_of("group", self.group, ("plain", "c4", "pointwise"))
+        config.one_of("group", self.group, ("plain", *STACKS))
         config.one_of("padding", self.padding, PADDINGS)
         config.one_of("down", self.down, DOWNS)
         if self.group != "plain" and (self.padding, self.down) != ("zeros", "none"):
@@ -112,13 +112,16 @@ class Stack:
         object.__setattr__(self, "kind", f"stack, {', '.join(parts)}")
 
     def build(self, outputs: int, pixels: int) -> nn.Module:
-        if self.group == "c4":
-            return C4Stack(outputs)
-        if self.group == "pointwise":
-            return PointwiseStack(outputs)
-        return ConvStack(self.padding, self.down, outputs)
+        if self.group == "plain":
+            return ConvStack(self.padding, self.down, outputs)
+        return STACKS[self.group](outputs)
 
 
+STACKS = {
+    "c4": C4Stack,
+    "pointwise": PointwiseStack,
+    "symmetric": SymmetricStack,
+}
 Network = MLP | CNN | Compact | ResNet | C4 | Stack
 
 

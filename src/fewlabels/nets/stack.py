@@ -89,6 +89,34 @@ class PointwiseStack(nn.Module):
         return self.head(self.features(images))
 
 
+class SymmetricConv(nn.Conv2d):
+    """A convolution whose filters are their own quarter turns: extent, and no direction."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, D, H, W]: the mean of the filter over its four quarter turns."""
+        turned = [self.weight.rot90(k, dims=(2, 3)) for k in range(4)]
+        return self._conv_forward(maps, torch.stack(turned).mean(dim=0), self.bias)
+
+
+class SymmetricStack(nn.Module):
+    """The same with filters that look alike in all four directions."""
+
+    def __init__(self, outputs: int):
+        super().__init__()
+        self.features = nn.Sequential(
+            SymmetricConv(1, CHANNELS, 3, padding=1),
+            nn.ReLU(),
+            SymmetricConv(CHANNELS, CHANNELS, 3, padding=1),
+            nn.ReLU(),
+            SymmetricConv(CHANNELS, CHANNELS, 3, padding=1),
+        )
+        self.head = _head(CHANNELS, outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float [N, 1, H, W] to [N, outputs]."""
+        return self.head(self.features(images))
+
+
 class C4Stack(nn.Module):
     """The same in the group p4: as many channels, each in four orientations."""
 
