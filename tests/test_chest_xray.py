@@ -697,8 +697,9 @@ def test_the_claims_follow_from_the_records_and_need_no_images(monkeypatch):
         **dict.fromkeys(["C4", "C7", "C9", "C11", "C12"], "not tested"),
         **dict.fromkeys(["C2", "C10"], "cannot tell"),
         "C5": "contradicted",
-        **dict.fromkeys(["C6", "C13"], "holds"),
+        # Of the reading that trains all layers there are three runs, too few for both.
+        **dict.fromkeys(["C6", "C13"], "undecided"),
     }
     # Of 24 networks of ten convolutions six learn; with class weights, of three none.
     n = {row["claim"].id: row.get("n") for row in found}
-    assert (n["C2"], n["C6"], n["C10"]) == (6, 6, 6)
+    assert (n["C2"], n["C6"], n["C10"]) == (6, 3, 6)
