@@ -66,8 +66,14 @@ UPDATES = 2000
 a tenth of that."""
 TUNED_RATE = {"resnet18": 0.05, "resnet18-small": 0.05, "vit-28": 3e-4, "aim-tuned": 3e-4}
 """Learning rates of protocol ``tuned``: SGD for the convolutions, AdamW for the transformers."""
-SOURCE = {"budget": "source", "tuned_epochs": 200, "tuned_class_epochs": 100}
-"""Parameters of the source's own budget, beside the book's."""
+SOURCE = {
+    "budget": "source",
+    "methods": [*METHODS],
+    "tuned_methods": [*CONTRASTIVE],
+    "tuned_epochs": 200,
+    "tuned_class_epochs": 100,
+}
+"""Parameters of the source's own budget, where a card is at hand: all that the chapter can run."""
 PACKED = SOURCE | {"side_seeds": 0, "transfer_draws": 0}
 """What `fewlabels pack` takes along where nothing else is said: not the small comparisons, whose
 extra cells would bring the folder over 60 MB, nor ImageNet's weights."""
@@ -318,9 +324,14 @@ def transferred(s: Settings, dataset: str, fraction: float, draw: int) -> Classi
     return replace(control, protocol="transfer", pretraining=start)
 
 
+def tuned_sets(s: Settings) -> list[str]:
+    """The data sets of protocol ``tuned``: at the reduced budget the balanced one alone."""
+    return [s.blood] if s.budget == "reduced" else s.datasets
+
+
 def tuned_runs(s: Settings, draw: int) -> Iterator[Classification]:
     """Our protocol over the shares of labels: from scratch, fine-tuned, and linear probes."""
-    for dataset in s.datasets:
+    for dataset in tuned_sets(s):
         starts = [pretraining(s, dataset, method, draw, "tuned") for method in s.tuned_methods]
         for fraction in sorted(s.fractions):
             yield tuned(s, dataset, None, fraction, draw)
@@ -385,7 +396,7 @@ def probe(s: Settings, start: Pretraining, fraction: float, draw: int) -> Classi
 def candidates(s: Settings, draw: int) -> Iterator[Classification]:
     """What is compared on validation images before protocol ``tuned`` is scored on test images."""
     draw += CHOICE_DRAW
-    for dataset in s.datasets:
+    for dataset in tuned_sets(s):
         for augmented in (False, True):
             for rate in (0.02, 0.05, 0.1):
                 yield tuned(s, dataset, None, QUARTER, draw, rate, augmented, "validation")
