@@ -48,6 +48,10 @@ def test_differences_carry_their_sign():
     # A difference that rounds to zero has no minus.
     assert tables.percent(-0.0001, sign=True) == "+0.0"
     assert tables.percent(-0.0001) == "0.0"
+    # An end does: this interval holds zero, the next does not.
+    assert tables.percent(interval(0.005, -0.0001, 0.01), sign=True) == f"+0.5 [{MINUS}0.0, +1.0]"
+    assert tables.percent(interval(0.005, 0.0001, 0.01), sign=True) == "+0.5 [+0.0, +1.0]"
+    assert tables.percent(interval(0.005, -0.0, 0.01), sign=True) == "+0.5 [+0.0, +1.0]"
 
 
 def test_number_in_other_units():

@@ -43,11 +43,11 @@ def number(
 
     sign: write + as well as minus, for differences. None and nan are "not run"; where there is no
     interval, because of one run, two runs, or runs that agree exactly ("always 100.0"), the value
-    says so.
+    says so. An end just below zero keeps its minus, so that one sees whether the interval holds zero.
     """
 
-    def digits(x: float) -> str:
-        return f"{x:{'+' if sign else ''}z,.{decimals}f}".replace("-", MINUS)
+    def digits(x: float, zero: str = "z") -> str:
+        return f"{x + 0.0:{'+' if sign else ''}{zero},.{decimals}f}".replace("-", MINUS)
 
     if value is None:
         return NOT_RUN
@@ -58,7 +58,8 @@ def number(
     if math.isnan(value.low) or math.isnan(value.high):
         few = {1: " (one run)", 2: " (two runs)"}.get(value.n)
         return digits(value.mean) + few if few else f"always {digits(value.mean)}"
-    return f"{digits(value.mean)} [{digits(value.low)}, {digits(value.high)}]"
+    low, high = (digits(end, zero="") for end in (value.low, value.high))
+    return f"{digits(value.mean)} [{low}, {high}]"
 
 
 def percent(
