@@ -699,7 +699,7 @@ def test_the_other_claims_on_hand_made_records(claims):
     assert words["R7"] == words["R8"] == "holds"
     # The loss is lowest in epochs 10, 11 and 12, twice each: too far apart for a margin of 3.
     assert words["R9"] == "cannot tell" and rows["R9"]["ours"].startswith("epoch 11.0 [")
-    # 180 degrees is recalled 5 points below 0 degrees: not evenly, after one epoch of the source's 20.
+    # 180 degrees is recalled 5 points below 0 degrees: not evenly, but after 1 of 20 epochs.
     assert words["R21"] == "opposite" and words["R18"] == "undecided"
     assert "a bound: pretrained for longer" in rows["R18"]["verdict"].reason
     # Half of the fives are taken for threes, by all networks alike: no spread, and no interval.

@@ -662,7 +662,7 @@ def test_at_the_reduced_budget_figures_are_not_scored_and_being_behind_is_a_boun
 
 def test_at_the_reduced_budget_only_the_smaller_networks_being_ahead_decides_an_order(claims):
     rows = claims(reduced(3))
-    # AIM's being behind with a quarter of the labels, as claimed, may be due to its smaller network.
+    # AIM's being behind with a quarter of the labels may be due to its smaller network.
     assert words(rows)["S8"] == "undecided"
     assert "a quarter: AIM (frozen) against SimCLR (frozen)" in rows["S8"]["verdict"].reason
     # So may its being behind MoCo, where MoCo is claimed to be ahead of all.

@@ -43,7 +43,7 @@ def number(
 
     sign: write + as well as minus, for differences. None and nan are "not run"; where there is no
     interval, because of one run, two runs, or runs that agree exactly ("always 100.0"), the value
-    says so. An end just below zero keeps its minus, so that one sees whether the interval holds zero.
+    says so. An end just below zero keeps its minus: the interval holds zero.
     """
 
     def digits(x: float, zero: str = "z") -> str:

@@ -219,7 +219,8 @@ def direction(
     found: in fractions (0..1), which the reason gives in percentage points; or in any other `unit`
     that is named, as "degrees". margin: the smallest difference that counts, in `unit`.
     less_trained: the first side had less training, or a smaller network, than in the source; where
-    it is not ahead, that may be why, and the difference is a bound. Raises UserError for any other `claimed`.
+    it is not ahead, that may be why, and the difference is a bound. Raises UserError for any other
+    `claimed`.
     """
     if claimed not in (1, -1):
         raise UserError(f"claimed is {claimed!r}: give +1 or -1, the sign the source claims.")
