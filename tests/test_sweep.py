@@ -1,4 +1,6 @@
 import multiprocessing
+import time
+from functools import partial
 
 import pytest
 import torch
@@ -174,10 +176,21 @@ def test_weights_that_the_cache_has_lost_are_made_once_more_for_all_who_need_the
 
 
 def test_no_process_is_started_once_the_time_is_up(places, monkeypatch):
-    monkeypatch.setattr(executors, "ProcessPoolExecutor", None)
+    monkeypatch.setattr(executors, "_Processes", None)
     store, _ = places("a")
     late = run_all(sweep_of_seven(), store, device="cpu", workers=2, progress=quiet, minutes=0)
     assert late == [None] * 7
+
+
+def test_the_end_of_the_time_does_not_wait_for_processes_that_still_start(places, monkeypatch):
+    monkeypatch.setattr(executors, "_start_worker", partial(time.sleep, 60))
+    store, _ = places("a")
+    begun = time.monotonic()
+    late = run_all(sweep_of_seven(), store, "cpu", workers=2, progress=quiet, minutes=0.05)
+    assert late == [None] * 7
+    for worker in multiprocessing.active_children():
+        worker.join()
+    assert time.monotonic() < begun + 30
 
 
 @pytest.mark.parametrize("workers", [1, 2])

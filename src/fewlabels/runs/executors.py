@@ -65,12 +65,22 @@ def _in_this_process() -> Iterator[Executor]:
         torch.set_num_threads(threads)
 
 
+class _Processes(ProcessPoolExecutor):
+    def __init__(self, count: int):
+        super().__init__(count, multiprocessing.get_context("spawn"), _start_worker)
+        # All start now, and import torch beside each other.
+        self.first = [self.submit(int) for _ in range(count)]
+
+
+def starting(pool: Executor) -> bool:
+    """Whether none of its processes has come to a run yet: on a busy machine they need minutes."""
+    return isinstance(pool, _Processes) and not any(each.done() for each in pool.first)
+
+
 @contextmanager
 def _processes(count: int) -> Iterator[Executor]:
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, _start_worker) as pool:
-        for _ in range(count):
-            pool.submit(int)  # All start now, and import torch beside each other.
+    others = {*multiprocessing.active_children()}
+    with _Processes(count) as pool:
         try:
             yield pool
         except KeyboardInterrupt:
@@ -78,6 +88,9 @@ def _processes(count: int) -> Iterator[Executor]:
                 worker.kill()
             raise
         finally:
+            if starting(pool):
+                for worker in {*multiprocessing.active_children()} - others:
+                    worker.kill()
             pool.shutdown(wait=False, cancel_futures=True)
 
 

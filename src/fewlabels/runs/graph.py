@@ -21,7 +21,7 @@ def computed(
     place: Place,
     submit: Callable[[Executor, int], Future],
     may_start: Callable[[int], bool],
-    cancelled: Callable[[], bool],
+    cancelled: Callable[[Executor], bool],
     killed: Callable[[int], None],
 ) -> Iterator[tuple[int, object]]:
     """Positions of runs with what they return, as they end; None does not count as made.
@@ -35,7 +35,8 @@ def computed(
         runs: each once, behind what it needs; needs that are not among them are there already.
         submit: starts the run at a position.
         may_start: whether the run at a position may start now.
-        cancelled: whether to give up those that are under way, on a cluster that sees nothing else.
+        cancelled: whether to give up those that were handed over: on a cluster that sees nothing
+            else, or where none has begun.
         killed: told of a run whose process was killed each time.
     """
     position = {run: i for i, run in enumerate(runs)}
@@ -64,7 +65,7 @@ def computed(
                     return
                 alone = []  # None of them may start any more; others may.
                 continue
-            if cancelled():
+            if cancelled(pool):
                 return
             for future in wait(running, 1, FIRST_COMPLETED).done if not hit else ():
                 i = running.pop(future)

@@ -187,6 +187,10 @@ class _Sweep:
         if place.cluster:
             task = partial(_alone, task)
 
+        def cancelled(pool):
+            over = stopped() or time.time() >= self.end_time
+            return (stopped() and not place.shared) or (over and executors.starting(pool))
+
         def submit(pool, i):
             run = self.runs[i]
             store = self.store
@@ -200,7 +204,7 @@ class _Sweep:
             place,
             submit,
             lambda i: not stopped() and time.time() < self._latest(self.runs[i]),
-            lambda: stopped() and not place.shared,
+            cancelled,
             lambda i: self._was_killed(self.runs[i]),
         ):
             run, (record, weights) = self.runs[i], result if place.cluster else (result, None)
