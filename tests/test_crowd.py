@@ -112,7 +112,7 @@ def test_a_sweep_asks_for_it_only_where_no_number_is_given(tmp_path, monkeypatch
     monkeypatch.setattr(sweep.os, "cpu_count", lambda: 2)
     monkeypatch.setattr(crowd, "free_memory", lambda: 4 * GB)
     monkeypatch.setattr(crowd, "Crowd", Noted)
-    assert sweep._local(2, 4, "cpu", tmp_path).fewer is None and made == []
+    assert sweep._local(2, sweep_of_seven(), "cpu", tmp_path).fewer is None and made == []
     store, runs = Store(tmp_path / "results"), sweep_of_seven()[:4]
     found = run_all(runs, store, device="cpu", progress=lambda *_: None)
     assert [measured(record) for record in found] and None not in found

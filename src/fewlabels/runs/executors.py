@@ -66,10 +66,10 @@ def _in_this_process() -> Iterator[Executor]:
 
 
 class _Processes(ProcessPoolExecutor):
-    def __init__(self, count: int):
+    def __init__(self, count: int, run: Any):
         super().__init__(count, multiprocessing.get_context("spawn"), _start_worker)
-        # All start now, and import torch beside each other.
-        self.first = [self.submit(int) for _ in range(count)]
+        # All start now, and import what such a run needs beside each other.
+        self.first = [self.submit(type, run) for _ in range(count)]
 
 
 def starting(pool: Executor) -> bool:
@@ -78,9 +78,9 @@ def starting(pool: Executor) -> bool:
 
 
 @contextmanager
-def _processes(count: int) -> Iterator[Executor]:
+def _processes(count: int, run: Any) -> Iterator[Executor]:
     others = {*multiprocessing.active_children()}
-    with _Processes(count) as pool:
+    with _Processes(count, run) as pool:
         try:
             yield pool
         except KeyboardInterrupt:
@@ -104,11 +104,11 @@ def _start_worker() -> None:
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
-def local(workers: int, fewer: Callable[[int], int] | None = None) -> Place:
-    """This process, or several of this machine; ``fewer``: see `Place`."""
+def local(workers: int, run: Any, fewer: Callable[[int], int] | None = None) -> Place:
+    """This process, or several of this machine; ``run``: one of those; ``fewer``: see `Place`."""
     if workers <= 1:
         return Place(_in_this_process, 1)
-    return Place(partial(_processes, workers), workers, fewer=fewer)
+    return Place(partial(_processes, workers, run), workers, fewer=fewer)
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def run_all(
                 place = executors.dask(scheduler, device != "cpu", folder.name)
                 place = stack.enter_context(place)
             else:
-                place = _local(workers, len(jobs), device, folder)
+                place = _local(workers, [*jobs], device, folder)
             drawn = sys.stderr.isatty() and under_way.NAME not in os.environ
             stack.enter_context(under_way.bars(folder) if drawn else nullcontext())
             stop = partial(under_way.closed, folder)
@@ -111,12 +111,12 @@ def run_all(
     return [store.get(run) for run in experiments]
 
 
-def _local(workers: int, jobs: int, device: str, folder: Path) -> Place:
-    most = min(workers or config.cores(), jobs)
+def _local(workers: int, jobs: list[Experiment], device: str, folder: Path) -> Place:
+    most = min(workers or config.cores(), len(jobs))
     if workers or most == 1 or not _cards(device):
-        return executors.local(most)
+        return executors.local(most, jobs[0])
     free, steps = crowd.free_memory, partial(under_way.steps, folder)
-    return executors.local(most, crowd.Crowd(most, _cards(device), free, steps))
+    return executors.local(most, jobs[0], crowd.Crowd(most, _cards(device), free, steps))
 
 
 def _cards(device: str) -> int:
