@@ -172,7 +172,7 @@ def test_a_page_from_arrays(tmp_path, monkeypatch):
     assert again.curve.equals(found.curve)
     again = page.advise(pixels, labels, page=place, progress=lambda *each: done.append(each))
     assert len(done) == again.planned and again.curve.equals(found.curve)
-    stopped = page.advise(pixels[::-1].copy(), labels[::-1].copy(), minutes=0, page=place)
+    stopped = page.advise(pixels[::-1].copy(), labels[::-1].copy(), minutes=0, page=str(place))
     assert stopped.done == 0 and "0 of" in place.read_text()
 
 
@@ -198,6 +198,24 @@ def test_the_order_of_runs_brings_every_method_before_more_draws():
 def test_a_page_has_a_name(tmp_path):
     with pytest.raises(UserError, match=r"end it in .html"):
         page.advise("cells", page=tmp_path / "page.txt")
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "more", "words"),
+    [
+        ("cells", None, {"minutes": math.nan}, "minutes is nan; allowed: a number"),
+        ("cells", None, {"minutes": -5}, "minutes is -5; allowed: a number"),
+        ("cells", None, {"minutes": "x"}, "minutes is 'x'; allowed: a number"),
+        ("cells", None, {"page": "page.txt"}, "page.txt is no name of a page"),
+        ("cells", [0, 1], {}, "labels go with arrays only"),
+        (np.zeros((20, 28, 28)), np.arange(20) % 2, {}, "images is float64"),
+        (np.zeros((20, 28, 28), np.uint8), None, {}, "labels are missing"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_the_runs(monkeypatch, images, labels, more, words):
+    monkeypatch.setattr(page, "run_all", None)
+    with pytest.raises(UserError, match=rf"^{words}"):
+        page.advise(images, labels, **more)
 
 
 def test_a_page_where_nothing_can_be_written_is_refused_before_the_runs(tmp_path, monkeypatch):

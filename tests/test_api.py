@@ -77,16 +77,102 @@ def test_a_probe_is_an_estimator():
         (lambda: fewlabels.probe(np.zeros((3, 2)), np.zeros(3, int)), "one class"),
         (lambda: fewlabels.probe(np.zeros((3, 2)), np.arange(2)), "for 2 labels"),
         (lambda: fewlabels.probe(np.full((2, 2), np.nan), np.arange(2)), "finite"),
-        (lambda: fewlabels.probe(np.zeros((2, 2)), ["a", "b"]), "pass integer"),
+        (lambda: fewlabels.probe(np.zeros((2, 2)), ["a", "b"]), "pass integer .* from 0 on"),
+        (lambda: fewlabels.probe(np.zeros((2, 2)), [-1, 0]), "from -1 to 0: .* from 0 on"),
         (lambda: fewlabels.compare({"a": np.zeros((3, 4))}, np.zeros(5, int)), "a has predictions"),
-        (lambda: fewlabels.compare({"a": [[0, 1], [0]]}, np.zeros(2, int)), "different numbers"),
+        (lambda: fewlabels.compare({"a": []}, [0, 1]), r"a has predictions \[1, 0\] for 2"),
+        (lambda: fewlabels.compare({"a": np.zeros((0, 2), int)}, [0, 1]), r"\[0, 2\] for 2"),
+        (lambda: fewlabels.compare({"a": [[0, 1], [0]]}, np.zeros(2, int)), "a cannot be made one"),
         (lambda: fewlabels.compare({}, np.zeros(2, int)), "one method or more"),
+        (lambda: fewlabels.compare([[0, 1]], [0, 1]), "no dictionary"),
+        (lambda: fewlabels.compare(np.zeros((3, 2), int), [0, 1]), "no dictionary"),
         (lambda: fewlabels.features(fewlabels.pretrain(PIXELS, epochs=0), PIXELS[..., 0]), "takes"),
+        (lambda: fewlabels.features(None, PIXELS), "encoder is NoneType; allowed: what `pretrain`"),
+        (lambda: fewlabels.features(torch.nn.Flatten(), PIXELS), "encoder is Flatten"),
     ],
 )
 def test_what_does_not_fit_is_told(call, words):
     with pytest.raises(UserError, match=words):
         call()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ([0.0, np.nan], "a is float64: pass integer"),
+        ([0.1, 0.9], "a is float64: pass integer"),
+        (["0", "1"], "a is <U1: pass integer"),
+        ([True, False], "a is bool: pass integer"),
+        ([0, -1], "a runs from -1 to 0: pass integer class indices from 0 on"),
+        ([None, 1], "a is object: pass integer"),
+        ([torch.ones(2, requires_grad=True)], "a cannot be made one array"),
+    ],
+)
+def test_predictions_that_are_no_classes_are_not_scored(given, words):
+    with pytest.raises(UserError, match=words):
+        fewlabels.compare({"a": given}, [0, 1])
+
+
+@pytest.mark.parametrize("labels", [None, 3, [], [[0], [1]], [0.0, np.nan], [0, -1], [[0], [1, 2]]])
+def test_labels_that_are_none_are_named(labels):
+    for call in (fewlabels.compare, fewlabels.probe):
+        given = {"a": [0, 1]} if call is fewlabels.compare else np.zeros((2, 2))
+        with pytest.raises(UserError, match=r"^labels "):
+            call(given, labels)
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        np.zeros((2, 0)),
+        np.zeros((2, 2), complex),
+        np.zeros((2, 2), object),
+        [["a", "b"], ["c", "d"]],
+        [[1], [1, 2]],
+        torch.ones(2, 2, requires_grad=True),
+    ],
+)
+def test_features_that_are_no_numbers_are_named(features):
+    with pytest.raises(UserError, match=r"^features (is .* for 2 labels; allowed: num|cannot be)"):
+        fewlabels.probe(features, [0, 1])
+
+
+@pytest.mark.parametrize("c", ["1", np.nan, np.inf, 0, None])
+def test_a_penalty_is_a_number_above_zero(c):
+    with pytest.raises(UserError, match=r"^c is .*; allowed: a number above zero"):
+        fewlabels.probe(np.eye(2), [0, 1], c)
+    assert fewlabels.probe(np.eye(2), [0, 1], np.int64(2))[-1].C == 2
+
+
+@pytest.mark.parametrize("seed", ["a", None, 2**70, 1.5, -1])
+def test_a_seed_is_a_whole_number(seed):
+    with pytest.raises(UserError, match=r"^seed is .*; allowed: a whole number, 0 to"):
+        fewlabels.pretrain(PIXELS, epochs=0, seed=seed)
+
+
+@pytest.mark.parametrize("images", [None, "x", [], [1], [[1], [1, 2]], PIXELS[0, 0, 0], PIXELS[:0]])
+def test_what_are_no_images_is_told(images):
+    for call in (fewlabels.pretrain, lambda each: fewlabels.features("resnet18", each)):
+        with pytest.raises(UserError, match=r"^images (are .* one or more|cannot be made one arr)"):
+            call(images)
+
+
+@pytest.mark.filterwarnings("error")
+def test_mirrored_and_read_only_images_are_images():
+    encoder = fewlabels.pretrain(PIXELS, epochs=0, device="cpu")
+    fixed = PIXELS.copy()
+    fixed.flags.writeable = False
+    found = fewlabels.features(encoder, PIXELS)
+    assert (fewlabels.features(encoder, fixed) == found).all()
+    assert (fewlabels.features(encoder, PIXELS[::-1]) == found[::-1]).all()
+
+
+def test_features_of_an_encoder_that_trains_are_those_of_one_that_does_not():
+    encoder = fewlabels.pretrain(PIXELS, epochs=0, device="cpu")
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    found = fewlabels.features(encoder, PIXELS)
+    assert (fewlabels.features(encoder.train(), PIXELS) == found).all() and encoder.training
+    assert all(value.equal(before[key]) for key, value in encoder.state_dict().items())
 
 
 def test_compare_counts_every_class_the_same():

@@ -167,6 +167,13 @@ def test_bad_input_is_one_line_and_status_2(toy, capsys, monkeypatch, arguments)
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("limit", ["60KB", "abc", "nan", "inf", "0", "-1MB"])
+def test_a_limit_is_in_megabytes(capsys, limit):
+    with pytest.raises(SystemExit):
+        main(["pack", "toy", "--to", "x", f"--limit={limit}"])
+    assert "argument --limit: give megabytes, as 60MB" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["chapters/01-toy.ipynb", "chapters/new.ipynb", "link.ipynb"])
 def test_a_run_does_not_overwrite_the_books_chapters(toy, capsys, monkeypatch, name):
     monkeypatch.chdir(toy)

@@ -75,6 +75,8 @@ def test_a_limit_on_the_size_of_files_is_told_and_the_old_file_stays(tmp_path):
             paths.cache() / "weights" / "x",
             "name another folder in FEWLABELS_CACHE; wh",
         ),
+        (errno.ENOENT, "x", "Name a file that is there."),
+        (errno.EISDIR, "x", "Name a file, not a folder."),
         (errno.EDQUOT, paths.RESULTS / "x", "Free some space there, or keep your runs elsewhere"),
         (errno.EACCES, paths.RESULTS / "x", "-p store cache"),
         (errno.EROFS, paths.cache() / "x", "FEWLABELS_CACHE"),

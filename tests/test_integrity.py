@@ -307,9 +307,10 @@ def test_an_id_twice(forged, capsys):
     refuse("claims", "claims.yaml has two claims T1", capsys)
 
 
-def test_a_line_of_the_manifest_edited(forged, capsys):
+@pytest.mark.parametrize("edited", [b" toy", b"  toy\xff"])
+def test_a_line_of_the_manifest_edited(forged, capsys, edited):
     path = manifest.path()
-    path.write_text(path.read_text().replace("  toy", " toy", 1))
+    path.write_bytes(path.read_bytes().replace(b"  toy", edited, 1))
     found = integrity.verify().wrong
     assert "MANIFEST, line 1: expected a sha256" in found[0]
     refuse("summary", "MANIFEST, line 1", capsys)

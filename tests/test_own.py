@@ -177,6 +177,11 @@ def test_a_class_folder_beside_the_splits(tmp_path):
         ({"train_labels": 2 * (np.arange(20) % 2)}, "without gaps"),
         ({"train_labels": np.zeros(20, int)}, "one class"),
         ({"val_images": np.zeros((4, 28, 28), np.uint8)}, "no val_labels"),
+        ({"val_labels": np.arange(4) % 2}, "holds val_labels, of no use there"),
+        ({"dev_images": np.zeros((4, 28, 28), np.uint8)}, "holds dev_images, of no use there"),
+        (arrays(4, prefix="val") | arrays(4, prefix="valid"), "holds val_images, val_labels, of"),
+        ({"train_labels": np.arange(20) + 237}, "0, 1, 2 and so on, up to 255"),
+        ({"train_labels": (np.arange(20) % 2).astype(object)}, "no .npz file of plain arrays"),
     ],
 )
 def test_arrays_that_do_not_fit(tmp_path, changes, words):
@@ -188,10 +193,87 @@ def test_arrays_that_do_not_fit(tmp_path, changes, words):
 def test_a_file_of_another_layout(tmp_path):
     np.savez(tmp_path / "mine.npz", x=np.zeros(3), y=np.zeros(3))
     assert "holds x, y: MedMNIST's layout has train_images" in refusal(tmp_path / "mine.npz")
-    (tmp_path / "broken.npz").write_bytes(b"PK no")
-    assert "cannot be read as an .npz file" in refusal(tmp_path / "broken.npz")
     assert "is not there" in refusal(tmp_path / "nowhere.npz")
     assert "the path of your own images" in refusal("bloodmnits")
+
+
+@pytest.mark.parametrize("how", ["text", "npy", "cut", "flipped", "packed otherwise", "header"])
+def test_a_damaged_file(tmp_path, how):
+    file = tmp_path / "mine.npz"
+    np.savez_compressed(file, **arrays(20))
+    content = bytearray(file.read_bytes())
+    if how == "text":
+        content = b"PK no"
+    elif how == "npy":
+        with file.open("wb") as stream:
+            np.save(stream, np.zeros(3))
+        content = file.read_bytes()
+    elif how == "cut":
+        content = content[: len(content) // 2]
+    elif how == "flipped":
+        content[60:90] = bytes(30)
+    elif how == "packed otherwise":
+        for start in (8, content.index(b"PK\x01\x02") + 10):
+            content[start] = 99
+    else:
+        np.savez(file, **arrays(20))
+        content = file.read_bytes().replace(b"'descr': '|u1'", b"'descr': '|u1(")
+    file.write_bytes(content)
+    assert "is no .npz file of plain arrays, or a damaged one" in refusal(file)
+
+
+def test_validation_images_have_either_name(tmp_path):
+    np.savez(tmp_path / "mine.npz", **arrays(20), **arrays(6, prefix="valid"))
+    found = data.load(str(tmp_path / "mine.npz"))
+    assert [len(part.labels) for part in (found.train, found.valid, found.test)] == [16, 6, 4]
+
+
+def test_more_classes_than_a_prediction_can_name(tmp_path):
+    place = folder(tmp_path / "mine", dict.fromkeys(map(str, range(257)), 1))
+    assert "has 257 classes; allowed: 2 to 256" in refusal(place)
+
+
+def test_a_folder_has_its_whole_name_and_a_file_its_stem(tmp_path, monkeypatch):
+    place = folder(tmp_path / "v1.1@64", {"a": 5, "b": 5})
+    np.savez(tmp_path / "v1.npz", **arrays(20))
+    monkeypatch.chdir(place)
+    # A path that is there is no size.
+    assert {data.load(name).name for name in (".", str(place), "../v1.1@64")} == {"v1.1@64"}
+    assert data.load(".").title.startswith("v1.1@64 (10 own images at 28 px")
+    assert own.absolute("../v1.1@64") == str(place)
+    assert data.load("../v1.npz").name == data.load("../v1.npz@32").name == "v1"
+    assert "three@² is not there" in refusal("./three@²")
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        (np.zeros((20, 28, 28)), np.arange(20) % 2, "images is float64; allowed: uint8"),
+        (np.zeros((20, 28), np.uint8), np.arange(20) % 2, "images is [20, 28]"),
+        ([[1], [1, 2]], [0, 1], "images cannot be made one array"),
+        (np.zeros((20, 28, 28), np.uint8), np.arange(20) / 2, "labels holds other numbers"),
+        (np.zeros((20, 28, 28), np.uint8), np.zeros(20, int), "labels: all are of one class"),
+        (np.zeros((20, 28, 28), np.uint8), 2 * (np.arange(20) % 2), "labels: no train image of"),
+        (np.zeros((4, 28, 28), np.uint8), np.arange(4) % 2, "class '0' has 2 training images"),
+        (np.zeros((20, 28, 28), np.uint8), [[0], [1, 1]], "labels cannot be made one array"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_not_kept(tmp_path, images, labels, words):
+    with pytest.raises(UserError) as refused:
+        own.kept(images, labels)
+    assert str(refused.value).startswith(words)
+    assert not [*tmp_path.rglob("*.npz")]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_tensor_is_kept_like_the_array_of_its_images():
+    content = arrays(20)
+    images, labels = content["train_images"], content["train_labels"][:, 0]
+    tensor = torch.from_numpy(images).permute(0, 3, 1, 2)
+    first = own.kept(images, labels)
+    images.flags.writeable = False
+    assert first == own.kept(tensor, torch.from_numpy(labels)) == own.kept(images, labels)
+    assert len(data.load(first).train.labels) == 14
 
 
 def test_an_image_that_is_no_square_is_squeezed(tmp_path):

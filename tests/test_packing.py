@@ -299,7 +299,7 @@ def test_nothing_but_plain_files_leaves_an_archive(book, record, kind, name):
     assert before == {path: path.read_bytes() for path in book.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("what", ["text", "cut", "bomb", "claim"])
+@pytest.mark.parametrize("what", ["text", "cut", "flipped", "bomb", "claim"])
 def test_what_is_no_archive_or_unpacks_to_too_much_is_refused(book, monkeypatch, what):
     name = f"{NAME}/classes-000000000000.json"
     path = archive(book / "made.tar.gz", (name, np.random.default_rng(0).bytes(100_000)))
@@ -307,6 +307,9 @@ def test_what_is_no_archive_or_unpacks_to_too_much_is_refused(book, monkeypatch,
         path.write_text("no archive")
     elif what == "cut":
         path.write_bytes(path.read_bytes()[:5000])
+    elif what == "flipped":
+        content = path.read_bytes()
+        path.write_bytes(content[:5000] + bytes(5000) + content[10_000:])
     elif what == "bomb":
         monkeypatch.setattr(packing, "LARGEST", 50_000)
     else:
@@ -316,6 +319,22 @@ def test_what_is_no_archive_or_unpacks_to_too_much_is_refused(book, monkeypatch,
     with pytest.raises(UserError, match="no archive of records, cut short or too large"):
         packing.merge([path])
     assert not (book / "results").exists()
+
+
+def test_what_cannot_be_merged_says_why(book):
+    for path, words in (
+        (book / "nope.tar.gz", "no such file or directory. Name a file that is there."),
+        (book, "is a directory. Name a file, not a folder."),
+        (archive(book / "empty.tar.gz"), "holds no record: name an archive that `run.sh`"),
+    ):
+        with pytest.raises(UserError, match=rf"^{path} .*{words}"):
+            packing.merge([path])
+
+
+def test_a_list_of_packages_that_is_no_text_is_named(book):
+    (book / "have.txt").write_bytes(b"\xff\xfen\0u\0")
+    with pytest.raises(UserError, match=r"have\.txt is no text: name what `pip list` says there"):
+        [*packing._wheels([], book / "have.txt", "3.12", [], book)]
 
 
 def test_records_go_into_parts_and_idle_seconds_are_those_without_a_run(book, record, monkeypatch):

@@ -163,6 +163,18 @@ def test_a_truncated_image_is_refused(tmp_path):
     refused(tmp_path / "x.jpg", "damaged")
 
 
+@pytest.mark.parametrize("suffix", ["avif", "tiff"])
+def test_a_byte_that_was_changed_is_told_as_damage_or_not_at_all(tmp_path, suffix, recwarn):
+    path = tmp_path / f"x.{suffix}"
+    picture().save(path)
+    content = path.read_bytes()
+    for at in range(0, 400, 3):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :])
+        with suppress(UserError):
+            read(path)
+    assert not recwarn.list
+
+
 def png_of(width, height):
     """A PNG of a few bytes that claims to be of any size."""
 

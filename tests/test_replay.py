@@ -3,6 +3,7 @@
 import math
 from types import SimpleNamespace
 
+import pytest
 from toy_runs import Toy
 
 from fewlabels import paths
@@ -36,6 +37,22 @@ def test_a_choice_repeats_and_is_of_short_runs_that_stand_alone():
     # The kinds take turns.
     assert {name for name, *_ in few} == {*two}
     assert len({run.kind for _, run, _ in few}) > 1
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "allowed"),
+    [
+        ("--sample", "-1", "a whole number, 1 or more"),
+        ("--sample", "0", "a whole number, 1 or more"),
+        ("--seconds", "nan", "a number above zero"),
+        ("--seconds", "-1", "a number above zero"),
+    ],
+)
+def test_what_is_no_number_of_runs_or_seconds_is_named(monkeypatch, capsys, flag, value, allowed):
+    monkeypatch.setattr(replay, "run_all", None)
+    assert cli.main(["replay", flag, value, "rotnet-mnist"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"fewlabels: {flag} is ") and told.endswith(f"; allowed: {allowed}\n")
 
 
 def made_again(id, kind, gap, device="cpu"):

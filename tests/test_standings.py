@@ -142,10 +142,14 @@ def test_what_does_not_count_is_refused(task, arrays, written, change, words):
         standings.predictions(task, written(change(arrays)))
 
 
-@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut"])
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut", "npy"])
 def test_another_file_is_refused_in_one_line(task, tmp_path, content):
     file = tmp_path / "predictions.npz"
-    file.write_bytes(content)
+    if content == "npy":
+        with file.open("wb") as stream:
+            np.save(stream, np.zeros(3))
+    else:
+        file.write_bytes(content)
     with pytest.raises(UserError, match=r"is no \.npz file"):
         standings.predictions(task, file)
     np.savez(file, draw_0=np.array([{}]))  # Needs pickle, which may run anything.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fewlabels import config
 from fewlabels.book.advise import Advice, advise
-from fewlabels.data import load
+from fewlabels.data import load, reading
 from fewlabels.data.views import View, normalised
 from fewlabels.errors import UserError
 from fewlabels.evidence import tables
@@ -28,7 +28,7 @@ from fewlabels.learn import probes
 from fewlabels.learn.evaluation import checked_classes
 from fewlabels.learn.features import extract
 from fewlabels.learn.pretext.methods import METHODS
-from fewlabels.learn.training import fit, predict
+from fewlabels.learn.training import evaluated, fit, predict
 from fewlabels.nets.backbones import NAMES, backbone
 from fewlabels.nets.pocket import PocketNet
 from fewlabels.nets.pretrained import Pretrained
@@ -89,14 +89,16 @@ def pretrain(
         The encoder, in evaluation mode, on the device.
 
     Raises:
-        UserError: an unknown method, network or symmetry; a side that a transformer does not take;
-            fewer than two images. NonFiniteLoss where training diverges.
+        UserError: an unknown method, network or symmetry; a seed that is no whole number from 0 on;
+            a side that a transformer does not take; fewer than two images. NonFiniteLoss where
+            training diverges.
     """
     config.one_of("method", method, METHODS)
     config.one_of("symmetry", symmetry, SYMMETRIES)
     known = TRANSFORMERS.get(method, CONVOLUTIONAL)
     network = network or known[0]
     config.one_of("network", network, known)
+    config.whole("seed", _plain(seed), 0, 2**63 - 1)
     pixels, own = _pixels(images), METHODS[method]
     if len(pixels) < 2:
         raise UserError(f"images holds {len(pixels)}: two or more are needed to learn from.")
@@ -133,8 +135,14 @@ def features(encoder: Encoder | str, images: np.ndarray | Tensor) -> np.ndarray:
         float32 [N, D], 128 numbers an image for ``pocket``, 512 for a ResNet-18.
 
     Raises:
-        UserError: images of another side or with other channels; weights that cannot be had.
+        UserError: an encoder of another kind; images of another side or with other channels;
+            weights that cannot be had.
     """
+    if not isinstance(encoder, Encoder | str):
+        raise UserError(
+            f"encoder is {type(encoder).__name__}; allowed: what `pretrain` returns, or the name "
+            "of a classifier of torchvision, as resnet18"
+        )
     pixels = _pixels(images)
     if isinstance(encoder, str):
         return extract(pretrained_backbone(Pretrained(encoder)), pixels, "cpu").numpy()
@@ -144,7 +152,8 @@ def features(encoder: Encoder | str, images: np.ndarray | Tensor) -> np.ndarray:
             f"[{encoder.channels}, {encoder.side}, {encoder.side}], as it was trained on."
         )
     device = next(encoder.parameters()).device
-    return predict(lambda part: encoder(part.to(device)), pixels).cpu().numpy()
+    found = evaluated(encoder, lambda _: predict(lambda part: encoder(part.to(device)), pixels))
+    return found.cpu().numpy()
 
 
 def probe(features: np.ndarray, labels: np.ndarray, c: float = 1.0) -> Pipeline:
@@ -159,18 +168,18 @@ def probe(features: np.ndarray, labels: np.ndarray, c: float = 1.0) -> Pipeline:
         An estimator with ``predict``, ``predict_proba`` and ``score``, for features [N, D].
 
     Raises:
-        UserError: other shapes, numbers that are not finite, one class, c of zero or less.
+        UserError: other types or shapes, numbers that are not finite, one class, c of zero or less.
     """
-    features, labels = np.asarray(features), np.asarray(labels)
-    top = labels.max(initial=0) if labels.dtype.kind in "iu" else 0
-    labels = checked_classes(labels, int(top) + 1, "labels")
-    if features.ndim != 2 or len(features) != len(labels) or not np.isfinite(features).all():
+    features, labels = reading.array("features", features), checked_classes(labels, None, "labels")
+    fits = features.ndim == 2 and features.size and len(features) == len(labels)
+    if not fits or features.dtype.kind not in "biuf" or not np.isfinite(features).all():
         raise UserError(
-            f"features is {list(features.shape)} for {len(labels)} labels; allowed: [n, D], finite"
+            f"features is {features.dtype} {list(features.shape)} for {len(labels)} labels; "
+            "allowed: numbers [n, D], finite"
         )
     if len(np.unique(labels)) < 2:
         raise UserError("labels are all of one class: two or more are needed to tell apart.")
-    return probes.logistic(c).fit(features, labels)
+    return probes.logistic(_plain(c)).fit(features, labels)
 
 
 def compare(
@@ -194,22 +203,24 @@ def compare(
         probability of 80%.
 
     Raises:
-        UserError: numbers of draws or images that differ; no method.
+        UserError: what are no classes; numbers of draws or images that differ; no method.
     """
-    if not predictions:
-        raise UserError("predictions are empty: pass one method or more.")
-    truth = np.asarray(labels)
+    if not isinstance(predictions, Mapping) or not predictions:
+        raise UserError(
+            "predictions are empty or no dictionary; allowed: method -> classes [draws, N], with "
+            "one method or more"
+        )
+    truth = checked_classes(labels, None, "labels")
     rows, gaps, first = [], [], None
     for name, given in predictions.items():
-        try:
-            classes = np.atleast_2d(np.asarray(given))
-        except ValueError:
-            raise UserError(f"{name}: its draws have different numbers of images.") from None
-        if classes.shape[1:] != truth.shape or (first is not None and classes.shape != first.shape):
+        classes = np.atleast_2d(reading.array(name, given))
+        expected = (len(classes) or 1, len(truth)) if first is None else first.shape
+        if classes.shape != expected:
             raise UserError(
                 f"{name} has predictions {list(classes.shape)} for {len(truth)} labels; allowed: "
                 "[draws, N], the same for every method"
             )
+        checked_classes(classes.ravel(), None, name)
         hits = (classes == truth).astype(float)
         first = hits if first is None else first
         gaps.append(estimate(hits - first, truth))
@@ -222,17 +233,22 @@ def compare(
 
 
 def _pixels(images: np.ndarray | Tensor) -> Tensor:
-    """uint8 [N, C, H, H]."""
-    if isinstance(images, Tensor):
-        pixels = images
-    else:
-        array = np.asarray(images)
-        array = array[..., None] if array.ndim == 3 else array
-        pixels = torch.from_numpy(array).permute(0, 3, 1, 2) if array.ndim == 4 else None
-    fits = pixels is not None and pixels.dim() == 4 and pixels.dtype == torch.uint8
+    """uint8 [N, C, H, H], one or more."""
+    given = pixels = images if isinstance(images, Tensor) else reading.array("images", images)
+    if not isinstance(images, Tensor) and given.dtype == np.uint8 and given.ndim in (3, 4):
+        # torch takes neither negative strides nor what is read-only.
+        pixels = torch.from_numpy(np.require(given, requirements="CW"))
+        pixels = pixels.unsqueeze(1) if given.ndim == 3 else pixels.permute(0, 3, 1, 2)
+    fits = isinstance(pixels, Tensor) and pixels.dtype == torch.uint8
+    fits = fits and pixels.dim() == 4 and pixels.numel()
     if not fits or pixels.shape[1] not in (1, 3) or pixels.shape[2] != pixels.shape[3]:
         raise UserError(
-            f"images are {images.dtype} {list(images.shape)}; allowed: uint8, square, an array "
-            "[N, H, H] or [N, H, H, 3], or a tensor [N, 1 or 3, H, H]"
+            f"images are {given.dtype} {list(given.shape)}; allowed: uint8, square, one or more, "
+            "an array [N, H, H] or [N, H, H, 3], or a tensor [N, 1 or 3, H, H]"
         )
     return pixels.contiguous()
+
+
+def _plain(value: object) -> object:
+    """A number of NumPy's as one of Python's."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -150,6 +150,10 @@ def in_words(error: OSError, path: Path | str | None = None) -> str:
 def _remedy(number: int | None, path: Path) -> str:
     if number == errno.EFBIG:
         return "Raise the limit on the size of files (ulimit -f); what is finished is kept."
+    if number == errno.ENOENT:
+        return "Name a file that is there."
+    if number == errno.EISDIR:
+        return "Name a file, not a folder."
     if path.is_relative_to(paths.RESULTS):
         elsewhere = "keep your runs elsewhere with -p store cache"
     elif path.is_relative_to(paths.cache()):

@@ -7,6 +7,7 @@ import base64
 import html
 import io
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
-from fewlabels import data, files, paths
+from fewlabels import config, data, files, paths
 from fewlabels.data import ImageData, own
 from fewlabels.errors import UserError
 from fewlabels.evidence import figures
@@ -113,21 +115,21 @@ def imagenet_weights() -> str | None:
 
 
 def advise(
-    images: str | Path | np.ndarray,
+    images: str | Path | np.ndarray | Tensor,
     labels: np.ndarray | None = None,
     *,
     minutes: float = 10.0,
     symmetry: str = "mirror",
-    page: Path | None = None,
+    page: str | Path | None = None,
     progress: Callable[[int, int, Record], None] | None = None,
 ) -> Advice:
     """What a reader's own images give with few labels, in about ``minutes``.
 
     Args:
         images: the path of an .npz file or a folder (see `fewlabels.data.own`), or uint8 arrays
-            [N, H, W] or [N, H, W, 3] with values 0..255.
+            [N, H, W] or [N, H, W, 3] with values 0..255, or a tensor [N, C, H, W].
         labels: int [N], 0..classes-1, with arrays; a fifth of them is set aside for testing.
-        minutes: no run is started later than this.
+        minutes: no run is started later than this; 0 shows what has been made.
         symmetry: what leaves an image's meaning as it is: ``none``, ``mirror``, or ``any``.
         page: where to write a page, an ``.html`` file, again and again while runs finish.
         progress: called after each run with how many are done, how many there are, and its record.
@@ -137,14 +139,20 @@ def advise(
         its interval, fractions); ``sentences``, the advice; ``done`` of ``planned`` runs.
 
     Raises:
-        UserError: images that cannot be read, see `fewlabels.data.own.load`; ``page`` is no .html,
-            or lies where nothing can be written.
+        UserError: images that cannot be read, see `fewlabels.data.own.load`; labels beside a path,
+            or none with arrays; ``minutes`` below zero, or an unknown symmetry; ``page`` is no
+            .html, or lies where nothing can be written.
     """
-    if page is not None and page.suffix != ".html":
-        raise UserError(f"{page} is no name of a page: end it in .html.")
+    if minutes != math.inf:
+        config.positive("minutes", minutes, or_zero=True)
     if page is not None:
+        page = paths.at_home(page)
+        if page.suffix != ".html":
+            raise UserError(f"{page} is no name of a page: end it in .html.")
         files.folder(page.parent)  # Refused before the runs, not after the first of them.
     if isinstance(images, str | Path):
+        if labels is not None:
+            raise UserError("labels go with arrays only: a file or a folder holds its own.")
         dataset = str(images)
         if dataset not in data.DATASETS and own.is_path(dataset):
             dataset = own.absolute(dataset)

@@ -351,7 +351,11 @@ def _replay(given: argparse.Namespace) -> None:
 
 
 def _bytes(text: str) -> float:
-    return float(text.upper().removesuffix("B").removesuffix("M")) * 1e6
+    with suppress(ValueError):
+        found = float(text.upper().removesuffix("B").removesuffix("M")) * 1e6
+        if 0 < found < math.inf:
+            return found
+    raise argparse.ArgumentTypeError("give megabytes, as 60MB")
 
 
 def _pack(given: argparse.Namespace) -> None:

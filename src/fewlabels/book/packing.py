@@ -18,6 +18,7 @@ import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -188,8 +189,11 @@ def _wheels(
     if have is None:
         yield "all wheels: name what the machine's pip lists with --have, and it gets what it lacks"
         return
-    with files.refusals(have):
-        lines = have.read_text(encoding="utf-8").splitlines()
+    try:
+        with files.refusals(have):
+            lines = have.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise UserError(f"{have} is no text: name what `pip list` says there, in UTF-8.") from None
     listed = (re.match(r"([A-Za-z0-9][\w.-]*)\s*(==|@|\d|$)", line) for line in lines)
     there = {_normal(match[1]) for match in listed if match}
     bringing = importlib.metadata.packages_distributions()
@@ -233,8 +237,8 @@ def merge(archives: Sequence[Path]) -> tuple[list[str], int]:
     """Take records into the book; returns lines that say what came, and how many were refused.
 
     An archive may be anybody's: only sound records of runs that the book plans are taken, nothing
-    else is written, and a record that is there stays. Raises UserError for a file that is no
-    archive, or too large.
+    else is written, and a record that is there stays. Raises UserError for a file that cannot be
+    read, is no archive, holds nothing, or is too large.
     """
     lines, counts = [], Counter()
     with tempfile.TemporaryDirectory() as place:
@@ -255,10 +259,11 @@ def merge(archives: Sequence[Path]) -> tuple[list[str], int]:
 
 def _members(path: Path, place: Path) -> list[tuple[str, Path | None]]:
     """Names in an archive, and the extracted file of those that may be records."""
-    found = []
+    found, content = [], b""
+    damaged = suppress(gzip.BadGzipFile, EOFError, zlib.error)
+    with files.refusals(path), path.open("rb") as packed, damaged:
+        content = gzip.GzipFile(fileobj=packed).read(LARGEST + 1)
     try:
-        with files.refusals(path), gzip.open(path) as stream:
-            content = stream.read(LARGEST + 1)
         whole = io.BytesIO(content if len(content) <= LARGEST else b"")
         with tarfile.open(fileobj=whole, mode="r:") as archive:
             for number, member in enumerate(archive.getmembers()[: MOST + 1]):
@@ -268,8 +273,10 @@ def _members(path: Path, place: Path) -> list[tuple[str, Path | None]]:
                     member.mtime = 0  # Another may be no time at all.
                     archive.extract(member, own, filter="data")
                 found.append((member.name, own / member.name if sound else None))
-    except (EOFError, zlib.error, tarfile.TarError, ValueError, ArithmeticError) as error:
+    except (tarfile.TarError, ValueError, ArithmeticError) as error:
         raise UserError(f"{path} is no archive of records, cut short or too large.") from error
+    if not found:
+        raise UserError(f"{path} holds no record: name an archive that `run.sh` has written.")
     if len(found) > MOST:
         raise UserError(f"{path} holds more than {MOST} files.")
     return found

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from fewlabels import chapters, data, files, paths
+from fewlabels import chapters, config, data, files, paths
 from fewlabels.chapters import profiles
 from fewlabels.errors import UserError
 from fewlabels.evidence import tables
@@ -35,8 +35,11 @@ def drawn(
     names: of the chapters; all without any.
 
     Raises:
-        UserError: there is no such run, or no such chapter.
+        UserError: there is no such run, or no such chapter; ``sample`` or ``seconds`` is not above
+            zero.
     """
+    config.whole("--sample", sample, 1)
+    config.positive("--seconds", seconds)
     found: dict[str, list[tuple[str, Experiment, Record]]] = {}
     with data.as_in_the_book():
         for name in names or chapters.names():

@@ -1,7 +1,7 @@
 """A reader's own images: an ``.npz`` file in MedMNIST's layout, or a folder of class folders.
 
     mine.npz          train_images uint8 [N, H, W] or [N, H, W, 3], train_labels int [N] or [N, 1];
-                      val_... and test_... likewise, where there are any
+                      val_... (or valid_...) and test_... likewise, where there are any
     mine/CLASS/*      image files of any size; or mine/train/CLASS/*, with mine/valid, mine/test
     mine@64           brought to 64 pixels a side; without it a folder's images are brought to 28,
                       and those of a file stay as they are
@@ -12,7 +12,6 @@ title says so. The sha256 of the content takes the place of an official checksum
 
 import hashlib
 import os
-import zipfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fewlabels import cached, config, files, paths
+from fewlabels.data import reading
 from fewlabels.data.images import ImageData, Split
 from fewlabels.data.photographs import squeezed
 from fewlabels.data.reading import images_in, read, visible
@@ -37,7 +37,10 @@ SHARES = {"test": 0.2, "valid": 0.1}
 SEED = 0
 """Of the splits that are drawn."""
 NAMED = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
-"""Folders that are splits and not classes, where ``train`` is among them."""
+"""Folders that are splits and not classes, where ``train`` is among them; the arrays of files are
+named after them."""
+MOST = 256
+"""Classes, at most: predictions are kept in eight bits."""
 SHOWN = 5
 """Files named in one message, at most."""
 
@@ -73,7 +76,8 @@ def load(name: str) -> OwnData:
 
     Raises:
         UserError: nothing there, another layout, files that cannot be read (all of them named, up
-            to five), a class that is missing from a split or has too few images to be split.
+            to five), arrays that would not be used, more than 256 classes, a class that is missing
+            from a split or has too few images to be split.
     """
     place, side = _parsed(name)
     if place.is_dir():
@@ -85,33 +89,43 @@ def load(name: str) -> OwnData:
             f"{place} is not there: name an .npz file in MedMNIST's layout, or a folder with one "
             "folder of images for each class."
         )
-    _check_classes(place, found, classes)
-    drawn = [each for each in SHARES if each not in found]
+    found, drawn = _completed(str(place), found, classes)
     if drawn:
-        found = _completed(found, classes, drawn)
         notes.append(
             f"{' and '.join(drawn)} images are drawn from the training images "
             f"({' and '.join(f'{SHARES[each]:.0%}' for each in drawn)} of every class, seed {SEED})"
         )
     count = sum(len(split.labels) for split in found.values())
-    title = f"{place.name} ({count:,} own images at {found['train'].images.shape[-1]} px"
+    full = os.path.basename(os.path.abspath(place))  # Of "." as well.
+    title = f"{full} ({count:,} own images at {found['train'].images.shape[-1]} px"
     title += f", {' and '.join(drawn)} split drawn here)" if drawn else ")"
     # Files of a folder come class by class, and a chapter may take the first images only.
     order = torch.Generator().manual_seed(SEED)
     order = torch.randperm(len(found["train"].labels), generator=order)
     found["train"] = found["train"].take(order)
-    facts = {"name": place.stem, "title": title, "classes": classes, "md5": checksum(name)}
+    short = place.stem if place.is_file() else full
+    facts = {"name": short, "title": title, "classes": classes, "md5": checksum(name)}
     return OwnData(**facts, **found, notes=tuple(notes))
 
 
-def kept(images: np.ndarray, labels: np.ndarray) -> str:
+def kept(images: np.ndarray | Tensor, labels: np.ndarray) -> str:
     """Write arrays to a file in the cache, named after their content, and return its path.
 
     Args:
-        images: uint8 [N, H, W] or [N, H, W, 3], values 0..255.
+        images: uint8 [N, H, W] or [N, H, W, 3], values 0..255, or a tensor [N, C, H, W].
         labels: int [N], 0..classes-1.
+
+    Raises:
+        UserError: arrays that `load` would not take; nothing is written then.
     """
-    images, labels = np.ascontiguousarray(images), np.ascontiguousarray(labels)
+    if isinstance(images, Tensor) and images.dim() == 4:
+        images = images.permute(0, 2, 3, 1)
+    # torch warns of what is read-only.
+    images = np.require(reading.array("images", images), requirements="CW")
+    labels = np.ascontiguousarray(reading.array("labels", labels))
+    pixels = _images("images", images, 0)
+    train = Split(pixels, _labels("labels", labels, len(pixels)))
+    _completed("labels", {"train": train}, _numbers(train))
     digest = hashlib.sha256(f"{images.shape} {images.dtype} {labels.dtype}".encode())
     digest.update(images)
     digest.update(labels)
@@ -141,7 +155,8 @@ def checksum(name: str) -> str:
 def _parsed(name: str) -> tuple[Path, int]:
     """The path, and the pixels a side that the name asks for; 0 where it does not."""
     before, at, behind = name.rpartition("@")
-    if not at or not behind.isdigit():
+    sized = at and behind.isascii() and behind.isdecimal()
+    if not sized or paths.at_home(name).exists():
         return paths.at_home(name), 0
     if not SIDES[0] <= int(behind) <= SIDES[1]:
         raise UserError(
@@ -238,43 +253,49 @@ def _decoded(layout: dict[str, dict[str, list[Path]]], side: int) -> dict:
 
 
 def _from_file(path: Path, side: int) -> tuple[dict[str, Split], tuple[str, ...], list[str]]:
-    try:
-        with np.load(path) as content:
-            arrays = {name: content[name] for name in content.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(f"{path} cannot be read as an .npz file ({reason}).") from error
-    if not {"train_images", "train_labels"} <= arrays.keys():
+    content = reading.arrays(path)
+    if not {"train_images", "train_labels"} <= content.keys():
         raise UserError(
-            f"{path} holds {', '.join(sorted(arrays)[:8]) or 'nothing'}: MedMNIST's layout has "
+            f"{path} holds {', '.join(sorted(content)[:8]) or 'nothing'}: MedMNIST's layout has "
             "train_images and train_labels (and val_ and test_ likewise)."
         )
-    found, notes = {}, []
-    for name, split in (("train", "train"), ("val", "valid"), ("test", "test")):
-        if f"{name}_images" in arrays:
-            images = _images(path, f"{name}_images", arrays[f"{name}_images"], side)
-            found[split] = Split(images, _labels(path, f"{name}_labels", arrays, len(images)))
+    found, left = {}, {each for each in content if each.endswith(("_images", "_labels"))}
+    for name, split in NAMED.items():
+        if f"{name}_images" in content and split not in found:
+            if f"{name}_labels" not in content:
+                raise UserError(f"{path} has no {name}_labels, which go with its images.")
+            images = _images(f"{path}: {name}_images", content[f"{name}_images"], side)
+            labels = _labels(f"{path}: {name}_labels", content[f"{name}_labels"], len(images))
+            found[split] = Split(images, labels)
+            left -= {f"{name}_images", f"{name}_labels"}
+    if left:
+        raise UserError(
+            f"{path} holds {', '.join(sorted(left)[:SHOWN])}, of no use there: allowed beside "
+            "train_ are val_ (or valid_) and test_, each with images and labels."
+        )
     shapes = {split.images.shape[1:] for split in found.values()}
     if len(shapes) > 1:
         raise UserError(f"{path}: its splits have images of different shapes, {sorted(shapes)}.")
-    count = max(int(split.labels.max()) for split in found.values()) + 1
-    return found, tuple(str(k) for k in range(count)), notes
+    return found, _numbers(*found.values()), []
 
 
-def _images(path: Path, name: str, array: np.ndarray, side: int) -> Tensor:
+def _numbers(*splits: Split) -> tuple[str, ...]:
+    """What classes are called that have no names."""
+    return tuple(map(str, range(max(int(split.labels.max()) for split in splits) + 1)))
+
+
+def _images(what: str, array: np.ndarray, side: int) -> Tensor:
     if array.dtype != np.uint8:
         remedy = {"u": "divide by 256", "f": "multiply values in 0..1 by 255"}.get(array.dtype.kind)
         raise UserError(
-            f"{path}: {name} is {array.dtype}; allowed: uint8, values 0..255"
+            f"{what} is {array.dtype}; allowed: uint8, values 0..255"
             f"{f' ({remedy} and convert)' if remedy else ''}."
         )
     if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3)):
-        raise UserError(
-            f"{path}: {name} is {list(array.shape)}; allowed: [N, H, W] or [N, H, W, 3]"
-        )
+        raise UserError(f"{what} is {list(array.shape)}; allowed: [N, H, W] or [N, H, W, 3]")
     if not len(array) or min(array.shape[1:3]) < SIDES[0]:
         raise UserError(
-            f"{path}: {name} is {list(array.shape)}: one image or more, of {SIDES[0]} pixels a side"
+            f"{what} is {list(array.shape)}: one image or more, of {SIDES[0]} pixels a side"
         )
     images = torch.from_numpy(array)
     images = images.unsqueeze(1) if array.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
@@ -288,17 +309,14 @@ def _images(path: Path, name: str, array: np.ndarray, side: int) -> Tensor:
     return images
 
 
-def _labels(path: Path, name: str, arrays: dict[str, np.ndarray], count: int) -> Tensor:
-    if name not in arrays:
-        raise UserError(f"{path} has no {name}, which go with its images.")
-    array = arrays[name]
+def _labels(what: str, array: np.ndarray, count: int) -> Tensor:
     if array.ndim == 2 and array.shape[1] > 1:
-        raise UserError(f"{path}: {name} is {list(array.shape)}; allowed: one label for each image")
+        raise UserError(f"{what} is {list(array.shape)}; allowed: one label for each image")
     array = array.reshape(-1)
     if len(array) != count:
-        raise UserError(f"{path}: {count} images and {len(array)} labels in {name}: pair them.")
-    if array.dtype.kind not in "iu" or array.min() < 0:
-        raise UserError(f"{path}: {name} holds other numbers than 0, 1, 2 and so on.")
+        raise UserError(f"{what}: {count} images and {len(array)} labels: pair them.")
+    if array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= MOST:
+        raise UserError(f"{what} holds other numbers than 0, 1, 2 and so on, up to {MOST - 1}.")
     return torch.from_numpy(array.astype(np.int64))
 
 
@@ -306,9 +324,11 @@ def _labels(path: Path, name: str, arrays: dict[str, np.ndarray], count: int) ->
 
 
 def _completed(
-    found: dict[str, Split], classes: tuple[str, ...], drawn: list[str]
-) -> dict[str, Split]:
-    """The splits with those in ``drawn`` taken from the training images."""
+    what: str, found: dict[str, Split], classes: tuple[str, ...]
+) -> tuple[dict[str, Split], list[str]]:
+    """All splits, and which of them were drawn from the training images as they were missing."""
+    _check_classes(what, found, classes)
+    drawn = [each for each in SHARES if each not in found]
     train, generator = found["train"], torch.Generator().manual_seed(SEED)
     part = torch.zeros(len(train.labels), dtype=torch.long)
     for k, name in enumerate(classes):
@@ -329,17 +349,19 @@ def _completed(
         split: train.take((part == number).nonzero().squeeze(1))
         for number, split in enumerate(drawn, start=1)
     }
-    return found | whole
+    return found | whole, drawn
 
 
-def _check_classes(place: Path, found: dict[str, Split], classes: tuple[str, ...]) -> None:
+def _check_classes(what: str, found: dict[str, Split], classes: tuple[str, ...]) -> None:
     """Every class is in every split."""
     if len(classes) < 2:
-        raise UserError(f"{place} has one class: two or more are needed to tell apart.")
+        raise UserError(f"{what}: all are of one class; two or more are needed to tell apart.")
+    if len(classes) > MOST:
+        raise UserError(f"{what} has {len(classes)} classes; allowed: 2 to {MOST}")
     for name, split in found.items():
         counts = split.labels.bincount(minlength=len(classes))
         if missing := [classes[k] for k in (counts == 0).nonzero().flatten().tolist()]:
             raise UserError(
-                f"{place} has no {name} image of class {', '.join(missing[:SHOWN])}: every class "
+                f"{what}: no {name} image of class {', '.join(missing[:SHOWN])}: every class "
                 "has to be in every split (labels are 0, 1, 2 and so on, without gaps)."
             )

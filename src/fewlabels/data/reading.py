@@ -1,13 +1,14 @@
-"""Image files from anywhere, and folders of them: the one reader of what others have made."""
+"""Image files, folders of them, and arrays: the one reader of what others have made."""
 
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fewlabels import paths
+from fewlabels import files, paths
 from fewlabels.errors import UserError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
@@ -93,6 +94,8 @@ def read(path: Path | str) -> Picture:
         with warnings.catch_warnings():
             # Pillow warns of large images; the limit here is below the one it warns at.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # And of damaged parts, which it then refuses or can do without.
+            warnings.simplefilter("ignore", UserWarning)
             with Image.open(path, formats=FORMATS) as file:
                 _check_size(path, *file.size)
                 return _decoded(path, file)
@@ -100,11 +103,34 @@ def read(path: Path | str) -> Picture:
         raise UserError(f"{path} is no image that can be read: give a JPEG, PNG or WebP.") from None
     except Image.DecompressionBombError:
         raise _too_large(path, "more than 178 million") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, RuntimeError) as error:
         if isinstance(error, UserError):
             raise
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is damaged and cannot be read ({reason}).") from error
+
+
+def array(name: str, value: Any) -> np.ndarray:
+    """What was passed as ``name``, as an array; a UserError where NumPy makes none of it."""
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError, RuntimeError):
+        raise UserError(
+            f"{name} cannot be made one array: pass rows of the same length, and a tensor as "
+            "tensor.detach().cpu()."
+        ) from None
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    """What an .npz file holds. Raises UserError for any other file, and where objects are in it."""
+    with files.refusals(path), path.open("rb") as stream:
+        try:
+            with np.load(stream) as content:
+                return {name: np.asarray(content[name]) for name in content.files}
+        except Exception as error:  # NumPy and zipfile raise a dozen kinds for a broken file.
+            raise UserError(
+                f"{path} is no .npz file of plain arrays, or a damaged one: numpy.savez makes one."
+            ) from error
 
 
 def _check_size(path: Path, width: int, height: int) -> None:

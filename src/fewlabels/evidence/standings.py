@@ -11,7 +11,6 @@ on which positions was trained.
 """
 
 import hashlib
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ import pandas as pd
 
 from fewlabels import chapters, data, files, paths
 from fewlabels.chapters import profiles
-from fewlabels.data import medmnist
+from fewlabels.data import medmnist, reading
 from fewlabels.errors import UserError
 from fewlabels.evidence import measures, tables
 from fewlabels.evidence.frame import done, of_the_book
@@ -77,7 +76,7 @@ def task(name: str) -> Task:
     known = files_of_tasks()
     if name not in known:
         raise UserError(f"there is no task {name!r}; there are: {', '.join(known)}")
-    content = _arrays(known[name])
+    content = reading.arrays(known[name])
     dataset, _, budget = name.rpartition("-")
     draws, hashes = _numbered(content, "draw"), _numbered(content, "hash")
     return Task(dataset, budget, draws, {d: str(each) for d, each in hashes.items()})
@@ -85,7 +84,7 @@ def task(name: str) -> Task:
 
 def images(dataset: str) -> Images:
     """The originals and test labels of a task's data set."""
-    content = _arrays(folder() / f"{dataset}.npz")
+    content = reading.arrays(folder() / f"{dataset}.npz")
     return Images({part: content[part] for part in PARTS}, content["test_labels"])
 
 
@@ -202,7 +201,7 @@ def predictions(task: Task, file: Path) -> dict[int, np.ndarray]:
             is another one's; labelled positions that are not the draw's; another number of test
             images; classes or probabilities that are none.
     """
-    content, known = _arrays(file), images(task.dataset)
+    content, known = reading.arrays(file), images(task.dataset)
     given, hashes = _numbered(content, "draw"), _numbered(content, "hash")
     if not given:
         raise UserError(f"{file} holds no draw_0, draw_1, ...: name the predictions so.")
@@ -260,16 +259,6 @@ def scored(runs: list[Experiment]) -> Iterator[Experiment]:
     for run in runs:
         if hasattr(run, "fraction") and getattr(run, "scored_on", "test") == "test":
             yield run
-
-
-def _arrays(file: Path) -> dict[str, np.ndarray]:
-    try:
-        with files.refusals(file), np.load(file, allow_pickle=False) as content:
-            return {key: content[key] for key in content.files}
-    except (ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{file} is no .npz file of plain arrays: numpy.savez makes one.") from None
 
 
 def _numbered(content: Mapping[str, np.ndarray], prefix: str) -> dict[int, np.ndarray]:

@@ -13,6 +13,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from fewlabels.data import reading
 from fewlabels.errors import UserError
 
 BINS = 15
@@ -208,17 +209,21 @@ def mistakes(
     return found.sort_values("wrong", ascending=False, kind="stable")
 
 
-def checked_classes(indices: np.ndarray, k: int, name: str) -> np.ndarray:
-    """``indices`` as an int64 array [N] with N >= 1 and values in 0..k-1, or a UserError."""
-    indices = np.asarray(indices)
+def checked_classes(indices: np.ndarray, k: int | None, name: str) -> np.ndarray:
+    """``indices`` as an int64 array [N] with N >= 1 and values in 0..k-1, or a UserError.
+
+    k: None where it is not known.
+    """
+    indices = reading.array(name, indices)
+    allowed = "from 0 on" if k is None else f"in 0..{k - 1}"
     if indices.ndim != 1 or indices.size == 0:
         raise UserError(f"{name} has shape {indices.shape}: pass [N], one class per image.")
     if indices.dtype.kind not in "iu":
-        raise UserError(f"{name} is {indices.dtype}: pass integer class indices in 0..{k - 1}.")
-    if indices.min() < 0 or indices.max() >= k:
+        raise UserError(f"{name} is {indices.dtype}: pass integer class indices {allowed}.")
+    if indices.min() < 0 or indices.max() >= (k or 2**63):
         raise UserError(
-            f"{name} runs from {indices.min()} to {indices.max()}: with {k} classes, class "
-            f"indices have to be in 0..{k - 1}."
+            f"{name} runs from {indices.min()} to {indices.max()}: pass integer class indices "
+            f"{allowed}."
         )
     return indices.astype(np.int64)
 

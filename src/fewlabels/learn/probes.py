@@ -6,6 +6,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 
+from fewlabels import config
 from fewlabels.errors import UserError
 from fewlabels.learn.evaluation import checked_classes
 
@@ -61,8 +62,7 @@ def linear_probe(
 
 def logistic(c: float = 1.0) -> Pipeline:
     """The classifier behind `linear_probe`, not yet fitted; c as there."""
-    if c <= 0:
-        raise UserError(f"c is {c}: the inverse penalty has to be positive.")
+    config.positive("c", c)
     return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=1_000))
 
 

@@ -37,9 +37,10 @@ def listed() -> dict[str, str]:
     if not path().exists():
         return {}
     found = {}
-    for number, line in enumerate(path().read_text(encoding="utf-8").splitlines(), start=1):
+    text = path().read_text(encoding="utf-8", errors="replace")
+    for number, line in enumerate(text.splitlines(), start=1):
         digest, gap, name = line.partition("  ")
-        if len(digest) != 64 or not gap or name in found:
+        if len(digest) != 64 or not gap or name in found or "\ufffd" in line:
             raise UserError(
                 f"{path()}, line {number}: expected a sha256, two spaces and a record's name that "
                 "no other line has. Restore the file (git checkout)."
