@@ -466,6 +466,7 @@ def notebook(monkeypatch, **changes) -> dict:
         extra_seeds=len(figures["mse"]),
         long_denoising_seeds=len(figures.get("long", [])),
         weights=[*PLANES],
+        long_weights=[],
         probe_draws=1,
     )
     found = ev.frame(chapter.plan(chosen), Given(figures))

@@ -136,8 +136,8 @@ def test_the_sources_own_figures_confirm_its_claims(claims):
     # These rows have no recalls, and the source has no product of three.
     open_ = ("F12", "F13", "F15", "F19", "F20", "F21")
     assert {found.pop(name) for name in open_} == {"not tested"}
-    # The source's table contradicts what it says of these two: 5.58 points are not above 5.59.
-    assert (found.pop("F16"), found.pop("F17")) == ("opposite", "no difference")
+    # Its table contradicts what it says in F16: 5.58 points are not above 5.59. Parts of F17 are open.
+    assert (found.pop("F16"), found.pop("F17")) == ("opposite", "undecided")
     assert set(found.values()) == {"holds"}
 
 
@@ -216,7 +216,7 @@ def test_tables_and_figures_of_full_data(monkeypatch):
     everything = "".join(found.tables.values()) + found.text
     assert "nan" not in everything and "not run" not in everything
     # In the answer and in the takeaways; one data set plays both parts here.
-    assert " ".join(found.text.split()).count("(independent groups of draws: 1)") == 2
+    assert " ".join(found.text.split()).count("(1 group of draws, so no interval)") == 2
     assert [len(figure.axes) for figure in found.figures[-2:]] == [2, 2]
     # K = 2 has two groups, K = 3 and 4 one each: no interval.
     lines = [x for x in found.tables["tbl-fusion-seeds"].splitlines() if "all labels" in x]
