@@ -136,7 +136,7 @@ def test_the_sources_own_figures_confirm_its_claims(claims):
     # These rows have no recalls, and the source has no product of three.
     open_ = ("F12", "F13", "F15", "F19", "F20", "F21")
     assert {found.pop(name) for name in open_} == {"not tested"}
-    # Its table contradicts what it says in F16: 5.58 points are not above 5.59. Parts of F17 are open.
+    # Its table contradicts F16: 5.58 points are not above 5.59. Parts of F17 are open.
     assert (found.pop("F16"), found.pop("F17")) == ("opposite", "undecided")
     assert set(found.values()) == {"holds"}
 
