@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
@@ -11,7 +12,7 @@ from fewlabels.nets.c4 import C4Net
 from fewlabels.nets.compact import CompactNet
 from fewlabels.nets.report_angle import ACTIVATIONS, AngleCNN, AngleMLP
 from fewlabels.nets.small_resnet import SmallResNet
-from fewlabels.nets.stack import DOWNS, PADDINGS, C4Stack, ConvStack, PointwiseStack, SymmetricStack
+from fewlabels.nets.stack import DOWNS, PADDINGS, C4Stack, ConvStack, UndirectedStack
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,8 @@ class Stack:
 
 STACKS = {
     "c4": C4Stack,
-    "pointwise": PointwiseStack,
-    "symmetric": SymmetricStack,
+    "pointwise": partial(UndirectedStack, 1),
+    "symmetric": partial(UndirectedStack, 3),
 }
 Network = MLP | CNN | Compact | ResNet | C4 | Stack
 

@@ -1,5 +1,7 @@
 """Three 3 x 3 convolutions to measure equivariance on, with the choices that make or break it."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -70,25 +72,6 @@ class ConvStack(nn.Module):
         return self.head(self.features(images))
 
 
-class PointwiseStack(nn.Module):
-    """The same with 1 x 1 convolutions, which turn with the image but for its interpolation."""
-
-    def __init__(self, outputs: int):
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(1, CHANNELS, 1),
-            nn.ReLU(),
-            nn.Conv2d(CHANNELS, CHANNELS, 1),
-            nn.ReLU(),
-            nn.Conv2d(CHANNELS, CHANNELS, 1),
-        )
-        self.head = _head(CHANNELS, outputs)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Float [N, 1, H, W] to [N, outputs]."""
-        return self.head(self.features(images))
-
-
 class SymmetricConv(nn.Conv2d):
     """A convolution whose filters are their own quarter turns: extent, and no direction."""
 
@@ -98,17 +81,19 @@ class SymmetricConv(nn.Conv2d):
         return self._conv_forward(maps, torch.stack(turned).mean(dim=0), self.bias)
 
 
-class SymmetricStack(nn.Module):
-    """The same with filters that look alike in all four directions."""
+class UndirectedStack(nn.Module):
+    """The same with filters that look alike in all four directions, of 1 x 1 or 3 x 3 pixels: it
+    turns with the image but for its interpolation."""
 
-    def __init__(self, outputs: int):
+    def __init__(self, kernel: int, outputs: int):
         super().__init__()
+        conv = partial(SymmetricConv, kernel_size=kernel, padding=kernel // 2)
         self.features = nn.Sequential(
-            SymmetricConv(1, CHANNELS, 3, padding=1),
+            conv(1, CHANNELS),
             nn.ReLU(),
-            SymmetricConv(CHANNELS, CHANNELS, 3, padding=1),
+            conv(CHANNELS, CHANNELS),
             nn.ReLU(),
-            SymmetricConv(CHANNELS, CHANNELS, 3, padding=1),
+            conv(CHANNELS, CHANNELS),
         )
         self.head = _head(CHANNELS, outputs)
 
