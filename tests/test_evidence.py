@@ -224,10 +224,10 @@ def test_groups_that_were_not_run_are_named_below():
     some = methods(names)
     # A printed figure is something to say.
     assert some.frame["Method"].tolist() == ["a", "g"]
-    assert some.below == "Not run: b, c, d, e, f · 10."
+    assert some.below == "Not run: b, c, d, e, f · Labels = 10."
     assert methods("a").below == ""
     none = methods("bc")
-    assert none.frame.empty and "Not run: b, c · 10." in str(none) and "|" not in str(none)
+    assert none.frame.empty and "Not run: b, c · Labels = 10." in str(none) and "|" not in str(none)
 
 
 def test_what_predictions_say():

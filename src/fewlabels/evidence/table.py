@@ -1,6 +1,7 @@
 """A table: rows are groups of runs, and each column is a question asked of every group."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -150,7 +151,13 @@ def table(
         heads[-1] = named.get(key, heads[-1])
         cells = {heading: of(group, key) for heading, of in columns.items()}
         if _not_run(cells.values()):
-            missing.append(tuple(heads))
+            # A number by itself says nothing below the table.
+            missing.append(
+                tuple(
+                    f"{name} = {head}" if isinstance(part, Number) else head
+                    for name, head, part in zip(by, heads, key, strict=True)
+                )
+            )
         else:
             found.append(dict(zip(by, heads, strict=True)) | cells)
     lines = [dict.fromkeys((*by, *columns), NO_FIGURE) | dict(line) for line in above]
