@@ -251,6 +251,7 @@ def test_power():
     assert detectable(2 / 6**0.5, df=5) == pytest.approx(2 * 1.435, abs=0.01)
     # With a known spread the normal's quantiles: 1.960 and 0.842.
     assert detectable(1, math.inf) == pytest.approx(1.960 + 0.842, abs=0.002)
+    assert detectable(1, math.inf, sides=1) == pytest.approx(1.645 + 0.842, abs=0.002)
     assert (runs_needed(1, 1), runs_needed(-0.5, 1), runs_needed(100, 1)) == (10, 34, 3)
     for n in (3, 5, 10, 20):
         found = detectable(1 / n**0.5, n - 1)

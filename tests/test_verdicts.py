@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from fewlabels.errors import UserError
+from fewlabels.evidence.power import detectable
 from fewlabels.evidence.statistics import PairedDifference, mean_difference
 from fewlabels.evidence.verdicts import (
     ANSWERS,
@@ -391,3 +392,19 @@ def test_how_every_claim_is_judged_is_stated_beforehand():
     assert published.claim("C1").margin_of("cohen_kappa") == 6
     assert published.claim("C3").margin_of("difference_balanced_accuracy") == 1
     assert published.claim("S9").margin_of("frozen_full") == 3
+
+
+def test_an_undecided_limit_says_what_could_have_been_found_beyond_it():
+    # One side at 5%: with an error of one point and five degrees of freedom 2.015 + 0.9 or so.
+    verdict = at_most(difference(0.010, 0.01), 1)
+    shown = detectable(1, 5, sides=1)
+    assert shown < detectable(1, 5)
+    assert verdict.reason.endswith(
+        f"{shown:.1f} points from 1 would have been found with a probability of 80%"
+    )
+
+
+def test_a_bound_rests_on_no_test():
+    behind = difference(-0.03, 0.005)
+    assert math.isnan(direction(behind, +1, 1, less_trained=True).p)
+    assert math.isnan(at_most(behind, 0, less_trained=True).p)

@@ -121,10 +121,12 @@ def by_verdict(claims: pd.DataFrame) -> pd.DataFrame:
 
 def all_at_once(claims: pd.DataFrame) -> pd.DataFrame:
     """The claims about differences that were tested, with ``corrected``: their p values after
-    Holm's correction over all of them. claims: rows of the table, one per claim."""
+    Holm's correction over all of them; what no test decides, such as a bound, counts as 1.
+    claims: rows of the table, one per claim."""
     kinds, _ = GROUPS["differences, orders and limits"]
-    own = claims[claims["kind"].isin(kinds) & claims["p"].notna()]
-    return own.assign(corrected=statistics.holm(own["p"]) if len(own) else own["p"])
+    tested = claims["p"].notna() | (claims["verdict"] == "undecided")
+    own = claims[claims["kind"].isin(kinds) & tested]
+    return own.assign(corrected=statistics.holm(own["p"].fillna(1)) if len(own) else own["p"])
 
 
 def beside_former(claims: pd.DataFrame) -> pd.DataFrame:

@@ -5,7 +5,7 @@ margin of a claim, what its figures are and whether it is a question stand in
 ``reference/claims.yaml``; the rules are `fewlabels.evidence.verdicts`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -126,15 +126,25 @@ def signed(id: str, found: PairedDifference, claimed: int, **more) -> Row:
     return judged(id, found, verdict, **more)
 
 
-def lowest(id: str, recalls: pd.DataFrame, name: str, note: str = "", **more) -> Row:
-    """A class with the lowest recall. recalls: a row per unit of luck, a column per class."""
+def lowest(
+    id: str,
+    recalls: pd.DataFrame,
+    name: str,
+    note: str = "",
+    shared: Sequence[str] | None = None,
+    **more,
+) -> Row:
+    """A class with the lowest recall. recalls: a row per run, a column per class; shared: the
+    luck of every run, None where runs share none."""
     if recalls.empty:
         return judged(id, None, Verdict("not tested", "not run"), note, **more)
-    verdict = verdicts.extreme(recalls, name)
-    count = (recalls.idxmin(axis=1) == name).sum()
-    note = f"It is the lowest in {count} of {len(recalls)} networks. {note}".strip()
-    one = Printed.percent(f"recall_{name}", recalls[name], 1)
-    return judged(id, fraction_interval(recalls[name]), verdict, note, figures=[one], **more)
+    networks = recalls if shared is None else recalls.groupby([*shared]).mean()
+    verdict = verdicts.extreme(networks, name)
+    count = (networks.idxmin(axis=1) == name).sum()
+    note = f"It is the lowest in {count} of {len(networks)} networks. {note}".strip()
+    one = Printed.percent(f"recall_{name}", recalls[name], 1, shared)
+    ours = fraction_interval(recalls[name], shared)
+    return judged(id, ours, verdict, note, figures=[one], **more)
 
 
 def all_of(id: str, ours: Any, parts: Mapping[str, Verdict], **more) -> Row:

@@ -10,28 +10,34 @@ from fewlabels.errors import UserError
 from fewlabels.evidence.statistics import ALPHA, FEWEST, POWER, student
 
 
-def detectable(error: float, df: float) -> float:
+def detectable(error: float, df: float, sides: int = 2) -> float:
     """The true difference that a t test at 5% finds with a probability of `POWER`.
 
     error: standard error of the mean difference, in whose unit the answer is; df: degrees of
-    freedom.
+    freedom; sides: 1 for the distance from a limit, which is tested on one side.
     """
-    return error * _found(df)
+    return error * _found(df, sides)
 
 
 @cache
-def _found(df: float) -> float:
+def _found(df: float, sides: int) -> float:
     """`detectable` in standard errors."""
-    return float(optimize.brentq(lambda effect: _power(effect, df) - POWER, 0.0, 100.0, xtol=1e-6))
+
+    def short(effect: float) -> float:
+        return _power(effect, df, sides) - POWER
+
+    return float(optimize.brentq(short, 0.0, 100.0, xtol=1e-6))
 
 
-def _power(effect: float, df: float) -> float:
-    """Probability that |t| exceeds its critical value; effect in standard errors."""
+def _power(effect: float, df: float, sides: int = 2) -> float:
+    """Probability that t, or |t| of two sides, exceeds its critical value; effect in standard
+    errors."""
     # The mean over the sample variance, at its quantiles: SciPy's noncentral t gives nan in places.
     known = math.isinf(df)
     variance = 1.0 if known else stats.chi2.ppf((np.arange(1000) + 0.5) / 1000, df) / df
-    limit = student(1 - ALPHA / 2, df) * np.sqrt(variance)
-    return float((stats.norm.sf(limit - effect) + stats.norm.cdf(-limit - effect)).mean())
+    limit = student(1 - ALPHA / sides, df) * np.sqrt(variance)
+    other = stats.norm.cdf(-limit - effect) if sides == 2 else 0.0
+    return float((stats.norm.sf(limit - effect) + other).mean())
 
 
 def runs_needed(difference: float, spread: float) -> int:

@@ -228,7 +228,7 @@ def direction(
         return Verdict("not tested", reason)
     said, limit = _said(found, unit), _scaled(margin, unit)
     if less_trained and not (found.mean > 0 and found.p <= ALPHA):
-        return Verdict("undecided", f"{said}, {BOUND}", found.p)
+        return Verdict("undecided", f"{said}, {BOUND}")
     if found.p <= ALPHA:
         word = "holds" if found.mean * claimed > 0 else "opposite"
         low, high = found.ends(1 - 2 * ALPHA)
@@ -261,10 +261,11 @@ def at_most(
     if above <= ALPHA:
         return Verdict("opposite", said, above)
     if less_trained:
-        return Verdict("undecided", f"{said}, {BOUND}", below)
+        return Verdict("undecided", f"{said}, {BOUND}")
     if below <= ALPHA:
         return Verdict("holds", said, below)
-    return Verdict("undecided", f"{said}; {_could(found, unit)}", min(below, above))
+    could = _could(found, unit, beyond=limit)
+    return Verdict("undecided", f"{said}; {could}", min(below, above))
 
 
 def compared(
@@ -339,8 +340,8 @@ def together(parts: Iterable[Verdict]) -> Verdict:
     word = next(each for each in WORST_FIRST if each in words)
     deciding = [part for part in parts if part.word == word]
     ps = [part.p for part in deciding if not math.isnan(part.p)]
-    # Where all parts have to agree the weakest counts; one is enough to refute.
-    worst = max if word in ("no difference", "agrees", "holds", "yes") else min
+    # One part is enough to refute; else all have to agree, and the weakest counts.
+    worst = min if word in ("contradicted", "opposite", "no") else max
     p, above = (worst(ps) if ps else math.nan), deciding[0].above
     if len(parts) <= SHOWN:
         reason = "; ".join(dict.fromkeys(part.reason for part in parts))
@@ -389,13 +390,15 @@ def _said(found: PairedDifference, unit: str) -> str:
     return f"difference {written} {unit} (n = {found.n})"
 
 
-def _could(found: PairedDifference, unit: str) -> str:
-    """What these runs could have shown, whatever the outcome."""
+def _could(found: PairedDifference, unit: str, beyond: float | None = None) -> str:
+    """What these runs could have shown, whatever the outcome; ``beyond`` a limit, by the one-sided
+    test of `at_most`."""
     if not found.error > 0:
         return f"all {found.n} runs agree, which is too few to decide"
-    shown = power.detectable(found.error, found.df)
-    written = percent(shown) if unit == "points" else number(shown, 2)
-    return f"{written} {unit} would have been found with a probability of {statistics.POWER:.0%}"
+    shown = power.detectable(found.error, found.df, sides=2 if beyond is None else 1)
+    written = f"{percent(shown) if unit == 'points' else number(shown, 2)} {unit}"
+    apart = "" if beyond is None else f" from {beyond:g}"
+    return f"{written}{apart} would have been found with a probability of {statistics.POWER:.0%}"
 
 
 def _untested(found: PairedDifference | None) -> str | None:
