@@ -399,3 +399,14 @@ def test_a_caption_counts_the_comparisons_that_have_a_p_value():
     assert "over 1 comparison" in str(
         found.table("tbl-toy", "Holm's correction over {count} comparisons.")
     )
+
+
+def test_the_lowest_class_is_of_networks_and_its_figure_of_single_runs():
+    recalls = pd.DataFrame({"5": [0.5, 0.7, 0.4, 0.6, 0.45, 0.65], "8": [0.7] * 6})
+    row = ev.lowest("R6", recalls, "5", shared=["a", "a", "b", "b", "c", "c"])
+    assert row["ours"].n == 3 and "lowest in 3 of 3 networks" in row["note"]
+    (figure,) = row["figures"]
+    # The means of networks lie 5 points apart, runs of one network 14: a single run scatters by
+    # 25 + 200 / 2, the mean by 25 / 3; times t of two degrees, and half a point of rounding.
+    beyond = figure.against(50).contradicted_beyond(1)
+    assert beyond == pytest.approx(4.303 * (125 + 25 / 3) ** 0.5 + 0.5, abs=0.01)
