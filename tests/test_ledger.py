@@ -245,6 +245,9 @@ def test_what_is_left_of_many_differences_at_once():
     assert found["claim"].tolist() == ["R5", "R7", "R8"]
     assert found["corrected"].tolist() == pytest.approx([0.003, 0.08, 0.5])
     assert ledger.all_at_once(table.iloc[3:])["corrected"].empty
+    # A bound, which is undecided by no test, counts as 1.
+    table.loc[2, "p"] = float("nan")
+    assert ledger.all_at_once(table)["corrected"].tolist() == pytest.approx([0.003, 0.08, 1])
 
 
 def test_what_runs_could_have_shown_and_how_many_it_takes():

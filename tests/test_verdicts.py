@@ -395,13 +395,19 @@ def test_how_every_claim_is_judged_is_stated_beforehand():
 
 
 def test_an_undecided_limit_says_what_could_have_been_found_beyond_it():
-    # One side at 5%: with an error of one point and five degrees of freedom 2.015 + 0.9 or so.
+    # One side at 5%, five degrees of freedom: SciPy's noncentral t gives 2.9046 standard errors.
     verdict = at_most(difference(0.010, 0.01), 1)
     shown = detectable(1, 5, sides=1)
-    assert shown < detectable(1, 5)
+    assert shown == pytest.approx(2.9046, abs=1e-3) and shown < detectable(1, 5)
     assert verdict.reason.endswith(
         f"{shown:.1f} points from 1 would have been found with a probability of 80%"
     )
+
+
+def test_of_an_undecided_claim_the_weakest_part_gives_the_p_value():
+    parts = [Verdict("undecided", "a", 0.06), Verdict("undecided", "b", 0.4)]
+    assert together(parts).p == 0.4
+    assert together([*parts, Verdict("opposite", "c", 0.01)]).p == 0.01
 
 
 def test_a_bound_rests_on_no_test():
