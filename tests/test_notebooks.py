@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -179,6 +180,30 @@ def test_another_kernel_of_the_same_name_is_never_taken(toy, tmp_path, monkeypat
     notebooks.execute(source, tmp_path / "out.ipynb", {"epochs": 1})
     shown = profiles.cells(tmp_path / "out.ipynb")[-1]["outputs"][0]["data"]["text/plain"]
     assert shown == [repr(sys.executable)]
+
+
+def test_a_kernel_needs_no_port_that_another_may_hold(toy, tmp_path):
+    source = toy / "chapters/02-other.ipynb"
+    content = json.loads(source.read_text())
+    content["cells"][2]["source"] = (
+        "from ipykernel import get_connection_info\n"
+        "info = get_connection_info(unpack=True)\nprint(info['transport'], info['ip'])"
+    )
+    source.write_text(json.dumps(content))
+    notebooks.execute(source, tmp_path / "out.ipynb", {"epochs": 1})
+    (shown,) = profiles.cells(tmp_path / "out.ipynb")[-1]["outputs"][0]["text"]
+    transport, sockets = shown.split()
+    assert transport == "ipc"
+    assert not Path(sockets).parent.exists()
+
+
+def test_a_path_too_long_for_sockets_is_named_with_its_remedy(toy, tmp_path, monkeypatch):
+    long = tmp_path / ("x" * 90)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with pytest.raises(UserError, match=f"{long}.* is too long .* set TMPDIR to a shorter one"):
+        notebooks.execute(toy / "chapters/02-other.ipynb", tmp_path / "out.ipynb", {"epochs": 1})
+    assert not list(long.iterdir())
 
 
 def test_a_readers_matplotlib_settings_change_no_figure(toy, tmp_path, monkeypatch):

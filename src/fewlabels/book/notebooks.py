@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,11 +14,13 @@ from typing import Any
 
 from fewlabels import files, paths
 from fewlabels.chapters import profiles
-from fewlabels.errors import DiskError
+from fewlabels.errors import DiskError, UserError
 from fewlabels.runs import under_way
 
 KERNEL = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
 """Starts a notebook's process with the Python that runs this."""
+LONGEST = 72
+"""Bytes of a folder's path that leave room for a socket's: macOS takes 104 in all."""
 
 
 class ChapterFailed(RuntimeError):
@@ -34,8 +37,9 @@ def execute(notebook: Path, output: Path, values: dict[str, Any]) -> None:
 
     Progress bars on a terminal; one line per finished run and cell elsewhere. ChapterFailed where a
     cell raises; a UserError's message is passed on as it is. DiskError where the system refuses a
-    file. The first Ctrl-C or SIGTERM lets the cell end by itself, as `fewlabels.runs.sweep` says;
-    then, and at once with the second, KeyboardInterrupt.
+    file; UserError where the path of the folder for temporary files is too long. The first Ctrl-C
+    or SIGTERM lets the cell end by itself, as `fewlabels.runs.sweep` says; then, and at once with
+    the second, KeyboardInterrupt.
     """
     import papermill
     from jupyter_client.kernelspec import KernelSpec
@@ -45,20 +49,23 @@ def execute(notebook: Path, output: Path, values: dict[str, Any]) -> None:
     from papermill.exceptions import PapermillExecutionError
 
     kernels: list[AsyncKernelManager] = []
+    temporary = tempfile.gettempdir()
+    if len(os.fsencode(temporary)) > LONGEST:
+        raise UserError(f"{temporary} is too long a path for sockets: set TMPDIR to a shorter one")
+    # Files, as two kernels that start at once may be given the same free port.
+    sockets = tempfile.TemporaryDirectory(prefix="fewlabels-")
 
     class Known(AsyncKernelManager):
         # Another kernel may be installed under the same name, with another Python.
         kernel_spec = KernelSpec(argv=KERNEL, display_name="Python 3", language="python")
 
         def __init__(self, **more):
-            super().__init__(**more)
+            super().__init__(transport="ipc", ip=f"{sockets.name}/kernel", **more)
             kernels.append(self)
 
     class CellByCell(NBClientEngine):
         @classmethod
         def execute_managed_notebook(cls, nb_man, kernel_name, **options):
-            # The kernel warns that it listens on a local port, at every start.
-            options["extra_arguments"] = ["--log-level=CRITICAL"]
             options["kernel_manager_class"] = Known
             if nb_man.pbar is not None:
                 options["stdout_file"] = _Caption(nb_man.pbar)
@@ -74,7 +81,7 @@ def execute(notebook: Path, output: Path, values: dict[str, Any]) -> None:
         logging.getLogger(told).setLevel(logging.CRITICAL)
     files.folder(output.parent)
     try:
-        with under_way.signals(_to(kernels)), _bars():
+        with sockets, under_way.signals(_to(kernels)), _bars():
             papermill.execute_notebook(
                 _literal(notebook),
                 _literal(output),
