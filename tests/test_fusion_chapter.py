@@ -240,11 +240,12 @@ def test_two_methods_have_their_answer_before_all_four(monkeypatch):
     some = models(draws=3)
     some.loc[some["method"].isin(["aim", "mae"]), "record"] = None
     found = shown(some, monkeypatch, seeds=3)
-    assert "Multiplying the answers of SimCLR and MoCo is clearly better than MoCo" in found.text
+    answer = "Multiplying the probabilities of SimCLR and MoCo is clearly better than MoCo"
+    assert answer in found.text
     assert "Whether fusing all methods helps is open" in found.text
     first = found.figures[0].axes[0]
     labels = [" ".join(tick.get_text().split()) for tick in first.get_yticklabels()]
-    assert labels and all("MoCo less MoCo" in label for label in labels)
+    assert labels and all("MoCo minus MoCo" in label for label in labels)
 
 
 def test_more_models_than_draws_are_not_compared_and_a_lost_run_leaves_the_rest(monkeypatch):

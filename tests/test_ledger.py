@@ -340,7 +340,7 @@ def test_the_summary_counts_claims_apart_from_questions_and_names_them(monkeypat
     said = "Of the 6 claims of four sources, [2]{.number} are confirmed (0 in networks trained for"
     assert said in answer and "[1]{.number} are refuted (0 in such networks)" in answer
     assert "for 0 there is no difference that counts, 1 cannot be decided with our runs" in answer
-    assert "2 are not tested (1 for want of runs)" in answer
+    assert "2 are not tested (1 because runs are missing)" in answer
     (strip,) = (text for text in texts if "#strip" in text)
     assert strip.count("](08-replication-ledger.ipynb#") == 8
     counts = found["tbl-ledger-counts"].frame

@@ -59,8 +59,8 @@ class Line(NamedTuple):
 
 def claims(rows: Iterable[Mapping[str, Any]]) -> Figure:
     """Every claim of a chapter: open diamond what is printed, dot and thick bar our mean with its
-    95% interval, thin bar the figures that our runs would not have contradicted. Claims of which
-    nothing was run share a line below where they are many."""
+    95% interval, thin bar the values that, if printed, our runs would not contradict. Claims of
+    which nothing was run share a line below where they are many."""
     lines = [line for row in rows for line in _lines(row)]
     waiting = [line.name.split()[0] for line in lines if line.told == NOT_RUN]
     if len(waiting) > LINES:
