@@ -189,6 +189,14 @@ def test_compare_counts_every_class_the_same():
     assert found.loc["one", "difference"] == 0 and np.isnan(found.loc["one", "p"])
 
 
+def test_two_draws_give_no_interval_and_no_distance_that_they_would_find():
+    truth = np.array([0] * 8 + [1] * 2)
+    two = np.stack([truth] * 2)
+    two[0, 0] = 1
+    found = fewlabels.compare({"one": np.zeros((2, 10), int), "two": two}, truth)
+    assert found.loc[1, ["low", "high", "p", "detectable"]].isna().all()
+
+
 def test_a_class_with_one_image_leaves_a_method_no_distance_to_itself():
     truth = np.array([0] * 8 + [1])
     found = fewlabels.compare({"one": np.zeros((3, 9), int), "two": np.ones((3, 9), int)}, truth)

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import time
+from uuid import uuid4
 
 import pytest
 
@@ -24,14 +25,16 @@ def test_a_file_is_the_new_one_or_the_old_one(tmp_path):
 
 
 def test_what_killed_writes_have_left_is_cleared_and_no_other(tmp_path):
-    old, new = tmp_path / "a.77.tmp", tmp_path / "b.78.tmp"
-    for each in (old, new):
+    old, new = (tmp_path / f"{name}.{uuid4().hex}.tmp" for name in "ab")
+    readers = tmp_path / "thesis-draft.tmp"
+    for each in (old, new, readers):
         each.touch()
-    os.utime(old, (time.time() - 2 * files.ABANDONED,) * 2)
+        if each != new:
+            os.utime(each, (time.time() - 2 * files.ABANDONED,) * 2)
     files._clear.cache_clear()
     with files.whole(tmp_path / "x.json") as stream:
         stream.write(b"x")
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["b.78.tmp", "x.json"]
+    assert {*tmp_path.iterdir()} == {new, readers, tmp_path / "x.json"}
 
 
 LIMITED = """

@@ -157,6 +157,12 @@ def test_a_class_that_a_split_lacks(tmp_path):
     assert "no test image of class 'c'" in refusal(tmp_path / "mine")
 
 
+def test_two_folders_of_one_split(tmp_path):
+    for split in ("train", "val", "valid"):
+        folder(tmp_path / "mine" / split, {"a": 5, "b": 5})
+    assert "has the folders train, val, valid, two of one split" in refusal(tmp_path / "mine")
+
+
 def test_a_class_folder_beside_the_splits(tmp_path):
     folder(tmp_path / "mine" / "train", {"a": 5, "b": 5})
     folder(tmp_path / "mine", {"cats": 3})

@@ -336,6 +336,12 @@ def test_unpaired_difference_of_equal_spreads_by_hand():
     assert interval.mean - interval.low == pytest.approx(interval.high - interval.mean)
 
 
+def test_unpaired_difference_of_runs_that_all_agree_has_no_interval():
+    found = unpaired_difference([0.1] * 3, [0.7] * 4)
+    assert (found.mean, found.error) == (pytest.approx(-0.6), 0)
+    assert math.isnan(found.low) and math.isnan(found.high)
+
+
 def test_unpaired_difference_of_too_few_values_decides_nothing():
     found = unpaired_difference([1, 2], [1])
     assert (found.mean, found.n) == (0.5, 1) and math.isnan(found.p)

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -172,6 +173,24 @@ def test_what_a_run_says_is_seen_and_what_killed_sweeps_left_is_cleared(store):
         under_way.closed(folder)
         watch.tell(6, 6)  # Nobody listens any more.
         assert under_way.Watch(folder, time.time() + 100, "toy").stop()
+
+
+def test_a_sweep_ends_while_others_write_into_its_folder(store):
+    stop = threading.Event()
+
+    def write():
+        while not stop.is_set():
+            under_way.say(folder, "worker", done=1)
+
+    for _ in range(20):
+        with under_way.opened() as folder:
+            writer = threading.Thread(target=write)
+            writer.start()
+        assert not folder.exists()
+        stop.set()
+        writer.join()
+        stop.clear()
+    assert not any(folder.parent.iterdir())
 
 
 def test_bars_say_what_the_folder_says(store, capsys):

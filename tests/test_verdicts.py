@@ -206,6 +206,7 @@ def test_a_count_is_exact_and_what_the_source_leaves_open_is_not_judged():
     assert figure("C5", [13_696], "trainable_transfer", rounding=0).word == "agrees"
     verdict = figure("C5", [4_098], "trainable_transfer", rounding=0)
     assert verdict == Verdict("contradicted", "printed 13,696, counted 4,098")
+    assert figure("C5", [], "trainable_transfer", rounding=0).word == "not tested"
     verdict = figure("R3", [70.0, 71.0, 72.0], instead=Verdict("not identifiable", "the layers"))
     assert verdict == Verdict("not identifiable", "the layers")
 
@@ -243,6 +244,15 @@ def test_extreme_is_undecided_when_one_other_is_as_low():
     assert verdict.word == "undecided"
     assert "eight: " in verdict.reason and "one: " not in verdict.reason
     assert "would have been found" in verdict.reason
+
+
+def test_extreme_does_not_hold_beside_a_lower_class_that_correction_leaves_open():
+    # Hundredths with mean 1.02 and a standard error of sqrt(0.8 / 6): t = 2.8 at 5 degrees of
+    # freedom, p = 0.038, which Holm's correction over two classes doubles.
+    apart = (1.02 + np.array([-1, -1, 0, 0, 1, 1])) / 100
+    values = pd.DataFrame({"five": 0.5, "low": 0.5 - apart, "high": 0.5 + apart})
+    assert mean_difference(apart).p == pytest.approx(0.038, abs=0.001)
+    assert extreme(values, "five").word == "undecided"
 
 
 def test_extreme_corrects_what_refutes_and_not_what_supports():

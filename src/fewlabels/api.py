@@ -23,6 +23,7 @@ from fewlabels.errors import UserError
 from fewlabels.evidence import tables
 from fewlabels.evidence.advice import estimate
 from fewlabels.evidence.power import detectable
+from fewlabels.evidence.statistics import FEWEST
 from fewlabels.kinds.advice import SYMMETRIES
 from fewlabels.learn import probes
 from fewlabels.learn.evaluation import checked_classes
@@ -110,7 +111,7 @@ def pretrain(
     # Views change colours: grey images are shown in three channels, all equal.
     shown = pixels.expand(-1, 3, -1, -1).to(fabric.device)
     trunk = PocketNet(side) if network == POCKET else backbone(network, side)
-    recipe = replace(own.COURSES["tuned"], epochs=epochs).recipe(len(shown))
+    recipe = replace(own.COURSES["tuned"], epochs=_plain(epochs)).recipe(len(shown))
     module = own.build("tuned", trunk, side, recipe, False)
     flips = {"flip": 0.5 * (symmetry != "none"), "vertical_flip": 0.5 * (symmetry == "any")}
     module._view = replace(module._view, **flips)
@@ -228,7 +229,9 @@ def compare(
     p_values = [float("nan"), *tables.corrected(gaps[1:])]
     for row, gap, p in zip(rows, gaps, p_values, strict=True):
         row |= {"difference": gap.mean, "low": gap.low, "high": gap.high, "p": p}
-        row["detectable"] = detectable(gap.error, gap.df) if gap.error else float("nan")
+        row["detectable"] = (
+            detectable(gap.error, gap.df) if gap.error and gap.n >= FEWEST else float("nan")
+        )
     return pd.DataFrame(rows)
 
 

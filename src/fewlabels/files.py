@@ -5,6 +5,7 @@ import errno
 import hashlib
 import io
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -171,6 +172,7 @@ def _remedy(number: int | None, path: Path) -> str:
 def _clear(place: Path) -> None:
     """Remove what killed writes have left, once per process and folder."""
     for partial in place.glob("*.tmp"):
+        own = re.fullmatch(r".*\.[0-9a-f]{32}\.tmp", partial.name)  # As `whole` names them.
         with suppress(FileNotFoundError):  # Another process was faster.
-            if partial.is_file() and time.time() - partial.stat().st_mtime > ABANDONED:
+            if own and partial.is_file() and time.time() - partial.stat().st_mtime > ABANDONED:
                 partial.unlink()

@@ -196,10 +196,8 @@ def _freeze(given: argparse.Namespace) -> None:
         if missing := state.needed - state.done:
             then = "shown as not run" if state.partial else "computed first"
             print(f"{name}: {missing} of {state.needed} runs are missing and are {then}.")
-        try:
+        with rerun.collected(name, profiles.parameters(name, "full")):
             print(f"{name}: frozen in {freeze.freeze(name, quarto).relative_to(paths.ROOT)}")
-        finally:
-            rerun.collect(name, profiles.parameters(name, "full"))
 
 
 def _status(given: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ leaves a fingerprint of all that the output was made from, and `status` compares
 import csv
 import difflib
 import hashlib
+import io
 import json
 import os
 import re
@@ -174,7 +175,8 @@ def stale_claims() -> list[str]:
     file = paths.RESULTS / "claims.csv"
     if names and not file.exists():
         raise UserError(f"{file} is missing: write it with `fewlabels claims`.")
-    rows = [*csv.DictReader(file.open(encoding="utf-8", newline=""))] if names else []
+    text = file.read_text(encoding="utf-8") if names else ""
+    rows = [*csv.DictReader(io.StringIO(text, newline=""))]
 
     def fresh(name: str) -> bool:
         own = [row for row in rows if row.get("chapter") == name]

@@ -166,13 +166,14 @@ def _weights(store: Store, runs: Sequence[Experiment], root: Path) -> Iterator[s
     needs = dict.fromkeys(need for run in runs for need in run.needs())
     lost = 0
     for need in needs.keys() - {*runs}:
-        lost += not store.has_weights(need)
-        if store.has_weights(need):
-            record = root / "results" / store.folder.name / store.path(need).name
-            files.folder(record.parent)
-            record.write_bytes(kept.text(store.folder, record.stem))
-            for file in paths.cache().glob(f"weights/{record.stem}.*"):
-                _copy(file, root / "cache/weights" / file.name)
+        if not store.has_weights(need):
+            lost += 1
+            continue
+        record = root / "results" / store.folder.name / store.path(need).name
+        files.folder(record.parent)
+        record.write_bytes(kept.text(store.folder, record.stem))
+        for file in paths.cache().glob(f"weights/{record.stem}.*"):
+            _copy(file, root / "cache/weights" / file.name)
     if lost:
         yield f"weights of {lost} runs, which are not in the cache: they are made again there"
 
@@ -266,9 +267,9 @@ def _members(path: Path, place: Path) -> list[tuple[str, Path | None]]:
     try:
         whole = io.BytesIO(content if len(content) <= LARGEST else b"")
         with tarfile.open(fileobj=whole, mode="r:") as archive:
-            for number, member in enumerate(archive.getmembers()[: MOST + 1]):
+            for member in archive.getmembers()[: MOST + 1]:
                 sound = member.isreg() and not member.issparse() and MEMBER.fullmatch(member.name)
-                own = place / f"{path.name}-{number}"
+                own = Path(tempfile.mkdtemp(dir=place))
                 if sound:
                     member.mtime = 0  # Another may be no time at all.
                     archive.extract(member, own, filter="data")

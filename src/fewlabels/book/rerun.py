@@ -3,7 +3,8 @@
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,8 @@ def run(
     preview.pandoc()
     files.folder(output.parent)
     files.folder(paths.cache())
-    try:
+    with collected(chapter, values):
         notebooks.execute(source, output, values)
-    finally:
-        collect(chapter, values)
     changes = "".join(f", {key} = {value}" for key, value in own.items())
     note = f"Your run of {chapter}: profile {profile}{changes}."
     page = output.with_suffix(".html")
@@ -72,3 +71,15 @@ def collect(name: str, values: Mapping[str, Any]) -> int:
     chapter = chapters.load(name)
     folder = chapter.store(chapter.Settings(**values)).folder
     return manifest.keep(folder.name) if folder.parent == paths.RESULTS else 0
+
+
+@contextmanager
+def collected(name: str, values: Mapping[str, Any]) -> Iterator[None]:
+    """Collect at the end, and where the block fails as well."""
+    try:
+        yield
+    except BaseException:
+        with suppress(UserError, OSError):  # What went wrong first is what is told.
+            collect(name, values)
+        raise
+    collect(name, values)

@@ -180,6 +180,11 @@ def _layout(folder: Path) -> dict[str, dict[str, list[Path]]]:
                 "beside it are valid and test."
             )
         splits = {NAMED[each.name]: each for each in inside}
+        if len(splits) < len(inside):
+            names = ", ".join(each.name for each in inside)
+            raise UserError(
+                f"{folder} has the folders {names}, two of one split: put them together."
+            )
     found = {
         split: {each.name: images_in(each) for each in _folders(place)}
         for split, place in splits.items()

@@ -186,7 +186,10 @@ def _ranking(found, means, labels: np.ndarray, share: float) -> list[Sentence]:
         difference(found[a, share], found[b, share], labels) for a, b in combinations(others, 2)
     ]
     p = tables.corrected([*gaps, *among])[: len(gaps)]
-    behind = [m for m, each in zip(others, p, strict=True) if each <= ALPHA]
+    # Means over all draws chose the leader; a pair compares the draws that it shares.
+    behind = [
+        m for m, gap, each in zip(others, gaps, p, strict=True) if each <= ALPHA and gap.mean > 0
+    ]
     level = [m for m in others if m not in behind]
     with_ = "With all labels" if share == 1 else f"With {share:.0%} of the labels"
     text = (
@@ -203,7 +206,7 @@ def _ranking(found, means, labels: np.ndarray, share: float) -> list[Sentence]:
         cheapest = min([leader, *level], key=COSTS.index)
         text += f"These runs do not tell it from {', '.join(NAMES[m] for m in level)}. "
         text += f"The cheapest of these is {NAMES[cheapest]}: begin with that. "
-    if told := [detectable(gap.error, gap.df) for gap in gaps if gap.error]:
+    if told := [detectable(gap.error, gap.df) for gap in gaps if gap.error and gap.n >= FEWEST]:
         text += (
             f"A difference under about {percent(min(told))} points between two methods would most "
             "likely go unseen with so many test images and draws."

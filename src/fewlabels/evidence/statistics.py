@@ -333,7 +333,7 @@ def unpaired_difference(a: ArrayLike, b: ArrayLike) -> PairedDifference:
     mean = float(a.mean() - b.mean())
     if n < 2:
         return PairedDifference(mean, math.nan, math.nan, n, "Welch t")
-    parts = [each.var(ddof=1) / each.size for each in (a, b)]
+    parts = [each.var(ddof=1) / each.size if np.ptp(each) > EQUAL else 0.0 for each in (a, b)]
     total = sum(parts)
     weight = sum(p**2 / (each.size - 1) for p, each in zip(parts, (a, b), strict=True))
     df = float(total**2 / weight) if weight else float(n - 1)

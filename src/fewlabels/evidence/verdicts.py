@@ -179,6 +179,8 @@ def _figure(
     if part.instead:
         return part.instead
     if not part.rounding:
+        if not len(part.values):
+            return Verdict("not tested", _too_few(part))
         (count,) = part.values
         word = "agrees" if count == printed else "contradicted"
         return Verdict(word, f"printed {printed:,}, counted {count:,}")
@@ -316,7 +318,7 @@ def extreme(values: pd.DataFrame, name: str) -> Verdict:
         p = min(adjusted[other] for other in behind)
         return Verdict("opposite", f"{rival} is lower than {ours} ({said})", p)
     p = max(each.p for each in found.values())
-    if p <= ALPHA:
+    if p <= ALPHA and all(each.mean < 0 for each in found.values()):
         reason = f"{ours} is lower than all {len(others)} others; the next is {rival} ({said})"
         return Verdict("holds", reason, p)
     could = _could(found[closest], "points")

@@ -68,17 +68,19 @@ def _in_this_process() -> Iterator[Executor]:
 @contextmanager
 def _processes(count: int) -> Iterator[Executor]:
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, _start_worker) as pool:
+    pool = ProcessPoolExecutor(count, context, _start_worker)
+    try:
         for _ in range(count):
             pool.submit(int)  # All start now, and import torch beside each other.
-        try:
-            yield pool
-        except KeyboardInterrupt:
+        yield pool
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
             for worker in multiprocessing.active_children():
                 worker.kill()
-            raise
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)  # An error is told at once.
+        raise
+    # Python 3.11 fails at its exit now and then where a pool is still shutting down.
+    pool.shutdown(cancel_futures=True)
 
 
 def _start_worker() -> None:

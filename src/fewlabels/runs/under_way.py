@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from fewlabels import files, paths
 
@@ -48,12 +49,16 @@ def opened() -> Iterator[Path]:
 
 def closed(folder: Path) -> None:
     """Tell all who work for the sweep to stop."""
-    shutil.rmtree(folder, ignore_errors=True)
+    # Under its own name others would go on to write into it, and it could not be removed.
+    gone = folder.with_name(f"{folder.name}.{uuid4().hex}")
+    with suppress(FileNotFoundError):
+        folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
-def _clear(place: Path) -> None:
+def _clear(sweeps: Path) -> None:
     """Remove the folders that killed sweeps of this machine have left."""
-    for folder in place.glob("*-*"):
+    for folder in sweeps.glob("*-*"):
         host, _, pid = folder.name.rpartition("-")
         if host == socket.gethostname() and pid.isdigit() and not _alive(int(pid)):
             closed(folder)
