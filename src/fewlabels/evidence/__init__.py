@@ -32,7 +32,7 @@ from fewlabels.evidence.claims import (
 )
 from fewlabels.evidence.compare import Comparisons, versus
 from fewlabels.evidence.drawn import calibration, confusions, dots, overlaid, rates
-from fewlabels.evidence.frame import done, frame, named, of_the_book, runs, where
+from fewlabels.evidence.frame import done, frame, known, named, of_draws, of_the_book, runs, where
 from fewlabels.evidence.glance import claims as at_a_glance
 from fewlabels.evidence.measures import (
     difference,

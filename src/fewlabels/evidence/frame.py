@@ -95,6 +95,16 @@ def where(rows: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
     return found
 
 
+def known(rows: pd.DataFrame, metric: str) -> pd.Series:
+    """A metric by run, missing where the run is, or where no run has it."""
+    return pd.to_numeric(rows.reindex(columns=[metric])[metric])
+
+
+def of_draws(rows: pd.DataFrame, others: pd.DataFrame, metric: str) -> pd.Series:
+    """By row: the metric of the same draw among the others, each of another draw."""
+    return rows["draw"].map(known(others, metric).set_axis(others["draw"]))
+
+
 def named(cuts: Mapping[str, pd.DataFrame], column: str = "model") -> pd.DataFrame:
     """The rows of several cuts of one frame below each other, each with its name in ``column``."""
     return pd.concat([rows.assign(**{column: name}) for name, rows in cuts.items()])
