@@ -216,7 +216,7 @@ def test_tables_and_figures_of_full_data(monkeypatch):
     everything = "".join(found.tables.values()) + found.text
     assert "nan" not in everything and "not run" not in everything
     # In the answer and in the takeaways; one data set plays both parts here.
-    assert " ".join(found.text.split()).count("(1 group of draws, so no interval)") == 2
+    assert " ".join(found.text.split()).count("1 group of draws, so no interval)") == 2
     assert [len(figure.axes) for figure in found.figures[-2:]] == [2, 2]
     # K = 2 has two groups, K = 3 and 4 one each: no interval.
     lines = [x for x in found.tables["tbl-fusion-seeds"].splitlines() if "all labels" in x]
