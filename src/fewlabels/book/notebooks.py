@@ -66,6 +66,8 @@ def execute(notebook: Path, output: Path, values: dict[str, Any]) -> None:
     class CellByCell(NBClientEngine):
         @classmethod
         def execute_managed_notebook(cls, nb_man, kernel_name, **options):
+            # An interrupted kernel says so, as an error of its own.
+            options["extra_arguments"] = ["--log-level=CRITICAL"]
             options["kernel_manager_class"] = Known
             if nb_man.pbar is not None:
                 options["stdout_file"] = _Caption(nb_man.pbar)
