@@ -189,6 +189,11 @@ def test_compare_counts_every_class_the_same():
     assert found.loc["one", "difference"] == 0 and np.isnan(found.loc["one", "p"])
 
 
+def test_epochs_may_be_a_number_of_numpy():
+    images = np.zeros((4, 28, 28), np.uint8)
+    fewlabels.pretrain(images, "simclr", epochs=np.int64(0), device="cpu")
+
+
 def test_two_draws_give_no_interval_and_no_distance_that_they_would_find():
     truth = np.array([0] * 8 + [1] * 2)
     two = np.stack([truth] * 2)

@@ -52,15 +52,14 @@ def execute(notebook: Path, output: Path, values: dict[str, Any]) -> None:
     temporary = tempfile.gettempdir()
     if len(os.fsencode(temporary)) > LONGEST:
         raise UserError(f"{temporary} is too long a path for sockets: set TMPDIR to a shorter one")
-    # Files, as two kernels that start at once may be given the same free port.
-    sockets = tempfile.TemporaryDirectory(prefix="fewlabels-")
 
     class Known(AsyncKernelManager):
         # Another kernel may be installed under the same name, with another Python.
         kernel_spec = KernelSpec(argv=KERNEL, display_name="Python 3", language="python")
 
         def __init__(self, **more):
-            super().__init__(transport="ipc", ip=f"{sockets.name}/kernel", **more)
+            # Files: two kernels that start at once may be given the same free port.
+            super().__init__(transport="ipc", ip=f"{sockets}/kernel", **more)
             kernels.append(self)
 
     class CellByCell(NBClientEngine):
@@ -83,7 +82,11 @@ def execute(notebook: Path, output: Path, values: dict[str, Any]) -> None:
         logging.getLogger(told).setLevel(logging.CRITICAL)
     files.folder(output.parent)
     try:
-        with sockets, under_way.signals(_to(kernels)), _bars():
+        with (
+            tempfile.TemporaryDirectory(prefix="fewlabels-") as sockets,
+            under_way.signals(_to(kernels)),
+            _bars(),
+        ):
             papermill.execute_notebook(
                 _literal(notebook),
                 _literal(output),

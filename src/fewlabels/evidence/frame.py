@@ -96,12 +96,12 @@ def where(rows: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
 
 
 def known(rows: pd.DataFrame, metric: str) -> pd.Series:
-    """A metric by run, missing where the run is, or where no run has it."""
+    """A metric, a value per row; missing where the run was not made or does not have it."""
     return pd.to_numeric(rows.reindex(columns=[metric])[metric])
 
 
 def of_draws(rows: pd.DataFrame, others: pd.DataFrame, metric: str) -> pd.Series:
-    """By row: the metric of the same draw among the others, each of another draw."""
+    """For each row, the metric of the row with the same draw among ``others``, which has one."""
     return rows["draw"].map(known(others, metric).set_axis(others["draw"]))
 
 
